@@ -1,0 +1,145 @@
+"""The settings of one cell, all of them identity: whatever stands here can change a result and is hashed.
+
+How and where a cell is run (workers, micro-batch, store) is `Runtime`, which no key ever sees.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ATTRIBUTES = ("birth_date", "birth_city", "university", "major", "company", "company_city")
+"""The six attributes in the order of a biography with fixed sentence order (paper, section 2.1)."""
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown fields are errors, and nothing changes after construction."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+class PoolSizes(Settings):
+    """How many values of each pool are used: the first k of each file (paper, appendix A.1, has all of them)."""
+
+    first_names: int = Field(400, ge=1)
+    middle_names: int = Field(400, ge=1)
+    last_names: int = Field(1000, ge=1)
+    birth_years: int = Field(200, ge=1, le=200)
+    birth_cities: int = Field(200, ge=1)
+    universities: int = Field(300, ge=1)
+    majors: int = Field(100, ge=1)
+    companies: int = Field(263, ge=1)
+
+
+class Corpus(Settings):
+    """What is read: the people and their biographies (paper, section 2.1 and appendix A)."""
+
+    kind: Literal["bioS"] = "bioS"
+    people: int = Field(100_000, ge=4)
+    multi: int = Field(1, ge=1)
+    """M: entries per person whose templates are drawn anew."""
+    permute: int = Field(0, ge=0)
+    """P: 0 is fixed order; otherwise each of the M drafts is shuffled P times."""
+    fullname: bool = False
+    """The full name instead of a pronoun in every sentence."""
+    tokenizer: str = Field("gpt2", pattern=r"^(gpt2|bpe-\d{3,5})$")
+    """`gpt2`, or `bpe-V`: a byte-level BPE of V entries trained on this corpus."""
+    question_share: float = Field(0.5, ge=0.0, lt=1.0)
+    """Share of the people whose questions may be trained on; the others are the test half."""
+    pools: PoolSizes = PoolSizes()
+    pools_folder: str | None = None
+    """A folder of the user's own pools; its content, not its path, is identity."""
+    templates_folder: str | None = None
+    """A folder of the user's own templates; its content, not its path, is identity."""
+
+    @property
+    def entries_per_person(self) -> int:
+        """M * max(P, 1)."""
+        return self.multi * max(self.permute, 1)
+
+
+class Model(Settings):
+    """Which network is trained from scratch (paper, section 2.2)."""
+
+    family: Literal["gpt2"] = "gpt2"
+    size: Literal["mini", "124m", "302m", "682m"] = "124m"
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    """Not stated in the paper; an assumption."""
+
+
+class Train(Settings):
+    """Pretraining on biographies, or mixed training with questions (paper, appendix B)."""
+
+    steps: int = Field(80_000, ge=1)
+    batch: int = Field(96, ge=1)
+    """Windows in a step."""
+    context: int = Field(512, ge=16)
+    """Tokens in a window."""
+    qa_ratio: float = Field(0.0, ge=0.0, lt=1.0)
+    """Share of windows that hold questions of the training half; the paper's mixed training has 0.8."""
+    learning_rate: float = Field(1e-3, gt=0.0)
+    final_learning_rate: float = Field(0.1, ge=0.0, le=1.0)
+    """Where the cosine ends, as a fraction of the peak."""
+    warmup: int = Field(1000, ge=0)
+    weight_decay: float = Field(0.1, ge=0.0)
+    epsilon: float = Field(1e-6, gt=0.0)
+    beta1: float = Field(0.9, ge=0.0, lt=1.0)
+    beta2: float = Field(0.999, ge=0.0, lt=1.0)
+    clip: float = Field(1.0, gt=0.0)
+    """Largest norm of the gradient; not stated in the paper, an assumption, as are the betas."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """bf16 is autocast: weights, optimizer and reductions stay in fp32."""
+    zero: int = Field(0, ge=0, le=3)
+    """DeepSpeed's ZeRO stage."""
+    recall: float = Field(0.99, ge=0.0, le=1.0)
+    """The recall gate: a model that knows fewer of the attribute tokens that it was trained on is not read out."""
+
+
+class Readout(Settings):
+    """What is asked of a pretrained model (paper, sections 3 and 4)."""
+
+    kind: Literal["qa_finetune", "mixed"] = "qa_finetune"
+    """`qa_finetune` trains on the questions of the training half first; `mixed` asks at once."""
+    method: Literal["full", "lora"] = "lora"
+    rank_qv: int = Field(8, ge=0)
+    """LoRA rank r on the query and value matrices."""
+    rank_embedding: int = Field(128, ge=0)
+    """Rank r' of the update of the input embedding."""
+    steps: int = Field(50_000, ge=1)
+    batch: int = Field(48, ge=1)
+    """Questions in a step."""
+    learning_rate: float = Field(3e-4, gt=0.0)
+    final_learning_rate: float = Field(0.1, ge=0.0, le=1.0)
+    weight_decay: float = Field(0.01, ge=0.0)
+    epsilon: float = Field(1e-6, gt=0.0)
+    beta1: float = Field(0.9, ge=0.0, lt=1.0)
+    beta2: float = Field(0.999, ge=0.0, lt=1.0)
+    clip: float = Field(1.0, gt=0.0)
+    loss: Literal["answer", "all"] = "answer"
+    """Which tokens are learned; not stated in the paper, an assumption."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    zero: int = Field(0, ge=0, le=3)
+    beam: int = Field(1, ge=1, le=16)
+    """1 is greedy; the paper generates with beam 4 and reports the same without."""
+
+
+class Cell(Settings):
+    """One point of a grid; `seed` draws everything: people, texts, split, initial weights, order."""
+
+    corpus: Corpus = Corpus()
+    model: Model = Model()
+    train: Train = Train()
+    readout: Readout = Readout()
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
+class Runtime(Settings):
+    """How a cell is run. Nothing here may change a result beyond the rounding of another order of summation."""
+
+    store: str = "results"
+    workers: int = Field(1, ge=1)
+    """Data-parallel workers of a trial."""
+    threads: int = Field(1, ge=1)
+    """CPU threads of a worker."""
+    compile: bool = True
+    checkpoint_seconds: float = Field(45.0, gt=0.0)
+    """Longest time between two resume points of a stage."""

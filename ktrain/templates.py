@@ -1,0 +1,150 @@
+"""Templates: sentences with slots, cut into fragments where the pre-tokenizer cuts.
+
+Slots: `{name}` the subject and `{name's}` its possessive (full name or pronoun), `{his}` a possessive pronoun,
+`{value}` the attribute, `{a|b}` agreement with a singular or plural subject ("they").
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ktrain.config import ATTRIBUTES
+from ktrain.errors import WrongRequest
+from ktrain.pools import DAYS, FIRST_YEAR, MONTHS, Pools
+
+BUILTIN = Path(__file__).parent / "data" / "templates"
+COLUMNS = ("constant", "first", "middle", "last", "pronoun", "plural", "month", "day", "year",
+           "birth_city", "university", "major", "company")  # fmt: skip
+"""What a fragment can depend on; a person is one index per column."""
+SUBJECT = ("he", "she", "they")
+POSSESSIVE = ("his", "her", "their")
+QUESTIONS = {
+    "birth_date": "What is the birth date of {name}? Answer: {value}.",
+    "birth_city": "What is the birth city of {name}? Answer: {value}.",
+    "university": "Which university did {name} study? Answer: {value}.",
+    "major": "What major did {name} study? Answer: {value}.",
+    "company": "Which company did {name} work for? Answer: {value}.",
+    "company_city": "Where did {name} work? Answer: {value}.",
+}
+"""One wording per attribute (paper, section 2.1)."""
+_SLOT = re.compile(r"\{([^{}]*)\}")
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """A piece of text between two cuts of the pre-tokenizer, chosen by one column of the person.
+
+    `texts[i]` is the text at index i of `column`; its first `inside[i]` characters belong to the attribute.
+    """
+
+    column: str
+    texts: tuple[str, ...]
+    inside: tuple[int, ...]
+
+
+def load(folder: str | None = None) -> dict[str, tuple[str, ...]]:
+    """The templates of each attribute, one a line of `<attribute>.txt`. Raises `WrongRequest` naming file and line."""
+    root = BUILTIN if folder is None else Path(folder)
+    if not root.is_dir():
+        raise WrongRequest(f"corpus.templates_folder={folder}: no such folder")
+    templates = {}
+    for attribute in ATTRIBUTES:
+        path = root / f"{attribute}.txt"
+        if not path.is_file():
+            raise WrongRequest(f"corpus.templates_folder={root}: {path.name} is missing")
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if not lines:
+            raise WrongRequest(f"{path.name} in {root}: no template")
+        for number, line in enumerate(lines, 1):
+            if fault := fault_of(line):
+                raise WrongRequest(f"{path.name} line {number}: {fault}: {line!r}")
+        templates[attribute] = tuple(lines)
+    return templates
+
+
+def files(folder: str | None = None) -> list[Path]:
+    """The files that define the templates, for the corpus key."""
+    root = BUILTIN if folder is None else Path(folder)
+    return [root / f"{attribute}.txt" for attribute in ATTRIBUTES]
+
+
+def fault_of(template: str) -> str | None:
+    """What is wrong with a template, or None."""
+    slots = _SLOT.findall(template)
+    if slots.count("value") != 1:
+        return "needs {value} exactly once"
+    if slots.count("name") + slots.count("name's") != 1:
+        return "needs {name} or {name's} exactly once"
+    unknown = [s for s in slots if s not in ("value", "name", "name's", "his") and s.count("|") != 1]
+    if unknown:
+        return f"unknown slot {{{unknown[0]}}}; slots are {{name}}, {{name's}}, {{his}}, {{value}}, {{a|b}}"
+    if "  " in template or template != template.strip() or not template.endswith("."):
+        return "needs single spaces and a full stop at the end"
+    if not re.search(r"(?<=\S )\{value\}", template):
+        return "needs a word and a space before {value}"
+    if any(len(_SLOT.findall(word)) > 1 for word in _words(template)):
+        return "two slots stand in one word"
+    return None
+
+
+def fragments(template: str, attribute: str, pools: Pools, *, named: bool) -> list[Fragment]:
+    """The fragments of one sentence, beginning with its space; `named` writes the full name for the subject."""
+    pieces: list[Fragment] = []
+    literal = ""
+    for position, word in enumerate(_words(template)):
+        slot = _SLOT.search(word)
+        if slot is None:
+            literal += f" {word}"
+            continue
+        if literal:
+            pieces.append(_fragment("constant", [literal]))
+            literal = ""
+        before, after = " " + word[: slot.start()], word[slot.end() :]
+        pieces.extend(_slot(slot.group(1), attribute, pools, before, after, named=named, first=position == 0))
+    if literal:
+        pieces.append(_fragment("constant", [literal]))
+    return pieces
+
+
+def values(attribute: str, pools: Pools) -> list[tuple[str, list[str]]]:
+    """The columns of an attribute with the text of each index: three for a date, else one."""
+    if attribute == "birth_date":
+        years = [str(FIRST_YEAR + i) for i in range(pools.birth_years)]
+        return [("month", list(MONTHS)), ("day", [f"{d}," for d in range(1, DAYS + 1)]), ("year", years)]
+    plural = {"birth_city": "birth_cities", "university": "universities", "major": "majors",
+              "company": "companies", "company_city": "company_cities"}  # fmt: skip
+    column = "company" if attribute == "company_city" else attribute
+    return [(column, list(getattr(pools, plural[attribute])))]
+
+
+def _words(template: str) -> Iterator[str]:
+    """Words of a template; a slot such as `{name's}` holds no space, `{has been|have been}` may."""
+    yield from re.findall(r"(?:\{[^{}]*\}|[^\s{}])+", template)
+
+
+def _slot(
+    slot: str, attribute: str, pools: Pools, before: str, after: str, *, named: bool, first: bool
+) -> Iterator[Fragment]:
+    if slot == "value":
+        columns = values(attribute, pools)
+        for i, (column, texts) in enumerate(columns):
+            last = i == len(columns) - 1
+            inside = [f" {text}" for text in texts]
+            yield _fragment(column, [t + after for t in inside] if last else inside, [len(t) for t in inside])
+    elif slot in ("name", "name's") and named:
+        after = ("'s" if slot == "name's" else "") + after
+        yield _fragment("first", [before + v for v in pools.first_names])
+        yield _fragment("middle", [" " + v for v in pools.middle_names])
+        yield _fragment("last", [" " + v + after for v in pools.last_names])
+    elif slot in ("name", "name's", "his"):
+        words = SUBJECT if slot == "name" else POSSESSIVE
+        yield _fragment("pronoun", [before + (w.capitalize() if first else w) + after for w in words])
+    else:
+        singular, plural = slot.split("|")
+        # A full name is one person, whatever the pronoun: its verb is singular.
+        yield _fragment("plural", [before + singular + after, before + (singular if named else plural) + after])
+
+
+def _fragment(column: str, texts: list[str], inside: list[int] | None = None) -> Fragment:
+    return Fragment(column, tuple(texts), tuple(inside or [0] * len(texts)))

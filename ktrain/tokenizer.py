@@ -1,0 +1,82 @@
+"""Tokenizers: GPT-2's byte-level BPE, rebuilt offline from its ranks, and small ones trained on a corpus."""
+
+import base64
+import functools
+import hashlib
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+EOS = "<|endoftext|>"
+_RANKS = Path(__file__).parent / "data" / "gpt2" / "r50k_base.tiktoken"
+_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
+
+
+@functools.cache
+def gpt2() -> Tokenizer:
+    """GPT-2's tokenizer with 50,257 entries. Raises `ValueError` where the ranks file is not the original."""
+    raw = _RANKS.read_bytes()
+    if hashlib.sha256(raw).hexdigest() != _SHA256:
+        raise ValueError(f"{_RANKS.name} is not GPT-2's vocabulary: its sha256 differs from {_SHA256}")
+    ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in raw.splitlines())}
+    letters = _byte_letters()
+
+    def spell(token: bytes) -> str:
+        return "".join(letters[b] for b in token)
+
+    merges = [
+        (spell(left), spell(right))
+        for token, rank in ranks.items()
+        if len(token) > 1
+        for left, right in [_last_merge(token, rank, ranks)]
+    ]
+    vocabulary = {spell(token): rank for token, rank in ranks.items()}
+    return _byte_level(models.BPE(vocab=vocabulary, merges=merges))
+
+
+def train(texts: Iterable[str], size: int) -> Tokenizer:
+    """A byte-level BPE of `size` entries, EOS among them, cut like GPT-2's."""
+    tokenizer = _byte_level(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def eos_id(tokenizer: Tokenizer) -> int:
+    """The id of the token that ends every entry and answer."""
+    token = tokenizer.token_to_id(EOS)
+    assert token is not None
+    return int(token)
+
+
+def _byte_level(model: models.BPE) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(EOS, special=True)])
+    return tokenizer
+
+
+def _byte_letters() -> dict[int, str]:
+    """GPT-2 writes each byte as one printable letter; the unprintable ones are moved beyond 255."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    moved = itertools.count(256)
+    return {b: chr(b if b in printable else next(moved)) for b in range(256)}
+
+
+def _last_merge(token: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
+    """The two parts whose merge made `token`: run BPE on its bytes with earlier merges only."""
+    parts = [token[i : i + 1] for i in range(len(token))]
+    while len(parts) > 2:
+        candidates = [ranks.get(a + b, rank) for a, b in itertools.pairwise(parts)]
+        best = min(range(len(candidates)), key=candidates.__getitem__)
+        assert candidates[best] < rank
+        parts[best : best + 2] = [parts[best] + parts[best + 1]]
+    return parts[0], parts[1]
