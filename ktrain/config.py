@@ -90,8 +90,6 @@ class Train(Settings):
     """bf16 is autocast: weights, optimizer and reductions stay in fp32."""
     zero: int = Field(0, ge=0, le=3)
     """DeepSpeed's ZeRO stage."""
-    recall: float = Field(0.99, ge=0.0, le=1.0)
-    """The recall gate: a model that knows fewer of the attribute tokens that it was trained on is not read out."""
 
 
 class Readout(Settings):
@@ -104,6 +102,8 @@ class Readout(Settings):
     """LoRA rank r on the query and value matrices."""
     rank_embedding: int = Field(128, ge=0)
     """Rank r' of the update of the input embedding."""
+    lora_scale: float = Field(1.0, gt=0.0)
+    """What the low-rank products are multiplied by; not stated in the paper, an assumption."""
     steps: int = Field(50_000, ge=1)
     batch: int = Field(48, ge=1)
     """Questions in a step."""
@@ -118,6 +118,8 @@ class Readout(Settings):
     """Which tokens are learned; not stated in the paper, an assumption."""
     precision: Literal["fp32", "bf16"] = "bf16"
     zero: int = Field(0, ge=0, le=3)
+    recall_gate: float = Field(0.99, ge=0.0, le=1.0)
+    """A model that recalls a smaller share of the attribute tokens that it has read is not read out."""
     beam: int = Field(1, ge=1, le=16)
     """1 is greedy; the paper generates with beam 4 and reports the same without."""
 

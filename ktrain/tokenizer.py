@@ -11,15 +11,16 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 EOS = "<|endoftext|>"
 _RANKS = Path(__file__).parent / "data" / "gpt2" / "r50k_base.tiktoken"
-_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
+SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
+"""Of OpenAI's r50k_base ranks, which are GPT-2's merges in order."""
 
 
 @functools.cache
 def gpt2() -> Tokenizer:
     """GPT-2's tokenizer with 50,257 entries. Raises `ValueError` where the ranks file is not the original."""
     raw = _RANKS.read_bytes()
-    if hashlib.sha256(raw).hexdigest() != _SHA256:
-        raise ValueError(f"{_RANKS.name} is not GPT-2's vocabulary: its sha256 differs from {_SHA256}")
+    if hashlib.sha256(raw).hexdigest() != SHA256:
+        raise ValueError(f"{_RANKS.name} is not GPT-2's vocabulary: its sha256 differs from {SHA256}")
     ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in raw.splitlines())}
     letters = _byte_letters()
 

@@ -22,6 +22,7 @@ class Stream:
     def __init__(self, name: str, texts: Composed, chosen: np.ndarray, context: int, key: str, seed: int) -> None:
         """`chosen` lists the texts to be used; `name`, `key` and `seed` draw their order."""
         self._name, self._ids, self._key, self._seed = name, texts.ids, key, seed
+        self.chosen = chosen
         self._begin = texts.offsets[chosen]
         self._length = texts.offsets[chosen + 1] - self._begin
         self.context = context
@@ -39,6 +40,23 @@ class Stream:
         begin, length = self._begin[order], self._length[order]
         source = np.arange(int(length.sum())) + np.repeat(begin - (np.cumsum(length) - length), length)
         return self._ids[source][: self.per_epoch * self.context].reshape(-1, self.context)
+
+    def neighbours(self, owner: np.ndarray) -> tuple[int, int]:
+        """Pairs of texts of one owner that share a window of epoch 0, and all pairs that share a window.
+
+        `owner` (texts,) is indexed by the texts of `chosen`.
+        """
+        order = self.order(0)
+        owners, end = owner[self.chosen[order]], np.cumsum(self._length[order])
+        first, last = (end - self._length[order]) // self.context, (end - 1) // self.context
+        together = pairs = 0
+        for distance in range(1, len(order)):
+            share = last[:-distance] >= first[distance:]
+            if not share.any():
+                break
+            pairs += int(share.sum())
+            together += int((share & (owners[:-distance] == owners[distance:])).sum())
+        return together, pairs
 
     def window(self, index: int) -> np.ndarray:
         """Window `index` of the endless stream, (T,) uint16."""

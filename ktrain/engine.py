@@ -1,0 +1,152 @@
+"""The DeepSpeed engine around a network: the only module that imports DeepSpeed."""
+
+import logging
+import os
+import sys
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+
+import deepspeed  # noqa: E402
+import deepspeed.comm.torch  # noqa: E402
+from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state  # noqa: E402
+from deepspeed.utils import safe_set_full_optimizer_state  # noqa: E402
+
+if not torch.cuda.is_available():
+    # On a CPU every start would compile a kernel that only inference collectives use: a minute and a C++ compiler
+    # for nothing, and a killed build leaves a lock that hangs the next one.
+    sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None  # type: ignore[attr-defined]
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class Optimization(Protocol):
+    """What `config.Train` and `config.Readout` have in common."""
+
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def epsilon(self) -> float: ...
+    @property
+    def beta1(self) -> float: ...
+    @property
+    def beta2(self) -> float: ...
+    @property
+    def clip(self) -> float: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def zero(self) -> int: ...
+
+
+class Engine:
+    """Trains `module`, whose forward takes a batch of this rank and returns the summed weighted loss."""
+
+    def __init__(self, module: nn.Module, setting: Optimization, rows: int, *, compile: bool) -> None:
+        """`rows` is the batch of this rank; `module` holds the weights to start from."""
+        join_alone()
+        self._zero = setting.zero
+        self._module = module
+        config = {
+            "train_micro_batch_size_per_gpu": rows,
+            "gradient_accumulation_steps": 1,
+            "gradient_clipping": setting.clip,
+            "zero_optimization": {"stage": setting.zero},
+            "torch_autocast": {"enabled": setting.precision == "bf16", "dtype": "bfloat16"},
+            "steps_per_print": sys.maxsize,
+        }
+        self._engine, *_ = deepspeed.initialize(model=module, optimizer=_adamw(module, setting), config=config)
+        if compile:
+            self._engine.compile()
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches belong."""
+        return torch.device(self._engine.device)
+
+    def step(self, *batch: Tensor, learning_rate: float) -> Tensor:
+        """One optimizer step; returns this rank's loss, detached and not synchronised."""
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        loss = self._engine(*batch)
+        self._engine.backward(loss)
+        self._engine.step()
+        return loss.detach()
+
+    def state(self) -> dict[str, Tensor]:
+        """Full fp32 weights and moments by name, on the CPU, whatever the ZeRO stage. Every rank must call."""
+        tensors = {}
+        for name, parameter in self._trained():
+            tensors[name] = _own(safe_get_full_fp32_param(parameter) if self._sharded else parameter)
+            for moment in MOMENTS:
+                tensors[f"{name}/{moment}"] = _own(
+                    safe_get_full_optimizer_state(parameter, moment)
+                    if self._sharded
+                    else self._engine.optimizer.state[parameter][moment]
+                )
+        return tensors
+
+    def restore(self, tensors: dict[str, Tensor], steps: int, *batch: Tensor) -> None:
+        """Continues from `state()` after `steps` steps; the module must already hold the weights.
+
+        The optimizer's states exist only after a step: one at learning rate zero on any `batch` makes them and leaves
+        the weights as they are.
+        """
+        self.step(*batch, learning_rate=0.0)
+        for name, parameter in self._trained():
+            for moment in MOMENTS:
+                value = tensors[f"{name}/{moment}"].to(self.device)
+                if self._sharded:
+                    safe_set_full_optimizer_state(parameter, value, moment)
+                else:
+                    self._engine.optimizer.state[parameter][moment].copy_(value)
+        inner = self._engine.optimizer.optimizer if self._sharded else self._engine.optimizer
+        for state in inner.state.values():
+            if "step" in state:
+                state["step"] = torch.full_like(torch.as_tensor(state["step"]), steps)
+
+    def close(self) -> None:
+        """Frees what the engine holds; the module stays."""
+        self._engine.destroy()
+
+    @property
+    def _sharded(self) -> bool:
+        return self._zero > 0
+
+    def _trained(self) -> list[tuple[str, nn.Parameter]]:
+        return [(n, p) for n, p in self._module.named_parameters() if p.requires_grad]
+
+
+def join_alone() -> None:
+    """Makes a process group of one where no launcher has made one."""
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items():
+        os.environ.setdefault(name, value)
+    if not dist.is_initialized():
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+
+
+def _adamw(module: nn.Module, setting: Optimization) -> torch.optim.AdamW:
+    """AdamW in one group: it decays every parameter, as a plain AdamW does (the paper names no exception).
+
+    One group is also what DeepSpeed 0.19 needs to find the moments again at ZeRO 1 and 2.
+    """
+    return torch.optim.AdamW(
+        [p for p in module.parameters() if p.requires_grad],
+        lr=setting.learning_rate,
+        betas=(setting.beta1, setting.beta2),
+        eps=setting.epsilon,
+        weight_decay=setting.weight_decay,
+        fused=True,
+    )
+
+
+def _own(tensor: Tensor) -> Tensor:
+    return tensor.detach().float().cpu().clone().contiguous()

@@ -1,0 +1,166 @@
+"""Guards: named checks, in seconds and before compute, of faults that look like a result.
+
+Each function finds one kind of fault and returns what it found as a line, or None. `inspect` runs them all.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ktrain.config import ATTRIBUTES
+from ktrain.corpus import Corpus
+from ktrain.errors import GuardFailure
+from ktrain.people import majority
+from ktrain.questions import QuestionRows
+from ktrain.templates import fault_of
+from ktrain.windows import Windows
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What a cell is made of, before anything is trained."""
+
+    corpus: Corpus
+    windows: Windows
+    rows: QuestionRows
+
+
+Guard = Callable[[Inspected], str | None]
+SAMPLE = 2_000
+"""Entries, questions or windows that a guard reads where all of them would take too long."""
+
+
+def people_disjoint(seen: Inspected) -> str | None:
+    """People whose questions are trained on are not among those tested, and no two people share a name."""
+    corpus = seen.corpus
+    tested = np.flatnonzero(~corpus.train)
+    if both := np.intersect1d(seen.rows.persons, tested).tolist():
+        return f"{len(both)} people of the test half are trained on, the first is {corpus.people.name(both[0])}"
+    names = np.stack([corpus.people.column(c) for c in ("first", "middle", "last")], axis=1)
+    if twice := len(names) - len(np.unique(names, axis=0)):
+        return f"{twice} people have the name of another one"
+    return None
+
+
+def test_questions_unread(seen: Inspected) -> str | None:
+    """No question of a person of the test half is in the windows of pretraining."""
+    if len(seen.windows.streams) == 1:
+        return None
+    persons = seen.windows.streams[1].chosen // len(ATTRIBUTES)
+    read = np.unique(persons[~seen.corpus.train[persons]])
+    return f"questions of {len(read)} people of the test half are in the windows" if len(read) else None
+
+
+def windows_mixed(seen: Inspected) -> str | None:
+    """Windows hold two entries of one person no more often than a global shuffle implies.
+
+    A public reproduction that kept each person's entries together trained to the same loss and answered nothing.
+    """
+    corpus, stream = seen.corpus, seen.windows.streams[0]
+    together, pairs = stream.neighbours(corpus.person)
+    implied = pairs * (corpus.setting.entries_per_person - 1) / (len(corpus.entries) - 1)
+    # Six standard deviations of a Poisson count, and one for counts near zero.
+    if together > implied + 6 * implied**0.5 + 1:
+        return f"{together} pairs of one person's entries share a window, a shuffle implies {implied:.0f}"
+    return None
+
+
+def epochs_differ(seen: Inspected) -> str | None:
+    """The second epoch packs the entries in another order than the first."""
+    first, second = (seen.windows.streams[0].order(epoch) for epoch in (0, 1))
+    return "epochs 0 and 1 have the same order" if np.array_equal(first, second) else None
+
+
+def template_slots(seen: Inspected) -> str | None:
+    """Every template has its slots."""
+    for attribute, sentences in seen.corpus.templates.items():
+        for sentence in sentences:
+            if fault := fault_of(sentence):
+                return f"{attribute}: {fault}: {sentence!r}"
+    return None
+
+
+def spans_decode(seen: Inspected) -> str | None:
+    """The span of an attribute decodes to its text, with at most punctuation after it."""
+    corpus = seen.corpus
+    for entry in _sample(len(corpus.entries)):
+        for attribute, (begin, end) in zip(ATTRIBUTES, corpus.entries.spans[entry], strict=True):
+            text = corpus.tokenizer.decode(corpus.entries[entry][begin:end].tolist())
+            value = corpus.people.value(corpus.person[entry], attribute)
+            if text.strip() != value and text.strip().rstrip(".,'") != value.rstrip(".,'"):
+                return f"entry {entry}: {attribute} is {value!r}, its span holds {text!r}"
+    return None
+
+
+def first_tokens(seen: Inspected) -> str | None:
+    """Answers begin with the token of their value with its leading space, the one that biographies hold."""
+    corpus = seen.corpus
+    for question in _sample(len(corpus.questions)):
+        person, attribute = divmod(int(question), len(ATTRIBUTES))
+        value = corpus.people.value(person, ATTRIBUTES[attribute])
+        expected = corpus.tokenizer.encode(f" {value}").ids[0]
+        found = corpus.questions[question][corpus.questions.spans[question, 0, 0]]
+        if found != expected:
+            told = corpus.tokenizer.decode([int(found)])
+            return f"the answer {value!r} begins with {told!r}, not with {corpus.tokenizer.decode([expected])!r}"
+    return None
+
+
+def loss_mask(seen: Inspected) -> str | None:
+    """The targets of a finetuning row are exactly the tokens of its answer and the EOS after it."""
+    corpus, rows = seen.corpus, seen.rows
+    answers = rows.mask.sum(axis=1)
+    asked = np.flatnonzero(np.repeat(corpus.train, len(ATTRIBUTES)))
+    for row in _sample(len(asked)):
+        person, attribute = divmod(int(asked[row]), len(ATTRIBUTES))
+        prompt, answer = corpus.question_text(person, ATTRIBUTES[attribute])
+        expected = len(corpus.tokenizer.encode(answer).ids) + 1
+        if rows.all_tokens:
+            expected += len(corpus.tokenizer.encode(prompt).ids) - 1
+        if answers[row] != expected:
+            return f"{prompt!r} has {answers[row]} targets, its answer has {expected} tokens"
+    return None
+
+
+def class_counts(seen: Inspected) -> str | None:
+    """No constant answer scores well: the majority baseline of each attribute, company city apart, is at most 50 %."""
+    tested = ~seen.corpus.train
+    shares = majority(seen.corpus.people, tested)
+    high = {a: s for a, s in shares.items() if a != "company_city" and s > 0.5}
+    for attribute, share in high.items():
+        return f"{share:.0%} of the test half share one {attribute}: a constant answer would score that"
+    return None
+
+
+GUARDS: dict[str, Guard] = {
+    guard.__name__: guard
+    for guard in (
+        people_disjoint,
+        test_questions_unread,
+        windows_mixed,
+        epochs_differ,
+        template_slots,
+        spans_decode,
+        first_tokens,
+        loss_mask,
+        class_counts,
+    )
+}
+
+
+def inspect(seen: Inspected) -> dict[str, str]:
+    """The findings of all guards that speak, by name; empty where all is well."""
+    found = {name: guard(seen) for name, guard in GUARDS.items()}
+    return {name: finding for name, finding in found.items() if finding}
+
+
+def enforce(seen: Inspected) -> None:
+    """Raises `GuardFailure` with the first finding."""
+    for name, finding in inspect(seen).items():
+        raise GuardFailure(name, finding)
+
+
+def _sample(size: int) -> np.ndarray:
+    """Indices spread evenly over `size`, at most `SAMPLE`."""
+    return np.unique(np.linspace(0, size - 1, min(size, SAMPLE)).astype(int))

@@ -1,0 +1,81 @@
+"""Stages: the units of work with a result worth keeping, and the keys by which results are found again."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ktrain import pools, templates, tokenizer
+from ktrain.config import Cell, Corpus
+from ktrain.keys import content_digest, digest, stage_key
+
+VERSIONS = {"corpus": 1, "pretrain": 1, "qa_finetune": 1, "mixed": 1}
+"""Raised by hand when a stage's code comes to give other results; every key of the stage and after it changes."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: `identity` is everything that can change its result, `parent` the stage that it starts from."""
+
+    kind: str
+    key: str
+    identity: dict[str, Any]
+    parent: "Stage | None" = None
+
+
+def chain(cell: Cell) -> tuple[Stage, Stage, Stage]:
+    """Corpus, pretraining and readout of a cell; cells that agree on a stage's identity share the stage."""
+    told = _setting(cell.corpus)
+    corpus = _stage("corpus", told, {"corpus": _content(cell.corpus), "seed": cell.seed})
+    mixed = f"-qa{cell.train.qa_ratio:g}" if cell.train.qa_ratio else ""
+    pretrain = _stage(
+        "pretrain",
+        f"{cell.model.size}-{told}{mixed}",
+        {"model": cell.model.model_dump(), "train": cell.train.model_dump(), "seed": cell.seed},
+        corpus,
+    )
+    readout = _stage(
+        cell.readout.kind,
+        f"{cell.model.size}-{told}{mixed}",
+        {"readout": cell.readout.model_dump(), "seed": cell.seed},
+        pretrain,
+    )
+    return corpus, pretrain, readout
+
+
+def cell_key(cell: Cell) -> str:
+    """The key of a cell: the hash of all its axes and of what its data folders hold."""
+    axes = {**cell.model_dump(), "corpus": _content(cell.corpus)}
+    return f"{_setting(cell.corpus)}-s{cell.seed}-{digest(axes)}"
+
+
+def axes(cell: Cell) -> dict[str, Any]:
+    """All identity fields by their axis names, such as `corpus.multi`."""
+
+    def flat(value: Any, path: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            return {path: value}
+        return {k: v for name, inner in value.items() for k, v in flat(inner, f"{path}.{name}".lstrip(".")).items()}
+
+    return flat(cell.model_dump(), "")
+
+
+def _stage(kind: str, readable: str, identity: dict[str, Any], parent: Stage | None = None) -> Stage:
+    identity = {"kind": kind, "version": VERSIONS[kind], **identity, "parent": parent.key if parent else None}
+    return Stage(kind, stage_key(f"{kind.replace('_', '-')}-{readable}", identity), identity, parent)
+
+
+def _content(corpus: Corpus) -> dict[str, Any]:
+    """The setting with the content of its folders in place of their paths."""
+    setting = corpus.model_dump(exclude={"pools_folder", "templates_folder"})
+    setting["pools_content"] = content_digest(pools.files(corpus.pools_folder))
+    setting["templates_content"] = content_digest(templates.files(corpus.templates_folder))
+    if corpus.tokenizer == "gpt2":
+        setting["tokenizer_content"] = tokenizer.SHA256
+    return setting
+
+
+def _setting(corpus: Corpus) -> str:
+    """Short name of a setting, such as `multi5.permute1.fullname-n500`."""
+    parts = [f"multi{corpus.multi}" if corpus.multi > 1 else "single"]
+    parts += [f"permute{corpus.permute}"] if corpus.permute else []
+    parts += ["fullname"] if corpus.fullname else []
+    return f"{'.'.join(parts)}-n{corpus.people}"

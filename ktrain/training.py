@@ -1,0 +1,153 @@
+"""The training loop: the same for pretraining, mixed training and finetuning."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ktrain.engine import Engine
+from ktrain.resume import Point, ResumePoints
+
+Batches = Callable[[int], tuple[Tensor, ...]]
+"""The batch of this rank at a step: token ids and target weights, on the CPU."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One line of a stage's curve, and what the live view shows. `loss` is the mean over targets, in nats."""
+
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    tokens: int
+    seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens of all ranks a second, the compilation at each start left out."""
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up, then a cosine to `final` of the peak (paper, appendix B)."""
+
+    peak: float
+    final: float
+    warmup: int
+    steps: int
+
+    def rate(self, step: int) -> float:
+        """Learning rate of step `step`, counted from 0."""
+        if step < self.warmup:
+            return self.peak * (step + 1) / self.warmup
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.peak * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a finite number."""
+
+
+def train(
+    engine: Engine,
+    batches: Batches,
+    schedule: Schedule,
+    tokens_per_step: int,
+    points: ResumePoints,
+    report: Report,
+    *,
+    resumed: Point | None,
+    every: int,
+    checkpoint_seconds: float,
+) -> list[Progress]:
+    """Runs all steps that `resumed` has not done and returns the whole curve, one `Progress` every `every` steps.
+
+    `resumed` is the point whose weights the engine's module already holds. Raises `Diverged`.
+    """
+    curve = [Progress(**p) for p in resumed.record["curve"]] if resumed else []
+    first = resumed.step if resumed else 0
+    if resumed:
+        _restore_generator(resumed.record)
+    seconds = float(resumed.record["seconds"]) if resumed else 0.0
+    timed = int(resumed.record["timed"]) if resumed else 0
+    loss = torch.zeros(())
+    clock = saved = time.monotonic()
+    for step in range(first, schedule.steps):
+        batch = tuple(t.to(engine.device, non_blocking=True) for t in batches(step))
+        if step == first and resumed:
+            engine.restore(resumed.tensors, resumed.step, *batch)
+            _restore_generator(resumed.record)
+        loss = engine.step(*batch, learning_rate=schedule.rate(step))
+        if step == first:
+            # The first step compiles; the clock starts after it.
+            loss.item()
+            clock = saved = time.monotonic()
+            timed -= tokens_per_step
+        timed += tokens_per_step
+        last = step + 1 == schedule.steps
+        if (step + 1) % every == 0 or last:
+            value = _mean(loss)
+            if not math.isfinite(value):
+                raise Diverged(f"the loss is {value} at step {step + 1}")
+            now = time.monotonic()
+            seconds, clock = seconds + now - clock, now
+            curve.append(Progress(step + 1, schedule.steps, value, schedule.rate(step), timed, seconds))
+            report(curve[-1])
+            if not last and _agree(now - saved > checkpoint_seconds):
+                record = {"curve": [vars(p) for p in curve], "seconds": seconds, "timed": timed, **_generator()}
+                state = engine.state()
+                if not dist.get_rank():
+                    points.save(Point(step + 1, state, record))
+                saved = time.monotonic()
+                clock = saved
+    return curve
+
+
+def share(rows: Tensor) -> Tensor:
+    """This rank's rows of a batch, (rows / ranks, ...)."""
+    return rows[dist.get_rank() :: dist.get_world_size()]
+
+
+def _mean(loss: Tensor) -> float:
+    """The loss of the whole batch. Each rank's weights are scaled so that the mean over ranks is right."""
+    if dist.get_world_size() > 1:
+        loss = loss.clone()
+        dist.all_reduce(loss)
+        loss /= dist.get_world_size()
+    return float(loss.item())
+
+
+def _agree(mine: bool) -> bool:
+    """Rank 0's answer: saving is collective, and the clocks of two ranks differ."""
+    if dist.get_world_size() == 1:
+        return mine
+    flag = torch.tensor([float(mine)])
+    if torch.cuda.is_available():
+        flag = flag.cuda()
+    dist.broadcast(flag, 0)
+    return bool(flag.item())
+
+
+def _generator() -> dict[str, Any]:
+    """State of the generators that dropout draws from."""
+    states = {"cpu": torch.get_rng_state().tolist()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state().tolist()
+    return {"generators": states}
+
+
+def _restore_generator(record: dict[str, Any]) -> None:
+    states = record["generators"]
+    torch.set_rng_state(torch.tensor(states["cpu"], dtype=torch.uint8))
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(torch.tensor(states["cuda"], dtype=torch.uint8))
