@@ -3,9 +3,9 @@
 How and where a cell is run (workers, micro-batch, store) is `Runtime`, which no key ever sees.
 """
 
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 ATTRIBUTES = ("birth_date", "birth_city", "university", "major", "company", "company_city")
 """The six attributes in the order of a biography with fixed sentence order (paper, section 2.1)."""
@@ -15,6 +15,14 @@ class Settings(BaseModel):
     """Base of all settings: unknown fields are errors, and nothing changes after construction."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic would take `True` for 1."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
+            raise ValueError("a number is wanted")
+        return value
 
 
 class PoolSizes(Settings):
@@ -41,7 +49,7 @@ class Corpus(Settings):
     """P: 0 is fixed order; otherwise each of the M drafts is shuffled P times."""
     fullname: bool = False
     """The full name instead of a pronoun in every sentence."""
-    tokenizer: str = Field("gpt2", pattern=r"^(gpt2|bpe-\d{3,5})$")
+    tokenizer: str = Field("gpt2", pattern=r"^(gpt2|bpe-[1-9]\d{2,4})$")
     """`gpt2`, or `bpe-V`: a byte-level BPE of V entries trained on this corpus."""
     question_share: float = Field(0.5, ge=0.0, lt=1.0)
     """Share of the people whose questions may be trained on; the others are the test half."""
@@ -50,6 +58,13 @@ class Corpus(Settings):
     """A folder of the user's own pools; its content, not its path, is identity."""
     templates_folder: str | None = None
     """A folder of the user's own templates; its content, not its path, is identity."""
+
+    @model_validator(mode="after")
+    def _vocabulary_holds_bytes(self) -> Self:
+        size = self.tokenizer.removeprefix("bpe-")
+        if size != "gpt2" and not 300 <= int(size) <= 65_536:
+            raise ValueError(f"tokenizer={self.tokenizer}: a vocabulary has 300 to 65536 entries")
+        return self
 
     @property
     def entries_per_person(self) -> int:
@@ -90,6 +105,12 @@ class Train(Settings):
     """bf16 is autocast: weights, optimizer and reductions stay in fp32."""
     zero: int = Field(0, ge=0, le=3)
     """DeepSpeed's ZeRO stage."""
+
+    @model_validator(mode="after")
+    def _warm_before_the_end(self) -> Self:
+        if self.warmup > self.steps:
+            raise ValueError(f"warmup={self.warmup}: more than steps={self.steps}")
+        return self
 
 
 class Readout(Settings):
@@ -132,6 +153,17 @@ class Cell(Settings):
     train: Train = Train()
     readout: Readout = Readout()
     seed: int = Field(0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _asks_what_can_be_answered(self) -> Self:
+        asked = int(self.corpus.people * self.corpus.question_share)
+        if not asked and self.train.qa_ratio:
+            raise ValueError(f"train.qa_ratio={self.train.qa_ratio}: corpus.question_share leaves no question to mix in")
+        if not asked and self.readout.kind == "qa_finetune":
+            raise ValueError("corpus.question_share leaves no question to finetune on")
+        if self.readout.kind == "mixed" and not self.train.qa_ratio:
+            raise ValueError("readout.kind=mixed: needs train.qa_ratio > 0, or the model has never seen a question")
+        return self
 
 
 class Runtime(Settings):

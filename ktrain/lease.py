@@ -155,6 +155,12 @@ def lease(
         _release(path, token)
 
 
+def holder(store_root: Path, key: str, *, stale: float = 30.0) -> str | None:
+    """Who holds the lease of `key` now, in words; None where nobody alive does. Touches nothing."""
+    found = _read(Path(store_root) / "leases" / f"{key}.json")
+    return None if found is None or found.dead(stale) else str(found)
+
+
 @dataclass(frozen=True)
 class _Holder:
     """The content of a lease; `process` is None where it cannot be read. `beat` is in seconds since the epoch."""

@@ -145,14 +145,18 @@ class Store:
 
     def work(self, key: str) -> Path:
         """The folder for the resume points of a stage, created where missing. Only a holder of the lease writes it."""
-        folder = self.root / "work" / _checked(key)
+        folder = self.work_path(key)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def work_path(self, key: str) -> Path:
+        """Where `work` is or would be, untouched."""
+        return self.root / "work" / _checked(key)
 
     def clear_work(self, key: str) -> None:
         """Removes the resume points of a stage, if any."""
         with suppress(FileNotFoundError):
-            shutil.rmtree(self.root / "work" / _checked(key))
+            shutil.rmtree(self.work_path(key))
 
     def _stage(self, key: str) -> Path:
         return self.root / "stages" / _checked(key)

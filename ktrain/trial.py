@@ -70,7 +70,7 @@ def run(cells: list[Cell], runtime: Runtime, report: Report) -> None:
 @contextmanager
 def _doing(store: Store, stage: Stage) -> Iterator[bool]:
     """Whether the stage is missing, the same answer for every rank, with the lease held by rank 0 meanwhile."""
-    failure = store.work(stage.key) / "failure.txt"
+    failure = store.work_path(stage.key) / "failure.txt"
     if not dist.get_rank():
         with lease(store.root, stage.key):
             missing = _tell(store.find(stage.key) is None)

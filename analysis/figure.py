@@ -1,0 +1,241 @@
+"""Figures: grouped bars for a few settings, a heat map like the paper's Fig. 3 for many; SVG with text as text."""
+
+import io
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+
+from analysis.percent import MISSING, percent
+from analysis.results import Results
+from analysis.table import COLUMNS, GROUPS, Row, baseline, groups, metric, published, rows
+
+INK, MUTED, FAINT, PAGE = "#1f2933", "#65707c", "#c9d0d8", "#fffffe"
+"""Text, lines and ground; the report replaces exactly these by its own colours, so that they follow a dark theme."""
+COLOURS = ("#8e9aa6", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+"""Okabe and Ito's colour-blind-safe set, led by a grey: the first setting of a plan is what others are compared to."""
+SEQUENTIAL = LinearSegmentedColormap.from_list("exact", ["#eef3f8", "#a9cbe6", "#4a93c8", "#0b5394", "#08305c"])
+LINE = 0.24
+"""Height of a line of text, in inches."""
+FEW = 6
+"""Up to so many settings are drawn as bars."""
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "analysis",
+    "text.parse_math": False,  # a name with dollar signs is a name
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": MUTED,
+    "hatch.linewidth": 0.7,
+    "hatch.color": MUTED,
+}
+LABEL = "exact match on people never asked about (%)"
+
+
+def draw(results: Results, paper: pd.DataFrame | None = None) -> str:
+    """The figure that fits the number of settings, as SVG."""
+    return bars(results, paper) if len(rows(results)) <= FEW else heat_map(results, paper)
+
+
+def bars(results: Results, paper: pd.DataFrame | None = None) -> str:
+    """One panel per column group; clusters are the mean and the six attributes, with a bar for each setting.
+
+    Whiskers are 95 % intervals, a dashed tick across a cluster is the majority baseline, a diamond the paper's number.
+    Settings without a final number stand as hatched stubs, and the legend says why. Returns SVG.
+    """
+    table = rows(results)
+    names = groups(table) or ("qa",)
+    with matplotlib.rc_context(STYLE):
+        # A legend line for every two settings, and one for the marks.
+        legend = LINE * (math.ceil(len(table) / 2) + 1) + 0.1
+        height = legend + 2.9 * len(names)
+        figure = Figure(figsize=(10.4, height))
+        panels = figure.subplots(len(names), 1, sharex=False, squeeze=False)[:, 0]
+        top, bottom = 1 - (legend + 0.4) / height, 0.3 / height
+        figure.subplots_adjust(left=0.05, right=0.995, top=top, bottom=bottom, hspace=0.42)
+        for axes, name in zip(panels, names, strict=True):
+            _clusters(axes, table, name, paper)
+        _legend(figure, table, names, paper)
+        return _svg(figure, f"Bars: {LABEL}, by attribute and setting")
+
+
+def heat_map(results: Results, paper: pd.DataFrame | None = None) -> str:
+    """Settings x columns with the number in each cell, and a second panel with the paper's numbers for these settings.
+
+    Cells without a final number are hatched. Returns SVG.
+    """
+    table = rows(results)
+    names = groups(table) or ("qa",)
+    panels = 1 if paper is None else 2
+    # Two column groups fill the width, so the panels stand one above the other; one group leaves room beside it.
+    across = panels if len(names) == 1 else 1
+    down = panels // across
+    columns = across * len(names) * len(COLUMNS)
+    margin = 0.4 + 0.068 * max([len("majority baseline"), *(len(row.name) for row in table)])
+    width = margin + 0.5 * columns + 0.25 * (across * len(names) - 1) + 0.1
+    block = 0.25 * (len(table) + 1) + 1.15
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, block * down))
+        for panel in range(panels):
+            left = margin + (0.5 * len(COLUMNS) + 0.25) * (panel if across == 2 else 0)
+            bottom = block * (down - 1 - (panel if down == 2 else 0)) + 0.1
+            inches = 0.5 * columns / across + 0.25 * (len(names) - 1)
+            box = (left / width, bottom / (block * down), inches / width, (block - 1.15) / (block * down))
+            axes = figure.add_axes(box)
+            _grid(axes, table, names, paper if panel else None, labelled=across == 1 or panel == 0)
+            title = ("ours" if panels == 2 else "") if panel == 0 else "the paper"
+            axes.text(0, -2.75, title, fontsize=10, fontweight="bold", va="bottom")
+        return _svg(figure, f"Heat map: {LABEL}, by setting and attribute")
+
+
+def _clusters(axes: Axes, table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> None:
+    width = 0.82 / max(len(table), 1)
+    # The mean stands apart from what it is the mean of.
+    centres = [0.0, *(k + 1.25 for k in range(len(COLUMNS) - 1))]
+    for column, centre in zip(COLUMNS, centres, strict=True):
+        guess = baseline(table, column)
+        for k, row in enumerate(table):
+            x = centre + (k - (len(table) - 1) / 2) * width
+            value, theirs = row.value(name, column), published(paper, row.setting, metric(name, column))
+            if theirs is not None:
+                axes.plot(x, 100 * theirs, "D", ms=4.2, mfc=PAGE, mec=INK, mew=0.9, zorder=5, clip_on=False)
+            if value is None:
+                axes.bar(x, 4, 0.8 * width, color="none", edgecolor=MUTED, hatch="//////", linewidth=0.5)
+                continue
+            top = _bar(axes, x, width, value, row.interval(name, column), COLOURS[k % len(COLOURS)])
+            free = _free(top, [100 * mark for mark in (theirs, guess) if mark is not None])
+            axes.text(x, free, _short(value), ha="center", va="bottom", fontsize=7 if len(table) > 3 else 8)
+        if guess is not None:
+            axes.plot([centre - 0.46, centre + 0.46], [100 * guess] * 2, color=INK, lw=1, ls=(0, (3, 2)), zorder=4)
+    axes.set_xlim(-0.55, centres[-1] + 0.55)
+    axes.set_ylim(0, 108)
+    axes.set_yticks(range(0, 101, 25))
+    axes.set_xticks(centres, ["mean of six", *(c.replace("_", " ") for c in COLUMNS[1:])])
+    axes.get_xticklabels()[0].set_fontweight("bold")
+    axes.tick_params(length=0)
+    axes.grid(axis="y", color=FAINT, lw=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.text(-0.55, 116, f"{GROUPS[name]}", fontweight="bold", va="bottom")
+    axes.text(centres[-1] + 0.55, 116, LABEL, color=MUTED, va="bottom", ha="right")
+
+
+def _bar(axes: Axes, x: float, width: float, value: float, bounds: tuple[float, float] | None, colour: str) -> float:
+    """Draw one bar with its whisker; returns the height that is taken, in percent."""
+    axes.bar(x, 100 * value, 0.88 * width, color=colour)
+    if bounds is None:
+        return 100 * value
+    axes.plot([x, x], [100 * bounds[0], 100 * bounds[1]], color=INK, lw=1, solid_capstyle="butt", zorder=3)
+    return 100 * max(value, bounds[1])
+
+
+def _free(top: float, marks: Sequence[float]) -> float:
+    """Where a number over a bar starts, in percent: above the whisker, and above any mark that it would cover."""
+    start = top + 1.5
+    for mark in sorted(marks):
+        if start - 2.5 < mark < start + 8:
+            start = mark + 3
+    return start
+
+
+def _legend(figure: Figure, table: Sequence[Row], names: Sequence[str], paper: pd.DataFrame | None) -> None:
+    settings = []
+    for k, row in enumerate(table):
+        states = [
+            f"{GROUPS[name]} {_brief(row.state(name))}"
+            for name in names
+            if name in row.folds and not row.folds[name].done
+        ]
+        label = row.name + (f" ({'; '.join(states)})" if states else "")
+        settings.append(Patch(facecolor=COLOURS[k % len(COLOURS)], edgecolor="none", label=label))
+    marks = [Line2D([], [], color=INK, lw=1, ls=(0, (3, 2)), label="majority baseline")]
+    if any(row.interval(name, column) for row in table for name in names for column in COLUMNS):
+        marks.insert(0, Line2D([], [], color=INK, lw=1, marker="|", ls="", ms=9, label="95 % interval"))
+    if paper is not None and any(row.setting in paper.index for row in table):
+        marks.append(Line2D([], [], marker="D", ls="", ms=4.2, mfc=PAGE, mec=INK, mew=0.9, label="the paper"))
+    style: Any = {"frameon": False, "borderpad": 0, "borderaxespad": 0, "handlelength": 1.4, "columnspacing": 1.8}
+    for handles, columns, above in ((settings, 2, 0), (marks, 3, math.ceil(len(table) / 2))):
+        top = 1 - (0.08 + LINE * above) / figure.get_figheight()
+        figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.05, top), ncols=columns, **style)
+
+
+def _grid(
+    axes: Axes, table: Sequence[Row], names: Sequence[str], paper: pd.DataFrame | None, *, labelled: bool
+) -> None:
+    """One panel: ours, or the paper's numbers for our settings. One unit is a cell; y grows downwards."""
+    gap = 0.5
+    for g, name in enumerate(names):
+        start = g * (len(COLUMNS) + gap)
+        axes.text(start, -1.55 - 0.25, GROUPS[name], va="bottom", color=MUTED)
+        for c, column in enumerate(COLUMNS):
+            words = column.split("_")
+            axes.text(start + c + 0.5, -0.25, "\n".join(words), ha="center", va="bottom", fontsize=8, linespacing=1.0)
+            values = [_baseline(table, metric(name, column), column, paper)]
+            for row in table:
+                ours = row.value(name, column)
+                values.append(ours if paper is None else published(paper, row.setting, metric(name, column)))
+            for r, value in enumerate(values):
+                _square(axes, start + c, r, value, bold=column == "mean")
+        for r, row in enumerate(table, start=1) if paper is None else ():
+            if name in row.folds and not row.folds[name].done:
+                box = {"facecolor": PAGE, "edgecolor": "none", "pad": 2}
+                state = _brief(row.state(name))
+                axes.text(start + 3.5, r + 0.52, state, ha="center", va="center", fontsize=8, color=MUTED, bbox=box)
+    for r, label in enumerate(["majority baseline", *(row.name for row in table)] if labelled else []):
+        axes.text(-0.25, r + 0.5, label, ha="right", va="center", color=INK if r else MUTED)
+    axes.set_xlim(0, len(names) * (len(COLUMNS) + gap) - gap)
+    axes.set_ylim(len(table) + 1, 0)
+    axes.set_axis_off()
+
+
+def _baseline(table: Sequence[Row], name: str, column: str, paper: pd.DataFrame | None) -> float | None:
+    return baseline(table, column) if paper is None else published(paper, "baseline", name)
+
+
+def _square(axes: Axes, x: float, y: float, value: float | None, *, bold: bool) -> None:
+    if value is None:
+        axes.add_patch(
+            Rectangle((x, y), 1, 1, facecolor="none", edgecolor=FAINT, hatch="////", linewidth=0.6, clip_on=False)
+        )
+        return
+    colour = SEQUENTIAL(value)
+    # White lines between cells would glare on a dark page; a hair's breadth of nothing suits both.
+    axes.add_patch(Rectangle((x + 0.015, y + 0.03), 0.97, 0.94, facecolor=colour, edgecolor="none", clip_on=False))
+    weight = "bold" if bold else "normal"
+    ink = "#101820" if _luminance(colour) > 0.2 else "#ffffff"
+    axes.text(x + 0.5, y + 0.52, percent(value), ha="center", va="center", fontsize=8, color=ink, fontweight=weight)
+
+
+def _luminance(colour: tuple[float, float, float, float]) -> float:
+    """Relative luminance as WCAG 2 defines it; black and white are about equally legible on 0.18."""
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3])
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _short(value: float) -> str:
+    """The number over a bar: no decimal where there is no room for one."""
+    return percent(value) if value < 0.0995 else f"{100 * value:.0f}" if not math.isnan(value) else MISSING
+
+
+def _brief(state: str) -> str:
+    """A state short enough to stand in a figure; tables have all of it."""
+    return textwrap.shorten(state, 48, placeholder=" …")
+
+
+def _svg(figure: Figure, description: str) -> str:
+    out = io.StringIO()
+    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Title": description})
+    return out.getvalue()

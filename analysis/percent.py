@@ -1,0 +1,26 @@
+"""Percent: how fractions of 1 are written, everywhere alike."""
+
+import math
+
+MISSING = "–"  # noqa: RUF001 (an en dash is what is meant)
+MINUS = "−"  # noqa: RUF001 (so that signs align with digits)
+
+
+def percent(value: float | None) -> str:
+    """`70.1` for 0.701; an en dash for what is missing."""
+    return MISSING if value is None or math.isnan(value) else f"{100 * value:.1f}"
+
+
+def ranged(value: float | None, interval: tuple[float, float] | None) -> str:
+    """`70.1 [66.8, 73.3]`; without an interval the value alone."""
+    if value is None or math.isnan(value) or interval is None:
+        return percent(value)
+    return f"{percent(value)} [{percent(interval[0])}, {percent(interval[1])}]"
+
+
+def points(value: float | None) -> str:
+    """`+3.2` or, with a true minus sign, `-7.6`: a difference in percentage points."""
+    if value is None or math.isnan(value):
+        return MISSING
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)

@@ -1,0 +1,59 @@
+"""A Ray Train job around a trial: the only module of this package that imports Ray."""
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import ray.train
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from ktrain import trial
+from ktrain.config import Cell, Runtime
+from ktrain.training import Progress
+
+FAILURES = 3
+"""How often the workers of a job are started again; each start continues from the latest resume points."""
+
+os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+
+
+def fit(name: str, cells: list[Cell], runtime: Runtime, folder: str, *, gpu: bool, callbacks: list[Any]) -> None:
+    """Runs a trial in workers of its own and returns when all its stages are done.
+
+    `name` and `folder` identify the job to Ray; nothing is kept there but Ray's own records. Raises what a worker
+    raised, after `FAILURES` restarts; a request that is wrong or a guard that speaks is not tried again.
+    """
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={
+            "cells": [cell.model_dump(mode="json") for cell in cells],
+            "runtime": runtime.model_dump(mode="json"),
+        },
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=runtime.workers,
+            use_gpu=gpu,
+            resources_per_worker={"GPU": 1} if gpu else {"CPU": runtime.threads},
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=folder,
+            failure_config=FailureConfig(max_failures=FAILURES, controller_failure_limit=3),
+            callbacks=callbacks,
+        ),
+    )
+    trainer.fit()
+
+
+def _work(config: dict[str, Any]) -> None:
+    cells = [Cell.model_validate(cell) for cell in config["cells"]]
+    trial.run(cells, Runtime.model_validate(config["runtime"]), _reporter())
+
+
+def _reporter() -> Callable[[str, Progress], None]:
+    def report(key: str, progress: Progress) -> None:
+        ray.train.report({"stage": key, **asdict(progress), "tokens_per_second": progress.tokens_per_second})
+
+    return report

@@ -1,0 +1,277 @@
+"""The command line: the only place that knows ktrain, sweeps and analysis together."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ktrain.errors import WrongRequest
+
+HELP = {
+    "plan": "cells, distinct stages, cost, departures from the paper; touches nothing",
+    "run": "run what is missing, then print the table and the report's path",
+    "status": "the state of each cell",
+    "show": "what a model is fed: people, entries, questions or a window",
+    "results": "cells x metrics, read from MLflow",
+    "report": "table, figure and one self-contained page",
+    "ui": "open MLflow on the tracking store",
+    "bench": "training speed against reference loops, as ratios in one run",
+}
+EXIT_DONE, EXIT_FAILED, EXIT_WRONG, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit code 2, no usage text: the line names what is wrong."""
+        raise WrongRequest(message)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code: 0 done, 1 some stage failed, 2 the request is wrong."""
+    from sweeps.run import Interrupted, cache
+
+    cache(Path(os.environ.get("KTRAIN_CACHE", ".cache")).absolute())
+    logging.basicConfig(format="ktrain: %(message)s", level=logging.WARNING)
+    try:
+        arguments = _parser().parse_args(argv)
+        handler = globals()[f"_{arguments.command}"]
+        return int(handler(arguments))
+    except WrongRequest as e:
+        print(f"ktrain: {' '.join(str(e).split())}", file=sys.stderr)
+        return EXIT_WRONG
+    except (Interrupted, KeyboardInterrupt):
+        print("ktrain: stopped; what is done is kept, and the same command continues", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="ktrain", description="When can a language model give back what it has read?")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+
+    def command(name: str, *, sweep: bool = True) -> Parser:
+        added: Parser = commands.add_parser(name, help=HELP[name], description=HELP[name])
+        if sweep:
+            added.add_argument("sweep", help="a module in sweeps/ (demo, fig3) or a path to your own file")
+            added.add_argument("axes", nargs="*", metavar="axis=v1,v2", help="axes to set or to add to the grid")
+            added.add_argument("--scale", default="mini", help="mini (default), small or full")
+            added.add_argument("--store", default="results", help="folder of results (default: results)")
+        return added
+
+    command("plan").add_argument("--json", action="store_true", help="machine-readable")
+    run = command("run")
+    run.add_argument("--workers", type=int, default=1, help="data-parallel workers of a trial (default: 1)")
+    run.add_argument("--threads", type=int, default=1, help="CPU threads of a worker (default: 1)")
+    run.add_argument("--no-compile", action="store_true", help="train without torch.compile")
+    command("status")
+    show = command("show", sweep=False)
+    show.add_argument("what", choices=("people", "entries", "questions", "window"))
+    show.add_argument("axes", nargs="*", metavar="axis=value", help="the setting, such as corpus.multi=5")
+    show.add_argument("--scale", default="mini", help="mini (default), small or full")
+    show.add_argument("-n", type=int, default=3, help="how many (default: 3)")
+    show.add_argument("--step", type=int, default=0, help="window: the training step (default: 0)")
+    results = command("results")
+    results.add_argument("--format", choices=("table", "csv", "json", "parquet"), default="table")
+    results.add_argument("--output", help="write to a file instead of the terminal")
+    command("report")
+    ui = command("ui", sweep=False)
+    ui.add_argument("--store", default="results", help="folder of results (default: results)")
+    ui.add_argument("--port", type=int, default=5000)
+    bench = command("bench", sweep=False)
+    bench.add_argument("what", choices=("train",))
+    bench.add_argument("--json", action="store_true", help="machine-readable")
+    bench.add_argument("--seconds", type=float, default=10.0, help="measured seconds of each loop and thread count")
+    return parser
+
+
+def _overrides(words: Sequence[str]) -> dict[str, list[Any]]:
+    """`axis=v1,v2` words as lists of values."""
+    overrides: dict[str, list[Any]] = {}
+    for word in words:
+        axis, equals, values = word.partition("=")
+        if not equals or not values:
+            raise WrongRequest(f"{word}: an axis is set as axis=v1,v2")
+        overrides[axis] = values.split(",")
+    return overrides
+
+
+def _planned(arguments: argparse.Namespace, *, writable: bool = False) -> Any:
+    from ktrain.store import Store
+    from sweeps import plan, sweep
+
+    found = sweep.load(arguments.sweep)
+    store = Store.at(arguments.store)
+    workers = getattr(arguments, "workers", 1)
+    made = plan.make(found, arguments.scale, _overrides(arguments.axes), store, workers)
+    if writable:
+        Store.open(arguments.store)
+    return made
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from sweeps import show
+
+    plan = _planned(arguments)
+    print(json.dumps(plan.as_json(), indent=1)) if arguments.json else show.plan(plan)
+    return EXIT_DONE
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from sweeps import show
+
+    show.status(_planned(arguments))
+    return EXIT_DONE
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from ktrain.config import Runtime
+    from sweeps import plan as planning
+    from sweeps import run, tracking
+
+    if arguments.workers < 1 or arguments.threads < 1:
+        raise WrongRequest(f"workers={arguments.workers}, threads={arguments.threads}: must be at least 1")
+    plan = _planned(arguments, writable=True)
+    tracker = tracking.Tracker.open(tracking.default_uri(plan.store), plan.sweep.name)
+    console = Console(stderr=True)
+    runtime = Runtime(
+        store=str(plan.store.root),
+        workers=arguments.workers,
+        threads=arguments.threads,
+        compile=not arguments.no_compile,
+    )
+    try:
+        failures = run.run(plan, runtime, console)
+    finally:
+        plan = planning.make(plan.sweep, plan.scale, _overrides(arguments.axes), plan.store, arguments.workers)
+        warning = tracking.deliver(tracker, plan)
+    for failure in failures:
+        console.print(f"failed: {failure}", style="red", markup=False)
+    if warning:
+        console.print(warning, style="yellow", markup=False)
+        return EXIT_FAILED if failures else EXIT_DONE
+    _publish(plan, tracker.uri)
+    return EXIT_FAILED if failures or any(c.state.startswith("failed") for c in plan.cells) else EXIT_DONE
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from sweeps import tracking
+
+    plan = _planned(arguments)
+    _publish(plan, tracking.default_uri(plan.store))
+    return EXIT_DONE
+
+
+def _results(arguments: argparse.Namespace) -> int:
+    from analysis import paper, table
+
+    plan = _planned(arguments)
+    found, published = _read(plan)
+    text = table.render(found, arguments.format, paper.figure(plan.sweep.figure) if published else None)
+    data = text if isinstance(text, bytes) else text.encode()
+    if arguments.output:
+        Path(arguments.output).write_bytes(data)
+    else:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+    return EXIT_DONE
+
+
+def _read(plan: Any) -> tuple[Any, bool]:
+    """The results of a plan from MLflow, and whether the paper has numbers for its figure."""
+    from analysis import paper, results
+    from sweeps import tracking
+
+    uri = tracking.default_uri(plan.store)
+    try:
+        found = results.load(uri, plan.sweep.name, {c.key: c.axes for c in plan.cells})
+    except Exception as e:
+        raise WrongRequest(f"MLFLOW_TRACKING_URI={uri}: does not answer: {str(e).splitlines()[0][:200]}") from e
+    return found, plan.sweep.figure in paper.figures()
+
+
+def _publish(plan: Any, uri: str) -> None:
+    """Prints the table and writes figure and page."""
+    import platform
+
+    from rich.console import Console
+
+    import ktrain
+    from analysis import figure, paper, report, table
+
+    found, published = _read(plan)
+    numbers = paper.figure(plan.sweep.figure) if published else None
+    console = Console()
+    console.print(table.rich_table(found, numbers))
+    folder = plan.store.root / "reports" / plan.sweep.name
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = figure.draw(found, numbers)
+    (folder / "figure.svg").write_text(drawn, encoding="utf-8")
+    finished = [s.key for c in plan.cells for s in c.stages if plan.store.exists(s.key)]
+    versions = plan.store.manifest(finished[-1])["versions"] if finished else {}
+    hint = "ktrain ui" if uri.startswith("sqlite:///") else uri
+    page = report.write(
+        folder / "report.html",
+        plan.sweep.name,
+        found,
+        scale=plan.scale,
+        figures={plan.sweep.question or plan.sweep.name: drawn},
+        paper=numbers,
+        provenance={"ktrain": ktrain.__version__, "machine": platform.platform(), **versions},
+        departures=plan.departures(),
+        mlflow_hint=hint,
+    )
+    print(f"figure  {folder / 'figure.svg'}\nreport  {page}\nMLflow  {hint}")
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from sweeps import Sweep, show
+    from sweeps.plan import check
+    from sweeps.sweep import expand
+
+    cells = expand(Sweep("show", {}), arguments.scale, _overrides(arguments.axes))
+    if len(cells) > 1:
+        raise WrongRequest(f"{' '.join(arguments.axes)}: show takes one setting, these are {len(cells)}")
+    if arguments.n < 1 or not 0 <= arguments.step < cells[0].train.steps:
+        raise WrongRequest(f"-n {arguments.n} --step {arguments.step}: n from 1, step below {cells[0].train.steps}")
+    check(cells[0])
+    show.fed(arguments.what, cells[0], arguments.n, arguments.step)
+    return EXIT_DONE
+
+
+def _ui(arguments: argparse.Namespace) -> int:
+    from ktrain.store import Store
+    from sweeps import tracking
+
+    uri = tracking.default_uri(Store.at(arguments.store))
+    if uri.startswith("http"):
+        print(f"MLflow is served at {uri}")
+        return EXIT_DONE
+    path = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not path.is_file():
+        raise WrongRequest(f"store={arguments.store}: no results there yet; `ktrain run demo` makes some")
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
+    command += ["--host", "127.0.0.1", "--port", str(arguments.port)]
+    print(f"MLflow at http://127.0.0.1:{arguments.port} (Ctrl-C ends it)", flush=True)
+    os.execvpe(command[0], command, {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from ktrain import bench
+
+    found = bench.train(seconds=arguments.seconds)
+    print(json.dumps(found, indent=1) if arguments.json else bench.text(found))
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""Figure 3: sixteen ways to write the biographies, each read out by QA finetuning and by mixed training."""
+
+from ray import tune
+
+from sweeps import Sweep
+
+SETTINGS = [
+    {"corpus.multi": 1, "corpus.permute": permute, "corpus.fullname": fullname}
+    for fullname, permute in [(False, 0), (True, 0), (False, 1), (False, 2), (False, 5), (True, 1), (True, 2), (True, 5)]
+] + [
+    {"corpus.multi": multi, "corpus.permute": permute, "corpus.fullname": fullname}
+    for multi in (2, 5)
+    for permute in (0, 1)
+    for fullname in (False, True)
+]
+
+sweep = Sweep(
+    name="fig3",
+    question="Which ways of writing make knowledge extractable?",
+    figure="fig3",
+    grid={
+        "setting": tune.grid_search(SETTINGS),
+        "training": tune.grid_search(
+            [
+                {"train.qa_ratio": 0.0, "readout.kind": "qa_finetune"},
+                {"train.qa_ratio": 0.8, "readout.kind": "mixed"},
+            ]
+        ),
+    },
+)

@@ -1,0 +1,215 @@
+"""The plan: cells, the distinct stages that they share, what is done and what it would cost. Touches nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ktrain import model, people, pools, templates
+from ktrain.config import Cell
+from ktrain.errors import WrongRequest
+from ktrain.lease import holder
+from ktrain.stages import Stage, axes, cell_key, chain
+from ktrain.store import Store
+from sweeps import sweep as grids
+from sweeps.sweep import Sweep
+
+TOKENS_PER_QUESTION = 24
+TOKENS_PER_ENTRY = {"gpt2": 73, "bpe": 82}
+"""Typical lengths, for estimates only."""
+FLOPS_PER_SECOND = {"mini": 1.1e11, "gpu": 4e14}
+"""What the estimates assume: a laptop's core, and 40 % of an H100's bf16 peak."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One distinct stage and what doing it means."""
+
+    stage: Stage
+    state: str
+    tokens: int
+    flops: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One cell; `state` is `done`, `planned`, `running`, `failed: ...` or `blocked: ...`."""
+
+    key: str
+    cell: Cell
+    stages: tuple[Stage, ...]
+    state: str
+
+    @property
+    def axes(self) -> dict[str, Any]:
+        """All identity fields by axis name."""
+        return axes(self.cell)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep at a scale against a store."""
+
+    sweep: Sweep
+    scale: str
+    store: Store
+    cells: tuple[PlannedCell, ...]
+
+    @cached_property
+    def stages(self) -> tuple[Planned, ...]:
+        """The distinct stages, parents before children."""
+        owners = {stage.key: (stage, cell.cell) for cell in self.cells for stage in cell.stages}
+        return tuple(self._planned(stage, cell) for stage, cell in owners.values())
+
+    def trials(self) -> dict[str, list[Cell]]:
+        """What is to be run: the unfinished cells by the key of the pretraining that they share."""
+        groups: dict[str, list[Cell]] = {}
+        for planned in self.cells:
+            if planned.state != "done" and not planned.state.startswith("blocked"):
+                groups.setdefault(planned.stages[1].key, []).append(planned.cell)
+        return groups
+
+    def as_json(self) -> dict[str, Any]:
+        """The contract of `plan --json`."""
+        return {
+            "sweep": self.sweep.name,
+            "scale": self.scale,
+            "cells": [
+                {"key": c.key, "axes": c.axes, "stages": [s.key for s in c.stages], "state": c.state}
+                for c in self.cells
+            ],
+            "stages": [
+                {
+                    "key": p.stage.key,
+                    "kind": p.stage.kind,
+                    "state": p.state,
+                    "tokens": p.tokens,
+                    "flops": p.flops,
+                    "seconds": p.seconds,
+                }
+                for p in self.stages
+            ],
+            "totals": self.totals(),
+        }
+
+    def totals(self) -> dict[str, Any]:
+        """Sums over the distinct stages; those with `to_do` leave out what is done."""
+        missing = [p for p in self.stages if p.state != "done"]
+        return {
+            "cells": len(self.cells),
+            "cells_done": sum(c.state == "done" for c in self.cells),
+            "stages": len(self.stages),
+            "stages_done": len(self.stages) - len(missing),
+            "tokens": sum(p.tokens for p in self.stages),
+            "tokens_to_do": sum(p.tokens for p in missing),
+            "flops": sum(p.flops for p in self.stages),
+            "flops_to_do": sum(p.flops for p in missing),
+            "seconds_to_do": sum(p.seconds for p in missing),
+            "bytes": sum(_bytes(p.stage, cell) for p, cell in zip(self.stages, self._owners, strict=True)),
+        }
+
+    def departures(self) -> list[str]:
+        """Where these cells differ from the paper, and what had to be assumed because the paper does not say."""
+        paper = axes(Cell())
+        lines = []
+        for axis, value in paper.items():
+            found = list(dict.fromkeys(c.axes[axis] for c in self.cells))
+            if axis not in PAPER_VARIES and found != [value]:
+                lines.append(f"{axis}: the paper has {value}, here {', '.join(map(str, found))}")
+        return lines + [f"assumed: {text}" for text in ASSUMED]
+
+    @property
+    def _owners(self) -> list[Cell]:
+        return list({stage.key: cell.cell for cell in self.cells for stage in cell.stages}.values())
+
+    def _planned(self, stage: Stage, cell: Cell) -> Planned:
+        tokens = _tokens(stage, cell)
+        context = cell.train.context if stage.kind == "pretrain" else TOKENS_PER_QUESTION
+        per_token = model.flops_per_token(cell.model, _vocabulary(cell), context)
+        flops = 0.0 if stage.kind in ("corpus", "mixed") else float(tokens * per_token)
+        speed = FLOPS_PER_SECOND["mini" if cell.model.size == "mini" else "gpu"]
+        seconds = flops / speed if flops else tokens / 5e6
+        return Planned(stage, "done" if self.store.exists(stage.key) else "to do", tokens, flops, seconds)
+
+
+PAPER_VARIES = {
+    "corpus.multi", "corpus.permute", "corpus.fullname", "train.qa_ratio", "readout.kind", "readout.beam", "seed",
+    "readout.rank_qv", "readout.rank_embedding", "readout.method",
+}  # fmt: skip
+"""Axes that the paper itself varies: no departure."""
+ASSUMED = (
+    "no dropout in pretraining (model.dropout)",
+    "AdamW's betas 0.9, 0.999 at full scale, gradient clipping at 1, weight decay on every parameter",
+    "bf16 by autocast, fp32 weights",
+    "a finetuning row holds one question and the loss covers its answer (readout.loss)",
+    "LoRA products scaled by 1 (readout.lora_scale)",
+    "answers are greedy unless readout.beam is 4, as in the paper, which reports the same without beam",
+    "biography templates and pools are this project's own, of the paper's sizes",
+)
+
+
+def make(
+    sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], store: Store, workers: int = 1
+) -> Plan:
+    """The plan of a sweep. Raises `WrongRequest` for anything that could not run."""
+    cells = grids.expand(sweep, scale, overrides)
+    for cell in cells:
+        check(cell, workers)
+    return Plan(sweep, scale, store, tuple(_cell(cell, store) for cell in cells))
+
+
+def check(cell: Cell, workers: int = 1) -> None:
+    """Finds in a moment what would fail after minutes. Raises `WrongRequest`."""
+    drawn = pools.shrink(pools.load(cell.corpus.pools_folder), cell.corpus.pools)
+    templates.load(cell.corpus.templates_folder)
+    if cell.corpus.people > drawn.names:
+        # The same words as where they are drawn.
+        people.draw(drawn, cell.corpus.people, cell.seed)
+    for name in ("train", "readout"):
+        batch = getattr(cell, name).batch
+        if batch % workers:
+            raise WrongRequest(f"workers={workers}: does not divide {name}.batch={batch}")
+
+
+def _cell(cell: Cell, store: Store) -> PlannedCell:
+    stages = chain(cell)
+    return PlannedCell(cell_key(cell), cell, stages, _state(cell, stages, store))
+
+
+def _state(cell: Cell, stages: Sequence[Stage], store: Store) -> str:
+    _, pretrain, readout = stages
+    if store.exists(readout.key):
+        return "done"
+    for stage in stages:
+        if holder(store.root, stage.key):
+            return "running"
+    if store.exists(pretrain.key):
+        recalled = float(store.metrics(pretrain.key)["recall/attribute_tokens"])
+        if recalled < cell.readout.recall_gate:
+            return f"blocked: recall {recalled:.1%}"
+    for stage in stages:
+        failure = store.work_path(stage.key) / "failure.txt"
+        if failure.is_file():
+            return f"failed: {failure.read_text()}"
+    return "planned"
+
+
+def _tokens(stage: Stage, cell: Cell) -> int:
+    if stage.kind == "pretrain":
+        return cell.train.steps * cell.train.batch * cell.train.context
+    if stage.kind == "qa_finetune":
+        return cell.readout.steps * cell.readout.batch * TOKENS_PER_QUESTION
+    if stage.kind == "mixed":
+        return cell.corpus.people * 6 * TOKENS_PER_QUESTION
+    entry = TOKENS_PER_ENTRY["gpt2" if cell.corpus.tokenizer == "gpt2" else "bpe"]
+    return cell.corpus.people * (cell.corpus.entries_per_person * entry + 6 * TOKENS_PER_QUESTION)
+
+
+def _bytes(stage: Stage, cell: Cell) -> int:
+    """Disk: tokens in two bytes, or a model in fp32."""
+    return _tokens(stage, cell) * 2 if stage.kind == "corpus" else 4 * model.parameters(cell.model, _vocabulary(cell))
+
+
+def _vocabulary(cell: Cell) -> int:
+    return 50_257 if cell.corpus.tokenizer == "gpt2" else int(cell.corpus.tokenizer.removeprefix("bpe-"))

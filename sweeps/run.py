@@ -1,0 +1,174 @@
+"""Running a plan: Ray Tune runs its trials, each a Ray Train job around a DeepSpeed engine."""
+
+import contextlib
+import functools
+import logging
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ktrain.config import Cell, Runtime
+from ktrain.errors import WrongRequest
+from sweeps.plan import Plan
+
+DRIVER_CPUS = 0.01
+"""A trial's driver only waits for its workers: with a whole CPU each, drivers would hold what workers wait for."""
+
+
+class Interrupted(Exception):
+    """The user asked to stop; what is done is kept, and the next run continues."""
+
+
+def cache(root: Path) -> None:
+    """Keeps every cache of every library inside `root`, for this process and the workers that it starts."""
+    for name, folder in {
+        "TORCHINDUCTOR_CACHE_DIR": "inductor",
+        "TORCH_EXTENSIONS_DIR": "extensions",
+        "TRITON_CACHE_DIR": "triton",
+        "TRITON_HOME": "triton-home",
+        "HF_HOME": "huggingface",
+        "MPLCONFIGDIR": "matplotlib",
+        "XDG_CACHE_HOME": "xdg",
+    }.items():
+        os.environ.setdefault(name, str(root / folder))
+    for name, value in {
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+        "RAY_TRAIN_METRICS_ENABLED": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "true",
+        "DS_ACCELERATOR": os.environ.get("DS_ACCELERATOR", ""),
+    }.items():
+        if value:
+            os.environ.setdefault(name, value)
+
+
+def run(plan: Plan, runtime: Runtime, console: Console) -> list[str]:
+    """Runs what is missing; returns one line for each trial that failed, empty where all is well.
+
+    Raises `WrongRequest` where the machine or cluster cannot hold one trial, `Interrupted` on Ctrl-C.
+    """
+    trials = plan.trials()
+    if not trials:
+        return []
+    import ray
+    from ray import tune
+
+    from sweeps.live import LiveView
+
+    address = os.environ.get("RAY_ADDRESS")
+    # Ray's own start-up lines say nothing about the sweep.
+    ray.init(
+        address=address,
+        include_dashboard=False if address is None else None,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    records = plan.store.root / "ray" / uuid.uuid4().hex[:8]
+    try:
+        width, gpu = _width(ray.cluster_resources(), runtime)
+        view = LiveView(plan, console)
+        served = {
+            name: {
+                "name": name,
+                "cells": [{"key": c.key, **c.axes} for c in plan.cells if c.cell in cells],
+            }
+            for name, cells in trials.items()
+        }
+        trainable = functools.partial(
+            _trial,
+            cells={name: [c.model_dump(mode="json") for c in cells] for name, cells in trials.items()},
+            runtime=runtime.model_dump(mode="json"),
+            records=str(records),
+            gpu=gpu,
+        )
+        tuner = tune.Tuner(
+            tune.with_resources(_named(trainable), {"CPU": DRIVER_CPUS}),
+            param_space={"trial": tune.grid_search(list(served.values()))},
+            tune_config=tune.TuneConfig(max_concurrent_trials=width, trial_name_creator=_name, trial_dirname_creator=_name),
+            run_config=tune.RunConfig(name="tune", storage_path=str(records), callbacks=[view], verbose=0),
+        )
+        with view, _silent():
+            results = tuner.fit()
+        failures = [_failure(result) for result in results if result.error]
+        if len(results) < len(trials) or any(line.state not in ("done", "failed") for line in view.lines.values()):
+            raise Interrupted
+        return failures
+    except KeyboardInterrupt:
+        raise Interrupted from None
+    finally:
+        ray.shutdown()
+        shutil.rmtree(records, ignore_errors=True)
+
+
+def _trial(
+    config: dict[str, Any], *, cells: dict[str, list[dict[str, Any]]], runtime: dict[str, Any], records: str, gpu: bool
+) -> None:
+    """What Ray Tune runs: a Ray Train job for the cells of one trial."""
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    from ktrain import job
+
+    name = config["trial"]["name"]
+    job.fit(
+        name,
+        [Cell.model_validate(cell) for cell in cells[name]],
+        Runtime.model_validate(runtime),
+        records,
+        gpu=gpu,
+        callbacks=[TuneReportCallback()],
+    )
+
+
+def _named(trainable: Any) -> Any:
+    # Ray Tune registers a trainable by its name, and a partial has none.
+    trainable.__name__ = "trial"
+    return trainable
+
+
+def _name(trial: Any) -> str:
+    return str(trial.config["trial"]["name"])
+
+
+def _width(resources: dict[str, float], runtime: Runtime) -> tuple[int, bool]:
+    """How many trials fit at once, and whether their workers have a GPU each."""
+    gpus, cpus = resources.get("GPU", 0.0), resources.get("CPU", 0.0)
+    if gpus:
+        if gpus < runtime.workers:
+            raise WrongRequest(f"workers={runtime.workers}: there are {gpus:.0f} GPUs")
+        return int(gpus // runtime.workers), True
+    need = runtime.workers * runtime.threads
+    # Drivers share what workers leave; a trial that needs the last CPU whole would wait for ever.
+    if cpus < need:
+        raise WrongRequest(f"workers={runtime.workers}, threads={runtime.threads}: there are {cpus:.0f} CPUs")
+    return max(1, int(cpus // need)), False
+
+
+def _failure(result: Any) -> str:
+    text = str(result.error).strip()
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return f"{result.config['trial']['name']}: {lines[-1] if lines else 'no message'}"
+
+
+@contextlib.contextmanager
+def _silent() -> Any:
+    """Ray Tune's tables and hints; ours say what the user asked for."""
+    loggers = [logging.getLogger(n) for n in ("ray.tune", "ray.train", "ray.data", "ray")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,140 @@
+"""A sweep: a grid over axes, expanded by Ray Tune's own variant generator into cells."""
+
+import importlib.util
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from ktrain.config import Cell
+from ktrain.errors import WrongRequest, nearest
+from ktrain.stages import axes
+from sweeps.scales import SCALES
+
+BUILTIN = Path(__file__).parent
+AXES = tuple(axes(Cell()))
+"""The names of all axes: every identity field of the config."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What to vary. `grid` maps axes to `tune.grid_search([...])` or to a fixed value.
+
+    A grid search over dicts of axes, under any name that is no axis, varies several axes together: the rows of a
+    figure are seldom a product.
+    """
+
+    name: str
+    grid: Mapping[str, Any]
+    question: str = ""
+    """One sentence for the report: what this sweep asks."""
+    figure: str = ""
+    """The figure of the paper that it regenerates, such as `fig3`."""
+    per_scale: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Axes that are set at one scale only, for all cells."""
+
+
+def load(name: str) -> Sweep:
+    """The sweep of a module in `sweeps/` or of the user's own file, which defines `sweep = Sweep(...)`.
+
+    Raises `WrongRequest` for a name that does not exist and for a file that raises or defines no sweep.
+    """
+    path = Path(name) if name.endswith(".py") else BUILTIN / f"{name}.py"
+    if not path.is_file() or (not name.endswith(".py") and name not in builtin()):
+        known = ", ".join(builtin())
+        raise WrongRequest(f"sweep {name}: no such sweep or file; there are {known}{nearest(name, builtin())}")
+    spec = importlib.util.spec_from_file_location(f"sweep_{path.stem}", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as e:
+        raise WrongRequest(f"sweep {name}: the file raises {type(e).__name__}{_where(e, path)}: {e}") from e
+    found = getattr(module, "sweep", None)
+    if not isinstance(found, Sweep):
+        raise WrongRequest(f"sweep {name}: the file defines no `sweep = Sweep(...)`")
+    return found
+
+
+def builtin() -> list[str]:
+    """The names of the sweeps that come with the project."""
+    return sorted(p.stem for p in BUILTIN.glob("*.py") if "\nsweep = Sweep(" in p.read_text(encoding="utf-8"))
+
+
+def expand(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]]) -> list[Cell]:
+    """The cells of a sweep at a scale, duplicates removed, in grid order.
+
+    `overrides` replace axes of the grid, or add to it: `{"seed": [0, 1, 2]}`. Raises `WrongRequest` naming the axis.
+    """
+    from ray.tune.search.sample import Domain
+    from ray.tune.search.variant_generator import generate_variants
+
+    if scale not in SCALES:
+        raise WrongRequest(f"scale={scale}: must be one of {', '.join(SCALES)}{nearest(scale, SCALES)}")
+    for axis in overrides:
+        _check_axis(axis)
+    space = {**dict(sweep.grid), **{axis: {"grid_search": list(values)} for axis, values in overrides.items()}}
+    for axis, value in space.items():
+        if isinstance(value, Domain | types.FunctionType):
+            raise WrongRequest(f"{axis}={value}: an axis takes tune.grid_search([...]) or a fixed value")
+    cells = []
+    for _, variant in generate_variants({"grid": space}):
+        changes = dict(sweep.per_scale.get(scale, {}))
+        changes.update(_merged(variant["grid"], overrides))
+        cells.append(_cell(SCALES[scale], changes))
+    return list(dict.fromkeys(cells))
+
+
+def _merged(variant: Mapping[str, Any], overrides: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in variant.items():
+        if not isinstance(value, dict):
+            _check_axis(name)
+            yield name, value
+            continue
+        for axis, inner in value.items():
+            _check_axis(axis)
+            if axis not in overrides:
+                yield axis, inner
+
+
+def _check_axis(axis: str) -> None:
+    if axis not in AXES:
+        raise WrongRequest(f"axis {axis}: no such axis{nearest(axis, AXES)} (axes: {', '.join(AXES)})")
+
+
+def _cell(base: Cell, changes: Mapping[str, Any]) -> Cell:
+    tree = base.model_dump()
+    for axis, value in changes.items():
+        *path, last = axis.split(".")
+        node = tree
+        for part in path:
+            node = node[part]
+        node[last] = value
+    try:
+        return Cell.model_validate(tree)
+    except ValidationError as e:
+        raise WrongRequest(_line(e)) from e
+
+
+def _line(error: ValidationError) -> str:
+    """The first finding of pydantic, as one line with field, value and what is allowed."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    message = first["msg"].removeprefix("Value error, ")
+    message = message.replace("Input should be", "must be")
+    if first["type"] == "value_error" and (not place or isinstance(first["input"], dict | BaseModel)):
+        return f"{place}.{message}" if place else message
+    allowed = str(first.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ").split(", ")
+    return f"{place}={first['input']}: {message}{nearest(str(first['input']), allowed)}"
+
+
+def _where(error: Exception, path: Path) -> str:
+    trace, line = error.__traceback__, None
+    while trace:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f" in line {line}" if line else ""

@@ -1,0 +1,174 @@
+"""The one writer to MLflow: it brings the tracking server level with the store.
+
+The store is the truth and the spool: what a server that was away has missed is delivered by the next call, and a run
+is found by its key and continued, never doubled.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ktrain.errors import WrongRequest
+from ktrain.stages import Stage
+from ktrain.store import Store
+from sweeps.plan import Plan, PlannedCell
+
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+log = logging.getLogger("ktrain.tracking")
+
+
+def default_uri(store: Store) -> str:
+    """`MLFLOW_TRACKING_URI`, or SQLite beside the store, as an absolute address."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.root / 'mlflow.db'}"
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """A tracking server that has answered, and the experiment of one sweep."""
+
+    uri: str
+    client: Any
+    experiment: str
+
+    @classmethod
+    def open(cls, uri: str, sweep: str) -> "Tracker":
+        """Raises `WrongRequest` where the server does not answer."""
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        from mlflow import MlflowClient
+
+        try:
+            client = MlflowClient(uri)
+            known = client.get_experiment_by_name(sweep)
+            experiment = known.experiment_id if known else client.create_experiment(sweep, _artifacts(uri, sweep))
+        except Exception as e:
+            raise WrongRequest(f"MLFLOW_TRACKING_URI={uri}: does not answer: {_first_line(e)}") from e
+        return cls(uri, client, experiment)
+
+    def sync(self, plan: Plan) -> None:
+        """Writes every cell and finished stage of the plan that the server does not have yet."""
+        known = self._runs()
+        for cell in plan.cells:
+            links = {}
+            for stage in cell.stages:
+                if plan.store.exists(stage.key):
+                    links[stage.kind] = self._stage(known, plan.store, stage)
+            self._cell(known, plan, cell, links)
+
+    def _runs(self) -> dict[str, Any]:
+        runs, token = {}, None
+        while True:
+            page = self.client.search_runs([self.experiment], max_results=1000, page_token=token)
+            runs.update({run.data.tags["ktrain.key"]: run for run in page if "ktrain.key" in run.data.tags})
+            token = page.token
+            if not token:
+                return runs
+
+    def _stage(self, known: dict[str, Any], store: Store, stage: Stage) -> str:
+        """The run of a stage with its curve, written once; returns the run's id."""
+        run = known.get(stage.key)
+        if run is None or run.info.status != "FINISHED":
+            identity = _flat(stage.identity)
+            run = run or self._create(known, stage.key, stage.kind, {"ktrain.kind": "stage"})
+            folder = store.root / "stages" / stage.key
+            curve_file = folder / "curve.json"
+            curve = json.loads(curve_file.read_text()) if curve_file.is_file() else []
+            curves = [
+                (name, point[field], point["step"])
+                for point in curve
+                for name, field in (
+                    ("train/loss", "loss"),
+                    ("train/learning_rate", "learning_rate"),
+                    ("speed/tokens_per_second", "tokens_per_second"),
+                )
+            ]
+            finals = [(name, value, 0) for name, value in store.metrics(stage.key).items() if name not in _CURVES]
+            self._log(run.info.run_id, curves + finals, identity, {})
+            self.client.set_terminated(run.info.run_id)
+            known[stage.key] = self.client.get_run(run.info.run_id)
+        return str(run.info.run_id)
+
+    def _cell(self, known: dict[str, Any], plan: Plan, cell: PlannedCell, links: Mapping[str, str]) -> None:
+        run = known.get(cell.key)
+        if run is not None and run.data.tags.get("ktrain.state") == cell.state:
+            return
+        metrics: dict[str, float] = {}
+        tags = {
+            "ktrain.state": cell.state,
+            "ktrain.kind": "cell",
+            "ktrain.scale": plan.scale,
+            **{f"ktrain.run.{kind}": run_id for kind, run_id in links.items()},
+        }
+        folders = {s.kind: str(plan.store.root / "stages" / s.key) for s in cell.stages if plan.store.exists(s.key)}
+        tags["ktrain.stages"] = json.dumps(folders)
+        for kind, folder in folders.items():
+            metrics.update(plan.store.metrics(Path(folder).name))
+            counts = Path(folder) / "counts.json"
+            if counts.is_file():
+                about = json.loads(counts.read_text())
+                tags |= {"ktrain.n": json.dumps(about["n"]), "ktrain.interval": json.dumps(about["interval"])}
+            log.debug("%s: %s", cell.key, kind)
+        params = {} if run else {axis: str(value) for axis, value in cell.axes.items()}
+        run = run or self._create(known, cell.key, cell.key, tags)
+        self._log(run.info.run_id, [(n, v, 0) for n, v in metrics.items()], params, tags)
+        if cell.state != "running":
+            done = cell.state == "done" or cell.state.startswith("blocked")
+            status = "FINISHED" if done else "FAILED" if cell.state.startswith("failed") else "SCHEDULED"
+            self.client.update_run(run.info.run_id, status=status)
+
+    def _create(self, known: dict[str, Any], key: str, name: str, tags: Mapping[str, str]) -> Any:
+        run = self.client.create_run(self.experiment, tags={**tags, "ktrain.key": key}, run_name=name)
+        known[key] = run
+        return run
+
+    def _log(
+        self,
+        run: str,
+        metrics: list[tuple[str, float, int]],
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        points = [Metric(name, float(value), 0, step) for name, value, step in metrics]
+        for begin in range(0, len(points), 1000):
+            self.client.log_batch(run, metrics=points[begin : begin + 1000])
+        self.client.log_batch(
+            run,
+            params=[Param(name, str(value)) for name, value in params.items()][:100],
+            tags=[RunTag(name, value) for name, value in tags.items()],
+        )
+
+
+_CURVES = ("train/loss", "speed/tokens_per_second")
+
+
+def deliver(tracker: Tracker, plan: Plan) -> str | None:
+    """`sync`, or one line that says why not: what was measured stays in the store and is delivered next time."""
+    try:
+        tracker.sync(plan)
+    except Exception as e:
+        return f"MLflow at {tracker.uri} does not answer now ({_first_line(e)}); the next run delivers what it missed"
+    return None
+
+
+def _artifacts(uri: str, sweep: str) -> str | None:
+    """Where artifacts of a local database go; a server decides for itself."""
+    path = uri.removeprefix("sqlite:///")
+    return Path(path).with_name("mlflow-artifacts").joinpath(sweep).as_uri() if path != uri else None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _flat(identity: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in identity.items():
+        flat |= _flat(value, f"{path}{name}.") if isinstance(value, Mapping) else {f"{path}{name}": value}
+    return flat

@@ -1,0 +1,110 @@
+"""A sweep's results, invented but shaped as recorded: in memory, and as runs of a real MLflow in SQLite."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from analysis.results import Axis, Cell, Results
+from analysis.table import ATTRIBUTES, COLUMNS, metric
+
+AXES: Mapping[str, Axis] = {
+    "corpus.kind": "bioS",
+    "corpus.people": 500,
+    "corpus.multi": 1,
+    "corpus.permute": 0,
+    "corpus.fullname": False,
+    "train.qa_ratio": 0.0,
+    "train.steps": 900,
+    "train.recall": 0.97,
+    "readout.kind": "qa_finetune",
+    "seed": 0,
+}
+
+
+def numbers(group: str, mean: float) -> dict[str, Any]:
+    """Metrics, n and intervals of a finished cell; the attributes lie around the mean."""
+    shift = {"mean": 0.0} | {name: 0.01 * (k - 2.5) for k, name in enumerate(ATTRIBUTES)}
+    values = {metric(group, column): min(1.0, max(0.0, mean + shift[column])) for column in COLUMNS}
+    return {
+        "metrics": values
+        | {f"baseline/test/{column}": 0.07 for column in COLUMNS}
+        | {"recall/attribute_tokens": 0.991},
+        "n": {name: 1500 if name.endswith("mean") else 250 for name in values},
+        "interval": {name: (max(0.0, v - 0.03), min(1.0, v + 0.03)) for name, v in values.items()},
+    }
+
+
+@pytest.fixture(scope="session")
+def make() -> Callable[..., Cell]:
+    """A cell from what differs: `make(0.7, multi=5, permute=1)`; without a mean it has no readout."""
+
+    def cell(mean: float | None = None, state: str = "done", **axes: Axis) -> Cell:
+        short = {name.split(".")[-1]: name for name in AXES} | {"readout": "readout.kind", "steps": "train.steps"}
+        full = dict(AXES) | {short.get(name, name): value for name, value in axes.items()}
+        group = "mixed" if full["readout.kind"] == "mixed" else "qa"
+        key = "-".join(f"{value}" for value in full.values())
+        known = numbers(group, mean) if mean is not None else {"metrics": {"recall/attribute_tokens": 0.71}}
+        return Cell(key=key, axes=full, params=full, state=state, stages={"pretrain": "pretrain-1"}, **known)
+
+    return cell
+
+
+@pytest.fixture
+def contrast(make: Callable[..., Cell]) -> Results:
+    """The contrast of the paper, with one cell blocked and one missing."""
+    return Results(
+        "demo",
+        (
+            make(0.021),
+            make(0.784, multi=5, permute=1, fullname=True),
+            make(state="blocked: recall 71 %", multi=5),
+            Cell(key="m", axes=dict(AXES) | {"corpus.permute": 2}, params=dict(AXES) | {"corpus.permute": 2}),
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory, make: Callable[..., Cell]) -> tuple[str, dict[str, Any]]:
+    """Tracking URI of a database with the sweep `demo`, and the plan's keys with their axes."""
+    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.create_experiment("demo")
+    stage = client.create_run(experiment, tags={"ktrain.key": "pretrain-1", "ktrain.kind": "stage"})
+    client.log_metric(stage.info.run_id, "train/loss", 3.2)
+    blocked = make(state="blocked: recall 71 %", multi=5)
+    cells = {"first": make(0.021), "second": make(0.784, multi=5, permute=1), "blocked": blocked}
+    for key, cell in reversed(cells.items()):
+        record(client, experiment, key, cell)
+    # A later attempt at a finished cell, cut short.
+    client.create_run(experiment, tags={"ktrain.key": "first", "ktrain.kind": "cell", "ktrain.state": "running"})
+    planned = {key: dict(cell.axes) for key, cell in cells.items()} | {"absent": dict(AXES) | {"seed": 7}}
+    return uri, planned
+
+
+def record(client: MlflowClient, experiment: str, key: str, cell: Cell) -> None:
+    """Write a cell as the driver does."""
+    tags = {
+        "ktrain.key": key,
+        "ktrain.kind": "cell",
+        "ktrain.state": cell.state,
+        "ktrain.n": json.dumps(dict(cell.n)),
+        "ktrain.interval": json.dumps({name: list(bounds) for name, bounds in cell.interval.items()}),
+        "ktrain.stages": json.dumps(dict(cell.stages)),
+        "ktrain.scale": "mini",
+    }
+    run = client.create_run(experiment, tags=tags).info.run_id
+    for name, value in (dict(cell.params) | {"model.size": "124m", "model.dropout": 0.0}).items():
+        client.log_param(run, name, value)
+    for name, value in cell.metrics.items():
+        client.log_metric(run, name, value)
+    client.log_metric(run, "speed/tokens_per_second", float("nan"))
+
+
+@pytest.fixture
+def missing_database(tmp_path: Path) -> Path:
+    """Where a database would be."""
+    return tmp_path / "mlflow.db"

@@ -1,0 +1,107 @@
+"""Figures, the finding and the page."""
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from analysis import figure, paper, report
+from analysis.finding import find
+from analysis.percent import MISSING, percent, points, ranged
+from analysis.results import Cell, Results
+
+HOSTILE = '<script>alert("x")</script> $\\frac{$ --> &amp;'
+
+
+def page(results: Results, folder: Path, scale: str = "mini") -> str:
+    published = paper.figure("fig3")
+    path = report.write(
+        folder / "new" / "report.html",
+        results.sweep,
+        results,
+        scale=scale,
+        figures={"By attribute": figure.draw(results, published), "Map": figure.heat_map(results, published)},
+        paper=published,
+        provenance={"python": "3.11", HOSTILE: HOSTILE},
+        departures=["dropout is 0", HOSTILE],
+        mlflow_hint="ktrain ui",
+    )
+    assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+    return path.read_text("utf-8")
+
+
+class Elements(HTMLParser):
+    """Every element with its attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_the_page_says_what_was_found(contrast: Results, tmp_path: Path) -> None:
+    text = page(contrast, tmp_path)
+    assert "bioS single 2.1 % vs bioS multi5+permute+fullname 78.4 %" in text
+    assert "2 of 4 cells have no final number: 1 blocked, 1 missing." in text
+    assert "blocked: recall 71 %" in text and "gate 97.0" in text
+    assert "another scale (mini)" in text and "ktrain ui" in text
+    assert "nan" not in re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL).lower().replace("provenance", "")
+    assert "another scale" not in page(contrast, tmp_path, scale="full")
+
+
+def test_the_page_loads_nothing(contrast: Results, tmp_path: Path) -> None:
+    text = page(contrast, tmp_path)
+    assert not re.search(r"https?:|//[a-z]|@import|src=", text)
+    elements = Elements(text).found
+    assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in elements}
+    references = [a[name] or "" for _, a in elements for name in ("href", "xlink:href") if name in a]
+    assert references and all(reference.startswith("#") for reference in references)
+    ids = [a["id"] for _, a in elements if "id" in a]
+    assert len(ids) == len(set(ids)) and {r[1:] for r in references} <= set(ids)
+
+
+def test_a_hostile_name_is_only_text(make: Callable[..., Cell], tmp_path: Path) -> None:
+    cells = (make(0.1, kind=HOSTILE), make(state=f"failed: {HOSTILE}", multi=5))
+    text = page(Results(HOSTILE, cells), tmp_path)
+    assert "<script" not in text and "&lt;script&gt;" in text
+
+
+def test_a_sweep_without_results_has_a_page(tmp_path: Path) -> None:
+    text = page(Results("demo", (Cell(key="a", axes={"seed": 0}, params={"seed": 0}),)), tmp_path)
+    assert "No result yet" in text and "1 of 1 cells have no final number: 1 missing." in text
+
+
+def test_the_finding_compares_intervals(make: Callable[..., Cell]) -> None:
+    near = find(Results("s", (make(0.50), make(0.52, multi=5))), paper.figure("fig3"))
+    assert "the 95 % intervals overlap" in near.remarks[0] and "reports 9.7 % and 41.0 %" in near.remarks[0]
+    far = find(Results("s", (make(0.9, multi=5, permute=1), make(0.02))))
+    assert far.headline == "QA finetune: bioS single 2.0 % vs bioS multi5+permute 90.0 % on held-out people"
+    assert "do not overlap" in far.remarks[0] and "7.0 %" in far.remarks[1]
+    assert find(Results("s", (make(0.5),))).headline == "QA finetune: bioS single 50.0 % on held-out people"
+
+
+@pytest.mark.parametrize("draw", [figure.bars, figure.heat_map])
+def test_figures_are_deterministic_text_bearing_svg(draw: Callable[..., str], contrast: Results) -> None:
+    svg = draw(contrast, paper.figure("fig3"))
+    assert svg == draw(contrast, paper.figure("fig3"))
+    words = {"".join(element.itertext()) for element in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")}
+    assert "major" in words and any("recall 71 %" in word for word in words)
+    assert any(word.startswith("bioS multi5+permute+fullname") for word in words)
+
+
+def test_many_settings_become_a_heat_map(make: Callable[..., Cell]) -> None:
+    few = Results("s", tuple(make(0.5, multi=m) for m in range(1, 7)))
+    many = Results("s", tuple(make(0.5, multi=m) for m in range(1, 8)))
+    assert figure.draw(few) == figure.bars(few) and figure.draw(many) == figure.heat_map(many)
+
+
+def test_percent() -> None:
+    assert (percent(0.701), percent(1.0), percent(None), percent(float("nan"))) == ("70.1", "100.0", MISSING, MISSING)
+    assert ranged(0.701, (0.668, 0.733)) == "70.1 [66.8, 73.3]" and ranged(None, (0.1, 0.2)) == MISSING
+    assert [points(v) for v in (0.032, -0.076, 0.0001, -0.0001, None)] == ["+3.2", "−7.6", "0.0", "0.0", MISSING]  # noqa: RUF001
