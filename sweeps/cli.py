@@ -21,6 +21,8 @@ HELP = {
     "ui": "open MLflow on the tracking store",
     "bench": "training speed against reference loops, as ratios in one run",
 }
+TABLE_WIDTH = 132
+"""Columns of the results table: a narrower terminal wraps its lines, which loses nothing."""
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
@@ -210,7 +212,7 @@ def _publish(plan: Any, uri: str) -> None:
 
     found, published = _read(plan)
     numbers = paper.figure(plan.sweep.figure) if published else None
-    console = Console()
+    console = Console(width=max(TABLE_WIDTH, Console().width))
     console.print(table.rich_table(found, numbers))
     folder = plan.store.root / "reports" / plan.sweep.name
     folder.mkdir(parents=True, exist_ok=True)

@@ -55,6 +55,10 @@ class LiveView(Callback):  # type: ignore[misc]
             self.lines[name] = Line(labels[0] if len(labels) == 1 else f"{labels[0]} (+{len(labels) - 1})")
         self._live = Live(get_renderable=self.render, console=console, refresh_per_second=2, transient=True)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray Tune saves its callbacks, and a view of this terminal is of no use in another process."""
+        return {}
+
     def __enter__(self) -> "LiveView":
         if self._console.is_terminal:
             self._live.start()

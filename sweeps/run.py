@@ -15,8 +15,9 @@ from ktrain.config import Cell, Runtime
 from ktrain.errors import WrongRequest
 from sweeps.plan import Plan
 
-DRIVER_CPUS = 0.01
-"""A trial's driver only waits for its workers: with a whole CPU each, drivers would hold what workers wait for."""
+DRIVER = "driver_slot"
+"""The resource of a trial's driver, which only waits for its workers. A driver that held any share of a CPU would take
+from the last one what a worker needs whole, and the trial would wait for ever."""
 
 
 class Interrupted(Exception):
@@ -70,13 +71,15 @@ def run(plan: Plan, runtime: Runtime, console: Console) -> list[str]:
     # Ray's own start-up lines say nothing about the sweep.
     ray.init(
         address=address,
-        include_dashboard=False if address is None else None,
+        **({"include_dashboard": False, "resources": {DRIVER: 1000}} if address is None else {}),
         log_to_driver=False,
         logging_level=logging.ERROR,
     )
     records = plan.store.root / "ray" / uuid.uuid4().hex[:8]
     try:
-        width, gpu = _width(ray.cluster_resources(), runtime)
+        resources = ray.cluster_resources()
+        width, gpu = _width(resources, runtime)
+        driver = {DRIVER: 1} if DRIVER in resources else {"CPU": 0.01}
         view = LiveView(plan, console)
         served = {
             name: {
@@ -93,7 +96,7 @@ def run(plan: Plan, runtime: Runtime, console: Console) -> list[str]:
             gpu=gpu,
         )
         tuner = tune.Tuner(
-            tune.with_resources(_named(trainable), {"CPU": DRIVER_CPUS}),
+            tune.with_resources(_named(trainable), driver),
             param_space={"trial": tune.grid_search(list(served.values()))},
             tune_config=tune.TuneConfig(max_concurrent_trials=width, trial_name_creator=_name, trial_dirname_creator=_name),
             run_config=tune.RunConfig(name="tune", storage_path=str(records), callbacks=[view], verbose=0),
@@ -148,7 +151,8 @@ def _width(resources: dict[str, float], runtime: Runtime) -> tuple[int, bool]:
             raise WrongRequest(f"workers={runtime.workers}: there are {gpus:.0f} GPUs")
         return int(gpus // runtime.workers), True
     need = runtime.workers * runtime.threads
-    # Drivers share what workers leave; a trial that needs the last CPU whole would wait for ever.
+    if DRIVER not in resources:
+        cpus -= 1
     if cpus < need:
         raise WrongRequest(f"workers={runtime.workers}, threads={runtime.threads}: there are {cpus:.0f} CPUs")
     return max(1, int(cpus // need)), False

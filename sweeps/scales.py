@@ -18,7 +18,7 @@ MINI = Cell(
         ),
     ),
     model=Model(size="mini"),
-    train=Train(steps=1_800, batch=16, context=256, learning_rate=3e-3, warmup=100, beta2=0.98),
+    train=Train(steps=5_400, batch=8, context=128, learning_rate=2e-3, warmup=100, beta2=0.98),
     readout=Readout(
         method="full", steps=400, batch=64, learning_rate=5e-4, final_learning_rate=0.0, beta2=0.98, recall_gate=0.97
     ),

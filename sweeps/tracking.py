@@ -19,6 +19,7 @@ from sweeps.plan import Plan, PlannedCell
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 log = logging.getLogger("ktrain.tracking")
 
 
@@ -38,8 +39,6 @@ class Tracker:
     @classmethod
     def open(cls, uri: str, sweep: str) -> "Tracker":
         """Raises `WrongRequest` where the server does not answer."""
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
         from mlflow import MlflowClient
 
         try:
