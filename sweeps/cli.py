@@ -90,7 +90,8 @@ def _parser() -> Parser:
     bench = command("bench", sweep=False)
     bench.add_argument("what", choices=("train",))
     bench.add_argument("--json", action="store_true", help="machine-readable")
-    bench.add_argument("--seconds", type=float, default=10.0, help="measured seconds of each loop and thread count")
+    bench.add_argument("--scale", default="mini", help="mini (default), small or full")
+    bench.add_argument("--seconds", type=float, default=5.0, help="measured seconds of each loop and thread count")
     return parser
 
 
@@ -269,8 +270,12 @@ def _ui(arguments: argparse.Namespace) -> int:
 
 def _bench(arguments: argparse.Namespace) -> int:
     from ktrain import bench
+    from sweeps.scales import SCALES
 
-    found = bench.train(seconds=arguments.seconds)
+    if arguments.scale not in SCALES:
+        raise WrongRequest(f"scale={arguments.scale}: must be one of {', '.join(SCALES)}")
+    cell = SCALES[arguments.scale]
+    found = bench.train(cell.train, cell.model, seconds=arguments.seconds)
     print(json.dumps(found, indent=1) if arguments.json else bench.text(found))
     return EXIT_DONE
 

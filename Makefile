@@ -1,0 +1,35 @@
+# make demo: the paper's central result on this machine.  make test: every test.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+export PIP_NO_CACHE_DIR := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The compiled kernels' builder is found on PATH, and the same one must always be.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test check install clean
+
+demo: $(INSTALLED)
+	$(BIN)/ktrain run demo
+
+test: $(INSTALLED)
+	$(BIN)/pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: $(INSTALLED)
+
+# DeepSpeed's build asks for torch, so torch is there first and the build is not isolated.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet -c constraints.txt setuptools wheel ninja packaging psutil py-cpuinfo numpy
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation deepspeed
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv .cache
