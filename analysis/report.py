@@ -102,7 +102,7 @@ def _table(table: Sequence[Row], name: str) -> dict[str, Any]:
         fold = row.folds.get(name)
         if fold is None:
             continue
-        bounds, gate = row.interval(name, "mean"), fold.params.get("train.recall")
+        bounds, gate = row.interval(name, "mean"), fold.params.get("readout.recall_gate")
         lines.append(
             {
                 "name": row.name,
@@ -113,6 +113,7 @@ def _table(table: Sequence[Row], name: str) -> dict[str, Any]:
                 "n": f"{fold.n[metric(name, 'mean')]:,}" if fold.done and metric(name, "mean") in fold.n else MISSING,
                 "seeds": ", ".join(map(str, fold.seeds)) or MISSING,
                 "baseline": percent(fold.metrics.get("baseline/test/mean")),
+                "asked": percent(row.asked(name)),
                 "recall": percent(fold.metrics.get(RECALL)),
                 "gate": percent(gate) if isinstance(gate, float) else "",
             }

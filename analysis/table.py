@@ -31,6 +31,8 @@ GROUPS = {"qa": "QA finetune", "mixed": "Mixed training"}
 NAMED = ("corpus.kind", "corpus.multi", "corpus.permute", "corpus.fullname", "readout.kind", "seed")
 """Axes that a row's name or its column group already tells."""
 RECALL = "recall/attribute_tokens"
+ASKED = "{group}/exact_match/train/mean"
+"""Exact match on the people whose questions were trained on: below it, no number on the others means anything."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class Row:
         """95 % interval of `value`."""
         fold = self.folds.get(group)
         return fold.interval.get(metric(group, column)) if fold and fold.done else None
+
+    def asked(self, group: str) -> float | None:
+        """Exact match on the people who were asked about in training."""
+        fold = self.folds.get(group)
+        return fold.metrics.get(ASKED.format(group=group)) if fold and fold.done else None
 
     def state(self, group: str) -> str:
         """State of the group's cells; `missing` where the plan has none."""
@@ -190,13 +197,13 @@ def _one_table(table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> T
         shown.add_column("diff.", justify="right", no_wrap=True)
     for column in ATTRIBUTES:
         shown.add_column(HEADERS.get(column, column).replace(" ", "\n"), justify="right", no_wrap=True)
-    for column in ("n", "recall", "seeds"):
+    for column in ("n", "asked", "recall", "seeds"):
         shown.add_column(column, justify="right", no_wrap=True)
     shown.add_column("state", overflow="fold")
     theirs = published(paper, "baseline", metric(name, "mean"))
     beside = [] if paper is None else [percent(theirs), ""]
     means = [percent(baseline(table, column)) for column in COLUMNS]
-    shown.add_row("majority baseline", means[0], *beside, *means[1:], "", "", "", "", style="dim")
+    shown.add_row("majority baseline", means[0], *beside, *means[1:], *[""] * 5, style="dim")
     for row in table:
         fold, ours = row.folds.get(name), row.value(name, "mean")
         if paper is not None:
@@ -210,6 +217,7 @@ def _one_table(table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> T
             *beside,
             *(percent(row.value(name, column)) for column in ATTRIBUTES),
             percent(None) if count is None else f"{count:,}",
+            percent(row.asked(name)),
             percent(fold.metrics.get(RECALL) if fold else None),
             str(len(fold.seeds)) if fold and fold.done else percent(None),
             Text(row.state(name)),

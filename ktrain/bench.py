@@ -100,7 +100,7 @@ def _eager(setting: Train, network: Any, ids: Tensor) -> Loop:
         batch = batch.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=setting.precision == "bf16"):
             loss: Tensor = network(input_ids=batch, labels=batch, use_cache=False).loss
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(network.parameters(), setting.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -111,7 +111,7 @@ def _eager(setting: Train, network: Any, ids: Tensor) -> Loop:
 
 def _timed(step: Callable[[Tensor], Tensor], ids: Tensor, setting: Train) -> Loop:
     def loop(seconds: float) -> float:
-        batches = ids.split(setting.batch)
+        batches = torch.split(ids, setting.batch)
         for i in range(WARM):
             step(batches[i])
         _wait()

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -79,7 +80,8 @@ def load(folder: Path, setting: Setting, seed: int) -> Corpus:
     with np.load(folder / "corpus.npz", allow_pickle=False) as f:
         data = dict(f)
     kept = json.loads((folder / "pools.json").read_text())
-    drawn = pools.Pools(**{k: tuple(v) if isinstance(v, list) else v for k, v in kept.items()})
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in kept.items()}
+    drawn = pools.Pools(**fields)
     sentences = json.loads((folder / "templates.json").read_text())
 
     def composed(name: str) -> Composed:

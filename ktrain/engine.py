@@ -78,7 +78,8 @@ class Engine:
         loss = self._engine(*batch)
         self._engine.backward(loss)
         self._engine.step()
-        return loss.detach()
+        detached: Tensor = loss.detach()
+        return detached
 
     def state(self) -> dict[str, Tensor]:
         """Full fp32 weights and moments by name, on the CPU, whatever the ZeRO stage. Every rank must call."""
@@ -130,7 +131,8 @@ def join_alone() -> None:
         os.environ.setdefault(name, value)
     if not dist.is_initialized():
         backend = "nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        alone = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=alone, rank=0, world_size=1)
 
 
 def _adamw(module: nn.Module, setting: Optimization) -> torch.optim.AdamW:

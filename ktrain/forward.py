@@ -5,6 +5,7 @@ attention is plain matrix products, which a compiler fuses, and because the loss
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,7 @@ class Loss(nn.Module):
         return (losses * weights[:, 1:].flatten()).sum()
 
 
-def hidden(network: GPTNeoXForCausalLM, ids: Tensor) -> Tensor:
+def hidden(network: Any, ids: Tensor) -> Tensor:
     """States after the final norm, (rows, T, width)."""
     body, config = network.gpt_neox, network.config
     heads = config.num_attention_heads
@@ -38,7 +39,8 @@ def hidden(network: GPTNeoXForCausalLM, ids: Tensor) -> Tensor:
         attended = _attention(layer.attention, layer.input_layernorm(state), heads, cosine, sine)
         state = state + layer.post_attention_dropout(attended)
         state = state + layer.post_mlp_dropout(layer.mlp(layer.post_attention_layernorm(state)))
-    return body.final_layer_norm(state)
+    final: Tensor = body.final_layer_norm(state)
+    return final
 
 
 def _rotary(length: int, width: int, rope: dict[str, float], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -56,7 +58,7 @@ def _turn(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     return torch.cat([turned * cosine + rotated * sine, kept], dim=-1).to(x.dtype)
 
 
-def _attention(attention: nn.Module, state: Tensor, heads: int, cosine: Tensor, sine: Tensor) -> Tensor:
+def _attention(attention: Any, state: Tensor, heads: int, cosine: Tensor, sine: Tensor) -> Tensor:
     rows, length, width = state.shape
     packed = attention.query_key_value(state).view(rows, length, heads, -1).transpose(1, 2)
     query, key, value = packed.chunk(3, dim=-1)
@@ -69,4 +71,5 @@ def _attention(attention: nn.Module, state: Tensor, heads: int, cosine: Tensor, 
         future = torch.ones(length, length, dtype=torch.bool, device=state.device).triu(1)
         weights = torch.softmax(scores.float().masked_fill(future, float("-inf")), dim=-1).to(value.dtype)
         mixed = F.dropout(weights, dropout) @ value
-    return attention.dense(mixed.transpose(1, 2).reshape(rows, length, width))
+    output: Tensor = attention.dense(mixed.transpose(1, 2).reshape(rows, length, width))
+    return output

@@ -82,13 +82,14 @@ def template_slots(seen: Inspected) -> str | None:
 
 
 def spans_decode(seen: Inspected) -> str | None:
-    """The span of an attribute decodes to its text, with at most punctuation after it."""
+    """The span of an attribute decodes to its text, from its leading space to the token that completes it."""
     corpus = seen.corpus
     for entry in _sample(len(corpus.entries)):
         for attribute, (begin, end) in zip(ATTRIBUTES, corpus.entries.spans[entry], strict=True):
-            text = corpus.tokenizer.decode(corpus.entries[entry][begin:end].tolist())
-            value = corpus.people.value(corpus.person[entry], attribute)
-            if text.strip() != value and text.strip().rstrip(".,'") != value.rstrip(".,'"):
+            text, shorter = (corpus.tokenizer.decode(corpus.entries[entry][begin:e].tolist()) for e in (end, end - 1))
+            value = f" {corpus.people.value(corpus.person[entry], attribute)}"
+            # A last token may hold punctuation beyond the value, but not only that.
+            if not text.startswith(value) or shorter.startswith(value):
                 return f"entry {entry}: {attribute} is {value!r}, its span holds {text!r}"
     return None
 
@@ -110,16 +111,20 @@ def first_tokens(seen: Inspected) -> str | None:
 def loss_mask(seen: Inspected) -> str | None:
     """The targets of a finetuning row are exactly the tokens of its answer and the EOS after it."""
     corpus, rows = seen.corpus, seen.rows
-    answers = rows.mask.sum(axis=1)
     asked = np.flatnonzero(np.repeat(corpus.train, len(ATTRIBUTES)))
+    length = np.diff(corpus.questions.offsets)[asked]
     for row in _sample(len(asked)):
         person, attribute = divmod(int(asked[row]), len(ATTRIBUTES))
         prompt, answer = corpus.question_text(person, ATTRIBUTES[attribute])
         expected = len(corpus.tokenizer.encode(answer).ids) + 1
         if rows.all_tokens:
             expected += len(corpus.tokenizer.encode(prompt).ids) - 1
-        if answers[row] != expected:
-            return f"{prompt!r} has {answers[row]} targets, its answer has {expected} tokens"
+        targets = np.flatnonzero(rows.mask[row])
+        # A mask shifted by one has the right count.
+        if not np.array_equal(targets, np.arange(length[row] - expected, length[row])):
+            return f"{prompt!r} has its {len(targets)} targets from {targets.min(initial=length[row])}, " + (
+                f"its last {expected} of {length[row]} tokens are to be learned"
+            )
     return None
 
 

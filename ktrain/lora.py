@@ -21,7 +21,8 @@ class LowRankEmbedding(nn.Module):
         self.b = nn.Parameter(torch.randn(rank, base.embedding_dim) / math.sqrt(rank))
 
     def forward(self, ids: Tensor) -> Tensor:
-        return self.base(ids) + F.embedding(ids, self.a) @ self.b * self.scale
+        plain: Tensor = self.base(ids)
+        return plain + F.embedding(ids, self.a) @ self.b * self.scale
 
     def merged(self) -> Tensor:
         """The weight of a plain embedding of the same function."""
@@ -43,8 +44,8 @@ class LowRankQueryValue(nn.Module):
 
     def forward(self, state: Tensor) -> Tensor:
         query, value = (F.linear(F.linear(state, self.a[i]), self.b[i]) * self.scale for i in (0, 1))
-        update = self._pack(query, torch.zeros_like(query), value)
-        return self.base(state) + update
+        plain: Tensor = self.base(state)
+        return plain + self._pack(query, torch.zeros_like(query), value)
 
     def merged(self) -> Tensor:
         """The weight of a plain projection of the same function, (3 * width, width)."""
@@ -54,7 +55,7 @@ class LowRankQueryValue(nn.Module):
 
     def _pack(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(..., width) three times to (..., 3 * width) in NeoX's order."""
-        parts = [x.unflatten(-1, (self.heads, -1)) for x in (query, key, value)]
+        parts = [x.reshape(*x.shape[:-1], self.heads, -1) for x in (query, key, value)]
         return torch.stack(parts, dim=-2).flatten(-3)
 
 

@@ -23,7 +23,8 @@ class People:
 
     def column(self, name: str) -> np.ndarray:
         """One column of the profiles, (N,)."""
-        return self.columns[:, COLUMNS.index(name)]
+        column: np.ndarray = self.columns[:, COLUMNS.index(name)]
+        return column
 
     def name(self, person: int) -> str:
         """Full name: first, middle, last."""

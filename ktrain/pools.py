@@ -1,6 +1,7 @@
 """Pools: the lists from which names and attribute values are drawn."""
 
 import csv
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -69,9 +70,10 @@ def load(folder: str | None = None) -> Pools:
     read = _read_fields if published else _read_csv
     columns = {name: read(root, name) for name in _FIELD_FILES}
     for name, rows in columns.items():
-        _check(root, name, [row[0] for row in rows])
+        _check(root, name, rows)
     values = {name: tuple(row[0] for row in rows) for name, rows in columns.items()}
-    return Pools(**values, company_cities=tuple(row[1] for row in columns["companies"]))
+    cities = tuple(row[1] for row in columns["companies"])
+    return Pools(**values, company_cities=cities)  # type: ignore[arg-type]
 
 
 def shrink(pools: Pools, sizes: PoolSizes) -> Pools:
@@ -92,22 +94,33 @@ def files(folder: str | None = None) -> list[Path]:
     return sorted(p for p in root.iterdir() if p.suffix in {".csv", ".txt"})
 
 
+def read_text(path: Path) -> str:
+    """A file of the user's. Raises `WrongRequest` where it is not UTF-8."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as e:
+        raise WrongRequest(f"{path.name} in {path.parent}: byte {e.start} is not UTF-8") from None
+
+
 def _read_csv(root: Path, name: str) -> list[Sequence[str]]:
     path = _existing(root / f"{name}.csv")
-    with path.open(newline="", encoding="utf-8") as f:
-        rows = list(csv.DictReader(f))
+    rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
     wanted = ("value", "city") if name == "companies" else ("value",)
     if not rows or any(row.get(column) is None for row in rows for column in wanted):
         raise WrongRequest(f"{path.name} in {root}: every row needs the columns {', '.join(wanted)}")
+    for row in rows:
+        # Where DictReader puts what has no column; without quotes a city would lose its state.
+        if None in row:
+            raise WrongRequest(f"{path.name} in {root}: a value with a comma needs quotes: {row['value']!r}")
     return [[row[column].strip() for column in wanted] for row in rows]
 
 
 def _read_fields(root: Path, name: str) -> list[Sequence[str]]:
     path = _existing(root / _FIELD_FILES[name])
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if name != "companies":
         return [[line] for line in lines]
-    rows = [[part.strip() for part in line.split(";")] for line in lines]
+    rows: list[Sequence[str]] = [[part.strip() for part in line.split(";")] for line in lines]
     for line, row in zip(lines, rows, strict=True):
         if len(row) != 2:
             raise WrongRequest(f"{path.name} in {root}: {line!r} is not `Name; City, ST`")
@@ -120,12 +133,13 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _check(root: Path, name: str, values: list[str]) -> None:
+def _check(root: Path, name: str, rows: Sequence[Sequence[str]]) -> None:
+    values = [row[0] for row in rows]
     if not values:
         raise WrongRequest(f"{name} in {root}: the pool is empty")
     repeated = {v for v in values if values.count(v) > 1} if len(set(values)) < len(values) else set()
     if repeated:
         raise WrongRequest(f"{name} in {root}: {sorted(repeated)[0]!r} stands there twice")
-    for value in values:
+    for value in (value for row in rows for value in row):
         if not value or value != " ".join(value.split()):
             raise WrongRequest(f"{name} in {root}: {value!r} is empty or has irregular spaces")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ktrain.config import ATTRIBUTES
 from ktrain.errors import WrongRequest
-from ktrain.pools import DAYS, FIRST_YEAR, MONTHS, Pools
+from ktrain.pools import DAYS, FIRST_YEAR, MONTHS, Pools, read_text
 
 BUILTIN = Path(__file__).parent / "data" / "templates"
 COLUMNS = ("constant", "first", "middle", "last", "pronoun", "plural", "month", "day", "year",
@@ -53,13 +53,13 @@ def load(folder: str | None = None) -> dict[str, tuple[str, ...]]:
         path = root / f"{attribute}.txt"
         if not path.is_file():
             raise WrongRequest(f"corpus.templates_folder={root}: {path.name} is missing")
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = {n: line for n, line in enumerate(read_text(path).splitlines(), 1) if line.strip()}
         if not lines:
             raise WrongRequest(f"{path.name} in {root}: no template")
-        for number, line in enumerate(lines, 1):
+        for number, line in lines.items():
             if fault := fault_of(line):
                 raise WrongRequest(f"{path.name} line {number}: {fault}: {line!r}")
-        templates[attribute] = tuple(lines)
+        templates[attribute] = tuple(lines.values())
     return templates
 
 
@@ -79,7 +79,11 @@ def fault_of(template: str) -> str | None:
     unknown = [s for s in slots if s not in ("value", "name", "name's", "his") and s.count("|") != 1]
     if unknown:
         return f"unknown slot {{{unknown[0]}}}; slots are {{name}}, {{name's}}, {{his}}, {{value}}, {{a|b}}"
-    if "  " in template or template != template.strip() or not template.endswith("."):
+    if set(_SLOT.sub("", template)) & set("{}"):
+        return "a brace opens or closes no slot"
+    # An agreement slot may be empty for one of its subjects, and then leaves two spaces.
+    forms = [_SLOT.sub(lambda slot: slot[1].split("|")[i if "|" in slot[1] else 0], template) for i in (0, 1)]
+    if any("  " in form or form != form.strip() or not form.endswith(".") for form in forms):
         return "needs single spaces and a full stop at the end"
     if not re.search(r"(?<=\S )\{value\}", template):
         return "needs a word and a space before {value}"

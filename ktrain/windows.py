@@ -39,7 +39,8 @@ class Stream:
         order = self.order(epoch)
         begin, length = self._begin[order], self._length[order]
         source = np.arange(int(length.sum())) + np.repeat(begin - (np.cumsum(length) - length), length)
-        return self._ids[source][: self.per_epoch * self.context].reshape(-1, self.context)
+        packed: np.ndarray = self._ids[source][: self.per_epoch * self.context]
+        return packed.reshape(-1, self.context)
 
     def neighbours(self, owner: np.ndarray) -> tuple[int, int]:
         """Pairs of texts of one owner that share a window of epoch 0, and all pairs that share a window.
@@ -60,7 +61,8 @@ class Stream:
 
     def window(self, index: int) -> np.ndarray:
         """Window `index` of the endless stream, (T,) uint16."""
-        return self._epoch(index // self.per_epoch)[index % self.per_epoch]
+        window: np.ndarray = self._epoch(index // self.per_epoch)[index % self.per_epoch]
+        return window
 
 
 class Windows:
@@ -84,7 +86,8 @@ class Windows:
 
     def is_question(self, step: int) -> np.ndarray:
         """Which rows of a step hold questions, (batch,) bool."""
-        return self._asks[step]
+        asks: np.ndarray = self._asks[step]
+        return asks
 
     def rows(self, step: int) -> np.ndarray:
         """The token ids of step `step`, (batch, T) uint16."""

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cache(Path(os.environ.get("KTRAIN_CACHE", ".cache")).absolute())
     logging.basicConfig(format="ktrain: %(message)s", level=logging.WARNING)
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _parsed(argv)
         handler = globals()[f"_{arguments.command}"]
         return int(handler(arguments))
     except WrongRequest as e:
@@ -53,6 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Arguments, with axes allowed after options too."""
+    arguments, rest = _parser().parse_known_args(argv)
+    if unknown := [word for word in rest if word.startswith("-") or not hasattr(arguments, "axes")]:
+        raise WrongRequest(f"{unknown[0]}: {arguments.command} has no such option")
+    if rest:
+        arguments.axes = [*arguments.axes, *rest]
+    return arguments
 
 
 def _parser() -> Parser:

@@ -1,5 +1,6 @@
 """The plan: cells, the distinct stages that they share, what is done and what it would cost. Touches nothing."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ from ktrain.store import Store
 from sweeps import sweep as grids
 from sweeps.sweep import Sweep
 
+log = logging.getLogger("ktrain.plan")
 TOKENS_PER_QUESTION = 24
 TOKENS_PER_ENTRY = {"gpt2": 73, "bpe": 82}
 """Typical lengths, for estimates only."""
@@ -154,6 +156,9 @@ def make(
 ) -> Plan:
     """The plan of a sweep. Raises `WrongRequest` for anything that could not run."""
     cells = grids.expand(sweep, scale, overrides)
+    for folder in {c.corpus.pools_folder for c in cells if c.corpus.pools_folder}:
+        for line in pools.load(folder).contained():
+            log.warning("%s: %s; an answer may be taken for the other", folder, line)
     for cell in cells:
         check(cell, workers)
     return Plan(sweep, scale, store, tuple(_cell(cell, store) for cell in cells))

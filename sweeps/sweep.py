@@ -2,8 +2,8 @@
 
 import importlib.util
 import types
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +17,24 @@ from sweeps.scales import SCALES
 BUILTIN = Path(__file__).parent
 AXES = tuple(axes(Cell()))
 """The names of all axes: every identity field of the config."""
+FOLDERS = ("corpus.pools_folder", "corpus.templates_folder")
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What to vary. `grid` maps axes to `tune.grid_search([...])` or to a fixed value.
+    """What to vary. `grid` maps axes to `tune.grid_search([...])` or to a fixed value; it may be a function of the
+    scale's name where a scale needs other values.
 
     A grid search over dicts of axes, under any name that is no axis, varies several axes together: the rows of a
     figure are seldom a product.
     """
 
     name: str
-    grid: Mapping[str, Any]
+    grid: Mapping[str, Any] | Callable[[str], Mapping[str, Any]]
     question: str = ""
     """One sentence for the report: what this sweep asks."""
     figure: str = ""
     """The figure of the paper that it regenerates, such as `fig3`."""
-    per_scale: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Axes that are set at one scale only, for all cells."""
 
 
 def load(name: str) -> Sweep:
@@ -76,15 +76,14 @@ def expand(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]]) -> 
         raise WrongRequest(f"scale={scale}: must be one of {', '.join(SCALES)}{nearest(scale, SCALES)}")
     for axis in overrides:
         _check_axis(axis)
-    space = {**dict(sweep.grid), **{axis: {"grid_search": list(values)} for axis, values in overrides.items()}}
+    grid = sweep.grid(scale) if callable(sweep.grid) else sweep.grid
+    space = {**grid, **{axis: {"grid_search": list(values)} for axis, values in overrides.items()}}
     for axis, value in space.items():
         if isinstance(value, Domain | types.FunctionType):
             raise WrongRequest(f"{axis}={value}: an axis takes tune.grid_search([...]) or a fixed value")
     cells = []
     for _, variant in generate_variants({"grid": space}):
-        changes = dict(sweep.per_scale.get(scale, {}))
-        changes.update(_merged(variant["grid"], overrides))
-        cells.append(_cell(SCALES[scale], changes))
+        cells.append(_cell(SCALES[scale], dict(_merged(variant["grid"], overrides))))
     return list(dict.fromkeys(cells))
 
 
@@ -112,7 +111,8 @@ def _cell(base: Cell, changes: Mapping[str, Any]) -> Cell:
         node = tree
         for part in path:
             node = node[part]
-        node[last] = value
+        # Workers run elsewhere: a folder is named in full.
+        node[last] = str(Path(value).absolute()) if axis in FOLDERS and value else value
     try:
         return Cell.model_validate(tree)
     except ValidationError as e:
