@@ -23,8 +23,7 @@ class People:
 
     def column(self, name: str) -> np.ndarray:
         """One column of the profiles, (N,)."""
-        column: np.ndarray = self.columns[:, COLUMNS.index(name)]
-        return column
+        return np.asarray(self.columns[:, COLUMNS.index(name)])
 
     def name(self, person: int) -> str:
         """Full name: first, middle, last."""
