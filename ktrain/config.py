@@ -158,7 +158,9 @@ class Cell(Settings):
     def _asks_what_can_be_answered(self) -> Self:
         asked = int(self.corpus.people * self.corpus.question_share)
         if not asked and self.train.qa_ratio:
-            raise ValueError(f"train.qa_ratio={self.train.qa_ratio}: corpus.question_share leaves no question to mix in")
+            raise ValueError(
+                f"train.qa_ratio={self.train.qa_ratio}: corpus.question_share leaves no question to mix in"
+            )
         if not asked and self.readout.kind == "qa_finetune":
             raise ValueError("corpus.question_share leaves no question to finetune on")
         if self.readout.kind == "mixed" and not self.train.qa_ratio:

@@ -59,7 +59,12 @@ class Engine:
             "gradient_accumulation_steps": 1,
             "gradient_clipping": setting.clip,
             "zero_optimization": {"stage": setting.zero},
-            "torch_autocast": {"enabled": setting.precision == "bf16", "dtype": "bfloat16"},
+            "torch_autocast": {
+                "enabled": setting.precision == "bf16",
+                "dtype": "bfloat16",
+                # By default DeepSpeed reduces the gradients of linear layers in bf16 at ZeRO 1 to 3.
+                "lower_precision_safe_modules": [],
+            },
             "steps_per_print": sys.maxsize,
         }
         self._engine, *_ = deepspeed.initialize(model=module, optimizer=_adamw(module, setting), config=config)

@@ -38,7 +38,8 @@ class People:
         """An integer for each person, equal where the attribute's text is equal, (N,)."""
         if attribute == "company_city":
             ids = {city: i for i, city in enumerate(dict.fromkeys(self.pools.company_cities))}
-            return np.array([ids[c] for c in self.pools.company_cities])[self.column("company")]
+            cities = np.array([ids[c] for c in self.pools.company_cities])
+            return np.asarray(cities[self.column("company")])
         key = np.zeros(len(self), dtype=np.int64)
         for column, texts in values(attribute, self.pools):
             key = key * len(texts) + self.column(column)

@@ -108,9 +108,7 @@ def _build_corpus(store: Store, stage: Stage, cell: Cell) -> None:
         _write(folder / "metrics.json", metrics)
 
 
-def _pretrain(
-    store: Store, stage: Stage, cell: Cell, corpus: Corpus, runtime: Runtime, report: Report
-) -> None:
+def _pretrain(store: Store, stage: Stage, cell: Cell, corpus: Corpus, runtime: Runtime, report: Report) -> None:
     assert stage.parent
     windows = Windows(corpus, stage.parent.key, cell.train, cell.seed)
     rows = QuestionRows(corpus, cell.readout, stage.key, cell.seed)
@@ -141,9 +139,7 @@ def _pretrain(
     store.clear_work(stage.key)
 
 
-def _read_out(
-    store: Store, stage: Stage, cell: Cell, corpus: Corpus, runtime: Runtime, report: Report
-) -> None:
+def _read_out(store: Store, stage: Stage, cell: Cell, corpus: Corpus, runtime: Runtime, report: Report) -> None:
     assert stage.parent
     readout = cell.readout
     network = GPTNeoXForCausalLM.from_pretrained(_finished(store, stage.parent) / "model")
@@ -294,7 +290,11 @@ def _predictions(answers: evaluation.Answers, corpus: Corpus) -> pd.DataFrame:
 def _save_model(folder: Path, network: GPTNeoXForCausalLM, corpus: Corpus) -> None:
     network.save_pretrained(folder / "model")
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=corpus.tokenizer, bos_token=EOS, eos_token=EOS, pad_token=EOS, clean_up_tokenization_spaces=False
+        tokenizer_object=corpus.tokenizer,
+        bos_token=EOS,
+        eos_token=EOS,
+        pad_token=EOS,
+        clean_up_tokenization_spaces=False,
     )
     tokenizer.save_pretrained(folder / "model")
 

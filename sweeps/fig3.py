@@ -8,7 +8,16 @@ from sweeps import Sweep
 
 SETTINGS = [
     {"corpus.multi": 1, "corpus.permute": permute, "corpus.fullname": fullname}
-    for fullname, permute in [(False, 0), (True, 0), (False, 1), (False, 2), (False, 5), (True, 1), (True, 2), (True, 5)]
+    for fullname, permute in [
+        (False, 0),
+        (True, 0),
+        (False, 1),
+        (False, 2),
+        (False, 5),
+        (True, 1),
+        (True, 2),
+        (True, 5),
+    ]
 ] + [
     {"corpus.multi": multi, "corpus.permute": permute, "corpus.fullname": fullname}
     for multi in (2, 5)

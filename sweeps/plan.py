@@ -151,9 +151,7 @@ ASSUMED = (
 )
 
 
-def make(
-    sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], store: Store, workers: int = 1
-) -> Plan:
+def make(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], store: Store, workers: int = 1) -> Plan:
     """The plan of a sweep. Raises `WrongRequest` for anything that could not run."""
     cells = grids.expand(sweep, scale, overrides)
     for folder in {c.corpus.pools_folder for c in cells if c.corpus.pools_folder}:

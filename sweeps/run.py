@@ -98,7 +98,9 @@ def run(plan: Plan, runtime: Runtime, console: Console) -> list[str]:
         tuner = tune.Tuner(
             tune.with_resources(_named(trainable), driver),
             param_space={"trial": tune.grid_search(list(served.values()))},
-            tune_config=tune.TuneConfig(max_concurrent_trials=width, trial_name_creator=_name, trial_dirname_creator=_name),
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=width, trial_name_creator=_name, trial_dirname_creator=_name
+            ),
             run_config=tune.RunConfig(name="tune", storage_path=str(records), callbacks=[view], verbose=0),
         )
         with view, _silent():

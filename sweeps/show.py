@@ -95,7 +95,9 @@ def _entries(corpus: Corpus, count: int) -> Iterator[Text]:
         for a in np.argsort(spans[:, 0]):
             begin, end = (int(x) for x in spans[a])
             text.append(corpus.tokenizer.decode(ids[place:begin].tolist()), "not bold")
-            text.append(corpus.tokenizer.decode(ids[begin:end].tolist()), f"not bold underline {COLOURS[ATTRIBUTES[a]]}")
+            text.append(
+                corpus.tokenizer.decode(ids[begin:end].tolist()), f"not bold underline {COLOURS[ATTRIBUTES[a]]}"
+            )
             place = end
         yield text.append(corpus.tokenizer.decode(ids[place:].tolist()), "not bold")
 
