@@ -145,6 +145,13 @@ class Readout(Settings):
     """1 is greedy; the paper generates with beam 4 and reports the same without."""
 
 
+    @model_validator(mode="after")
+    def _trains_something(self) -> Self:
+        if self.method == "lora" and not self.rank_qv + self.rank_embedding:
+            raise ValueError("method=lora: needs rank_qv or rank_embedding above 0")
+        return self
+
+
 class Cell(Settings):
     """One point of a grid; `seed` draws everything: people, texts, split, initial weights, order."""
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from ktrain import pools, templates, tokenizer
 from ktrain import people as population
+from ktrain import pools, templates, tokenizer
 from ktrain.compose import Composed, Composer
 from ktrain.config import ATTRIBUTES
 from ktrain.config import Corpus as Setting

@@ -14,8 +14,11 @@ logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
 import deepspeed  # noqa: E402
 import deepspeed.comm.torch  # noqa: E402
-from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state  # noqa: E402
-from deepspeed.utils import safe_set_full_optimizer_state  # noqa: E402
+from deepspeed.utils import (  # noqa: E402
+    safe_get_full_fp32_param,
+    safe_get_full_optimizer_state,
+    safe_set_full_optimizer_state,
+)
 
 if not torch.cuda.is_available():
     # On a CPU every start would compile a kernel that only inference collectives use: a minute and a C++ compiler

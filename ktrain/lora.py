@@ -32,7 +32,8 @@ class LowRankEmbedding(nn.Module):
 class LowRankQueryValue(nn.Module):
     """A packed query-key-value projection plus low-rank updates of its query and value parts.
 
-    `a` (2, r, width) random, `b` (2, width, r) zero. NeoX packs its output as (heads, [query, key, value], width / heads).
+    `a` (2, r, width) random, `b` (2, width, r) zero. NeoX packs its output as (heads,
+    [query, key, value], width / heads).
     """
 
     def __init__(self, base: nn.Linear, heads: int, rank: int, scale: float) -> None:

@@ -44,7 +44,7 @@ class QuestionRows:
 
 
 def pad(corpus: Corpus, questions: np.ndarray, *, answers_only: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Ids (n, T) int64 and targets (n, T) bool of questions; the EOS that ends an answer is a target, padding is not."""
+    """Ids (n, T) int64 and targets (n, T) bool of questions; the EOS after an answer is a target, padding is not."""
     composed = corpus.questions
     length = (composed.offsets[1:] - composed.offsets[:-1])[questions]
     width = -(-int(length.max()) // MULTIPLE) * MULTIPLE

@@ -82,7 +82,7 @@ def fault_of(template: str) -> str | None:
     if set(_SLOT.sub("", template)) & set("{}"):
         return "a brace opens or closes no slot"
     # An agreement slot may be empty for one of its subjects, and then leaves two spaces.
-    forms = [_SLOT.sub(lambda slot: slot[1].split("|")[i if "|" in slot[1] else 0], template) for i in (0, 1)]
+    forms = [_SLOT.sub(side, template) for side in (lambda s: s[1].split("|")[0], lambda s: s[1].split("|")[-1])]
     if any("  " in form or form != form.strip() or not form.endswith(".") for form in forms):
         return "needs single spaces and a full stop at the end"
     if not re.search(r"(?<=\S )\{value\}", template):

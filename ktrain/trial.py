@@ -4,29 +4,26 @@ Rank 0 holds the leases, builds, evaluates and publishes; all ranks train.
 """
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.distributed as dist
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
-from ktrain import evaluation, guards, lora, model
 from ktrain import corpus as corpora
-from ktrain.config import ATTRIBUTES, Cell, Readout, Runtime, Train
+from ktrain import evaluation, guards, lora, model, scores
+from ktrain.config import Cell, Readout, Runtime, Train
 from ktrain.corpus import Corpus
 from ktrain.engine import Engine, join_alone
 from ktrain.errors import WrongRequest
 from ktrain.forward import Loss
-from ktrain.interval import over_people
 from ktrain.lease import lease
-from ktrain.people import majority
 from ktrain.questions import QuestionRows
 from ktrain.resume import Point, ResumePoints
 from ktrain.stages import Stage, chain
@@ -129,7 +126,7 @@ def _pretrain(store: Store, stage: Stage, cell: Cell, corpus: Corpus, runtime: R
         "recall/attribute_tokens": evaluation.recall(network, corpus),
         "speed/tokens_per_second": curve[-1].tokens_per_second,
         "train/loss": curve[-1].loss,
-        **_majority(corpus),
+        **scores.baseline(corpus),
     }
     with store.publish(stage.key, stage.identity, stage.kind) as folder:
         _save_model(folder, network, corpus)
@@ -156,14 +153,12 @@ def _read_out(store: Store, stage: Stage, cell: Cell, corpus: Corpus, runtime: R
         return
     answers = evaluation.answer(network, corpus, beam=readout.beam)
     prefix = "qa" if readout.kind == "qa_finetune" else "mixed"
-    metrics, counts, intervals = _score(answers, corpus, prefix)
+    metrics, counts, intervals = scores.score(answers, corpus, prefix)
     with store.publish(stage.key, stage.identity, stage.kind) as folder:
         _save_model(folder, network, corpus)
         if trained:
-            from safetensors.torch import save_file
-
             save_file(trained, folder / "adapters.safetensors")
-        _predictions(answers, corpus).to_parquet(folder / "predictions.parquet", index=False)
+        scores.predictions(answers, corpus).to_parquet(folder / "predictions.parquet", index=False)
         _write(folder / "curve.json", [{**vars(p), "tokens_per_second": p.tokens_per_second} for p in curve])
         _write(folder / "metrics.json", metrics)
         _write(folder / "counts.json", {"n": counts, "interval": intervals})
@@ -233,58 +228,14 @@ def _fit(
 
 def _load(module: Loss, tensors: dict[str, Tensor]) -> None:
     weights = {name: tensor for name, tensor in tensors.items() if "/" not in name}
-    missing, unexpected = module.load_state_dict(weights, strict=False)
-    # What is missing is frozen or tied; nothing may be left over.
-    assert not unexpected, unexpected
+    trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    if trained != set(weights):
+        raise ValueError(f"weights of another network: {sorted(trained ^ set(weights))[:3]}")
+    module.load_state_dict(weights, strict=False)
 
 
 def _schedule(setting: Train | Readout, warmup: int) -> Schedule:
     return Schedule(setting.learning_rate, setting.final_learning_rate, warmup, setting.steps)
-
-
-def _score(
-    answers: evaluation.Answers, corpus: Corpus, prefix: str
-) -> tuple[dict[str, float], dict[str, int], dict[str, tuple[float, float]]]:
-    """Accuracies by half and attribute, how many people each rests on, and their 95 % intervals."""
-    metrics: dict[str, float] = {}
-    counts: dict[str, int] = {}
-    intervals: dict[str, tuple[float, float]] = {}
-    halves = {"train": corpus.train, "test": ~corpus.train}
-    for measure in ("exact_match", "first_token"):
-        right = (answers.exact if measure == "exact_match" else answers.first_token).reshape(-1, len(ATTRIBUTES))
-        for half, people in halves.items():
-            if not people.any():
-                continue
-            columns = {"mean": right[people], **{a: right[people][:, [i]] for i, a in enumerate(ATTRIBUTES)}}
-            for name, table in columns.items():
-                metric = f"{prefix}/{measure}/{half}/{name}"
-                metrics[metric] = float(table.mean())
-                counts[metric] = len(table)
-                intervals[metric] = over_people(table)
-    return metrics, counts, intervals
-
-
-def _majority(corpus: Corpus) -> dict[str, float]:
-    shares = majority(corpus.people, ~corpus.train)
-    return {"baseline/test/mean": float(np.mean(list(shares.values()))), **{
-        f"baseline/test/{attribute}": value for attribute, value in shares.items()
-    }}  # fmt: skip
-
-
-def _predictions(answers: evaluation.Answers, corpus: Corpus) -> pd.DataFrame:
-    asked = [corpus.question_text(p, ATTRIBUTES[a]) for p, a in zip(answers.person, answers.attribute, strict=True)]
-    return pd.DataFrame(
-        {
-            "person": answers.person,
-            "attribute": [ATTRIBUTES[a] for a in answers.attribute],
-            "split": np.where(corpus.train[answers.person], "train", "test"),
-            "prompt": [prompt for prompt, _ in asked],
-            "expected": [expected for _, expected in asked],
-            "predicted": answers.predicted,
-            "exact": answers.exact,
-            "first_token": answers.first_token,
-        }
-    )
 
 
 def _save_model(folder: Path, network: GPTNeoXForCausalLM, corpus: Corpus) -> None:

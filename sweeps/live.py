@@ -146,7 +146,7 @@ class LiveView(Callback):  # type: ignore[misc]
 def clock(seconds: float | None) -> str:
     """`1:02:03`, `2:03`, or a dash where it is not known."""
     if seconds is None:
-        return "–"
+        return "-"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,4 +1,4 @@
-"""Scales: the same experiment on a laptop, on one GPU and as in the paper. A scale is sizes and budgets, nothing else."""
+"""Scales: the same experiment on a laptop, on one GPU and as in the paper. Sizes and budgets, nothing else."""
 
 from ktrain.config import Cell, Corpus, Model, PoolSizes, Readout, Train
 
