@@ -144,7 +144,6 @@ class Readout(Settings):
     beam: int = Field(1, ge=1, le=16)
     """1 is greedy; the paper generates with beam 4 and reports the same without."""
 
-
     @model_validator(mode="after")
     def _trains_something(self) -> Self:
         if self.method == "lora" and not self.rank_qv + self.rank_embedding:

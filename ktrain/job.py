@@ -11,7 +11,10 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from ktrain import trial
 from ktrain.config import Cell, Runtime
-from ktrain.training import Progress
+from ktrain.errors import GuardFailure, WrongRequest
+from ktrain.stages import chain
+from ktrain.store import Store
+from ktrain.training import Diverged, Progress
 
 FAILURES = 3
 """How often the workers of a job are started again; each start continues from the latest resume points."""
@@ -45,11 +48,18 @@ def fit(name: str, cells: list[Cell], runtime: Runtime, folder: str, *, gpu: boo
         ),
     )
     trainer.fit()
+    store = Store.at(runtime.store)
+    for line in filter(None, (store.failure(stage.key) for cell in cells for stage in chain(cell))):
+        raise RuntimeError(line)
 
 
 def _work(config: dict[str, Any]) -> None:
     cells = [Cell.model_validate(cell) for cell in config["cells"]]
-    trial.run(cells, Runtime.model_validate(config["runtime"]), _reporter())
+    try:
+        trial.run(cells, Runtime.model_validate(config["runtime"]), _reporter())
+    except (WrongRequest, GuardFailure, Diverged):
+        # The same would happen again: the line that the trial has left says what, and Ray starts no worker anew.
+        return
 
 
 def _reporter() -> Callable[[str, Progress], None]:

@@ -31,6 +31,7 @@ from ktrain.keys import NAME, plain, sha256
 from ktrain.lease import Process, ended, locked
 
 MANIFEST = "manifest.json"
+FAILURE = "failure.txt"
 _FOLDERS = ("work", "stages", "damaged", "leases")
 _PACKAGES = ("torch", "transformers", "deepspeed", "ray")
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
@@ -152,6 +153,19 @@ class Store:
     def work_path(self, key: str) -> Path:
         """Where `work` is or would be, untouched."""
         return self.root / "work" / _checked(key)
+
+    def note_failure(self, key: str, line: str | None) -> None:
+        """Leaves word of how the stage failed, for status and for the next run; None takes it back."""
+        if line is not None:
+            (self.work(key) / FAILURE).write_text(line, encoding="utf-8")
+        else:
+            (self.work_path(key) / FAILURE).unlink(missing_ok=True)
+
+    def failure(self, key: str) -> str | None:
+        """How the stage failed when it was last tried; None where it did not."""
+        with suppress(OSError):
+            return (self.work_path(key) / FAILURE).read_text(encoding="utf-8")
+        return None
 
     def clear_work(self, key: str) -> None:
         """Removes the resume points of a stage, if any."""

@@ -139,15 +139,23 @@ def _agree(mine: bool) -> bool:
 
 
 def _generator() -> dict[str, Any]:
-    """State of the generators that dropout draws from."""
-    states = {"cpu": torch.get_rng_state().tolist()}
+    """State of the generators that dropout draws from, on each rank: rank 0 saves for all."""
+    mine = {"cpu": torch.get_rng_state().tolist()}
     if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state().tolist()
+        mine["cuda"] = torch.cuda.get_rng_state().tolist()
+    states = [mine]
+    if dist.get_world_size() > 1:
+        states = [{} for _ in range(dist.get_world_size())]
+        dist.all_gather_object(states, mine)
     return {"generators": states}
 
 
 def _restore_generator(record: dict[str, Any]) -> None:
+    """A rank that the run had not when it was saved keeps the stream that it was started with."""
     states = record["generators"]
-    torch.set_rng_state(torch.tensor(states["cpu"], dtype=torch.uint8))
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(torch.tensor(states["cuda"], dtype=torch.uint8))
+    if dist.get_rank() >= len(states):
+        return
+    mine = states[dist.get_rank()]
+    torch.set_rng_state(torch.tensor(mine["cpu"], dtype=torch.uint8))
+    if "cuda" in mine and torch.cuda.is_available():
+        torch.cuda.set_rng_state(torch.tensor(mine["cuda"], dtype=torch.uint8))

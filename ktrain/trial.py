@@ -67,16 +67,14 @@ def run(cells: list[Cell], runtime: Runtime, report: Report) -> None:
 @contextmanager
 def _doing(store: Store, stage: Stage) -> Iterator[bool]:
     """Whether the stage is missing, the same answer for every rank, with the lease held by rank 0 meanwhile."""
-    failure = store.work_path(stage.key) / "failure.txt"
     if not dist.get_rank():
         with lease(store.root, stage.key):
             missing = _tell(store.find(stage.key) is None)
-            failure.unlink(missing_ok=True)
+            store.note_failure(stage.key, None)
             try:
                 yield missing
             except Exception as e:
-                failure.parent.mkdir(parents=True, exist_ok=True)
-                failure.write_text(f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}")
+                store.note_failure(stage.key, f"{type(e).__name__}: {(str(e).splitlines() or ['no message'])[0]}")
                 raise
     else:
         yield _tell(False)

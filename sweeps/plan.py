@@ -191,10 +191,8 @@ def _state(cell: Cell, stages: Sequence[Stage], store: Store) -> str:
         recalled = float(store.metrics(pretrain.key)["recall/attribute_tokens"])
         if recalled < cell.readout.recall_gate:
             return f"blocked: recall {recalled:.1%}"
-    for stage in stages:
-        failure = store.work_path(stage.key) / "failure.txt"
-        if failure.is_file():
-            return f"failed: {failure.read_text()}"
+    for line in filter(None, (store.failure(stage.key) for stage in stages)):
+        return f"failed: {line}"
     return "planned"
 
 
