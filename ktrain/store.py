@@ -8,36 +8,29 @@ leases/            who does which stage now
 """
 
 import errno
-import importlib.metadata
 import itertools
 import json
 import logging
 import os
-import platform
 import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import ktrain
+from ktrain import manifest
 from ktrain.errors import WrongRequest
-from ktrain.keys import NAME, plain, sha256
+from ktrain.keys import NAME
 from ktrain.lease import Process, ended, locked
 
-MANIFEST = "manifest.json"
 FAILURE = "failure.txt"
 _FOLDERS = ("work", "stages", "damaged", "leases")
-_PACKAGES = ("torch", "transformers", "deepspeed", "ray")
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 _log = logging.getLogger("ktrain.store")
-_verified: dict[tuple[str, int, int], str] = {}
-"""SHA-256 by path, time of change (ns) and size: a model of gigabytes is read once per process."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +68,7 @@ class Store:
 
     def exists(self, key: str) -> bool:
         """Whether the stage is complete, at the price of one look; its files are not read."""
-        return (self._stage(key) / MANIFEST).is_file()
+        return (self._stage(key) / manifest.NAME).is_file()
 
     def find(self, key: str) -> Path | None:
         """The folder of a complete stage whose files all verify, else None.
@@ -89,10 +82,10 @@ class Store:
                 judged = folder.lstat().st_ino
             except FileNotFoundError:
                 return None
-            finding = _finding(folder, key)
-            if finding is None:
+            found = manifest.finding(folder, key)
+            if found is None:
                 return folder
-            if self._move_aside(key, judged, finding):
+            if self._move_aside(key, judged, found):
                 return None
 
     @contextmanager
@@ -108,7 +101,7 @@ class Store:
         folder.mkdir(parents=True)
         try:
             yield folder
-            _seal(folder, {"key": key, "kind": kind, "config": config})
+            manifest.seal(folder, {"key": key, "kind": kind, "config": config})
             target.parent.mkdir(exist_ok=True)
             while True:
                 try:
@@ -120,7 +113,7 @@ class Store:
                         raise
                     if self.find(key) is not None:
                         break
-            _flush(target.parent)
+            manifest.flush(target.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -130,16 +123,16 @@ class Store:
         Raises `FileNotFoundError` where there is none that can be read.
         """
         try:
-            return _read_manifest(self._stage(key), key)
-        except _Damage:
+            return manifest.read(self._stage(key), key)
+        except manifest.Damage:
             raise self._missing(key) from None
 
     def metrics(self, key: str) -> dict[str, Any]:
         """The verified `metrics.json` of a complete stage. Raises `FileNotFoundError` where there is none."""
         folder, name = self._stage(key), "metrics.json"
         try:
-            _verify(folder, name, self.manifest(key)["files"][name])
-        except (_Damage, KeyError):
+            manifest.verify(folder, name, self.manifest(key)["files"][name])
+        except (manifest.Damage, KeyError):
             raise self._missing(f"{name} of {key}") from None
         metrics: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
         return metrics
@@ -222,87 +215,7 @@ class Store:
         return True
 
 
-class _Damage(Exception):
-    """Which file of a stage is wrong, and how."""
-
-
 def _checked(key: str) -> str:
     if not NAME.fullmatch(key):
         raise ValueError(f"{key!r} is no key of a stage")
     return key
-
-
-def _seal(folder: Path, manifest: dict[str, Any]) -> None:
-    """Writes the manifest, after everything that it speaks of has reached the disk."""
-    files, folders = {}, [folder]
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_symlink() or not (path.is_file() or path.is_dir()) or name == MANIFEST:
-            raise ValueError(f"{name} cannot be published: only regular files and folders, besides the manifest")
-        if path.is_dir():
-            folders.append(path)
-            continue
-        files[name] = {"size": path.stat().st_size, "sha256": sha256(path)}
-        _flush(path)
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    whole = {**plain(manifest), "files": files, "versions": _versions(), "created": created}
-    (folder / MANIFEST).write_text(json.dumps(whole, indent=1, allow_nan=False), encoding="utf-8")
-    _flush(folder / MANIFEST)
-    for path in reversed(folders):
-        _flush(path)
-
-
-def _flush(path: Path) -> None:
-    """Waits until a file, or the list of names in a folder, has reached the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _versions() -> dict[str, str]:
-    versions = {"ktrain": ktrain.__version__, "python": platform.python_version()}
-    for package in _PACKAGES:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return versions
-
-
-def _finding(folder: Path, key: str) -> str | None:
-    """The first wrong file of a stage and what is wrong with it, or None."""
-    try:
-        for name, entry in _read_manifest(folder, key)["files"].items():
-            _verify(folder, name, entry)
-    except _Damage as damage:
-        return str(damage)
-    return None
-
-
-def _read_manifest(folder: Path, key: str) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        entries = [(entry["size"], entry["sha256"]) for entry in manifest["files"].values()]
-        whole = manifest["key"] == key and all(isinstance(size, int) for size, _ in entries)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise _Damage(f"{MANIFEST} is missing") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        whole = False
-    if not whole:
-        raise _Damage(f"{MANIFEST} is not readable as the manifest of this stage")
-    return manifest
-
-
-def _verify(folder: Path, name: str, entry: dict[str, Any]) -> None:
-    path = folder / name
-    try:
-        stat = path.stat()
-        if stat.st_size != entry["size"]:
-            raise _Damage(f"{name} has {stat.st_size} bytes instead of {entry['size']}")
-        seen = (str(path), stat.st_mtime_ns, stat.st_size)
-        if seen not in _verified:
-            _verified[seen] = sha256(path)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise _Damage(f"{name} is missing") from None
-    if _verified[seen] != entry["sha256"]:
-        raise _Damage(f"{name} has other content than when it was published")

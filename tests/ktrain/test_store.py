@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 import ktrain
-from ktrain import keys
-from ktrain import store as module
+from ktrain import keys, manifest
 from ktrain.config import Cell
 from ktrain.errors import WrongRequest
 from ktrain.store import Store
@@ -348,7 +347,7 @@ def test_content_is_read_once_until_it_changes(store: Store, monkeypatch: pytest
         read.append(path.name)
         return keys.sha256(path)
 
-    monkeypatch.setattr(module, "sha256", counted)
+    monkeypatch.setattr(manifest, "sha256", counted)
     assert store.find(KEY) == store.find(KEY) == folder == Store.open(store.root).find(KEY)
     assert sorted(read) == ["metrics.json", "weights"]
     os.utime(folder / "model" / "weights", (1, 1))
@@ -357,15 +356,15 @@ def test_content_is_read_once_until_it_changes(store: Store, monkeypatch: pytest
 
 def test_stage_rebuilt_by_another_meanwhile_is_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     remove(publish(store, text="old"))
-    original = module._finding
+    original = manifest.finding
 
     def slow(folder: Path, key: str) -> str | None:
         finding = original(folder, key)
-        monkeypatch.setattr(module, "_finding", original)
+        monkeypatch.setattr(manifest, "finding", original)
         publish(store, text="new")
         return finding
 
-    monkeypatch.setattr(module, "_finding", slow)
+    monkeypatch.setattr(manifest, "finding", slow)
     found = store.find(KEY)
     assert found is not None and (found / "model" / "weights").read_text() == "new"
     assert leftovers(store) == [f"{KEY}-1"]
