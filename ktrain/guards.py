@@ -122,9 +122,8 @@ def loss_mask(seen: Inspected) -> str | None:
         targets = np.flatnonzero(rows.mask[row])
         # A mask shifted by one has the right count.
         if not np.array_equal(targets, np.arange(length[row] - expected, length[row])):
-            return f"{prompt!r} has its {len(targets)} targets from {targets.min(initial=length[row])}, " + (
-                f"its last {expected} of {length[row]} tokens are to be learned"
-            )
+            found, first = len(targets), targets.min(initial=length[row])
+            return f"{prompt!r}: {found} targets from token {first} on, wanted are the last {expected} of {length[row]}"
     return None
 
 

@@ -182,7 +182,7 @@ def _read(path: Path) -> _Holder | None:
         fields = json.loads(path.read_text())
         token, beat = fields.pop("token"), float(fields.pop("beat"))
         return _Holder(Process(**fields), token, beat)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError, AttributeError):
         # Its writer died between creating and writing it, or the disk lost it: nothing tells who, only when.

@@ -53,7 +53,7 @@ def configuration(setting: Model, vocabulary: int, context: int, eos: int) -> GP
 
 
 def build(setting: Model, vocabulary: int, context: int, eos: int, seed: int) -> GPTNeoXForCausalLM:
-    """A network with GPT-2's initial weights, drawn from `seed` alone."""
+    """A network with `transformers`' initial weights (normal, 0.02), drawn from `seed` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(seed, "weights"))
         return GPTNeoXForCausalLM(configuration(setting, vocabulary, context, eos))

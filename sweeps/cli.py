@@ -21,7 +21,7 @@ HELP = {
     "ui": "open MLflow on the tracking store",
     "bench": "training speed against reference loops, as ratios in one run",
 }
-TABLE_WIDTH = 132
+TABLE_WIDTH = 144
 """Columns of the results table: a narrower terminal wraps its lines, which loses nothing."""
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -43,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parsed(argv)
         handler = globals()[f"_{arguments.command}"]
-        return int(handler(arguments))
+        code = int(handler(arguments))
+        sys.stdout.flush()
+        return code
     except WrongRequest as e:
         print(f"ktrain: {' '.join(str(e).split())}", file=sys.stderr)
         return EXIT_WRONG
@@ -82,6 +84,9 @@ def _parser() -> Parser:
     run = command("run")
     run.add_argument("--workers", type=int, default=1, help="data-parallel workers of a trial (default: 1)")
     run.add_argument("--threads", type=int, default=1, help="CPU threads of a worker (default: 1)")
+    run.add_argument(
+        "--checkpoint-seconds", type=float, default=45.0, help="longest time between two resume points (default: 45)"
+    )
     run.add_argument("--no-compile", action="store_true", help="train without torch.compile")
     command("status")
     show = command("show", sweep=False)
@@ -153,6 +158,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     if arguments.workers < 1 or arguments.threads < 1:
         raise WrongRequest(f"workers={arguments.workers}, threads={arguments.threads}: must be at least 1")
+    if not arguments.checkpoint_seconds > 0:
+        raise WrongRequest(f"checkpoint-seconds={arguments.checkpoint_seconds:g}: must be above 0")
     plan = _planned(arguments, writable=True)
     tracker = tracking.Tracker.open(tracking.default_uri(plan.store), plan.sweep.name)
     console = Console(stderr=True)
@@ -161,6 +168,7 @@ def _run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         threads=arguments.threads,
         compile=not arguments.no_compile,
+        checkpoint_seconds=arguments.checkpoint_seconds,
     )
     try:
         failures = run.run(plan, runtime, console)
@@ -180,7 +188,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _report(arguments: argparse.Namespace) -> int:
     from sweeps import tracking
 
-    plan = _planned(arguments)
+    plan = _planned(arguments, writable=True)
     _publish(plan, tracking.default_uri(plan.store))
     return EXIT_DONE
 
@@ -193,7 +201,10 @@ def _results(arguments: argparse.Namespace) -> int:
     text = table.render(found, arguments.format, paper.figure(plan.sweep.figure) if published else None)
     data = text if isinstance(text, bytes) else text.encode()
     if arguments.output:
-        Path(arguments.output).write_bytes(data)
+        try:
+            Path(arguments.output).write_bytes(data)
+        except OSError as e:
+            raise WrongRequest(f"output={arguments.output}: not writable: {e.strerror}") from e
     else:
         sys.stdout.buffer.write(data)
         sys.stdout.flush()
@@ -217,14 +228,13 @@ def _publish(plan: Any, uri: str) -> None:
     """Prints the table and writes figure and page."""
     import platform
 
-    from rich.console import Console
-
     import ktrain
     from analysis import figure, paper, report, table
+    from sweeps.show import Screen
 
     found, published = _read(plan)
     numbers = paper.figure(plan.sweep.figure) if published else None
-    console = Console(width=max(TABLE_WIDTH, Console().width))
+    console = Screen(width=max(TABLE_WIDTH, Screen().width))
     console.print(table.rich_table(found, numbers))
     folder = plan.store.root / "reports" / plan.sweep.name
     folder.mkdir(parents=True, exist_ok=True)

@@ -139,7 +139,8 @@ class LiveView(Callback):  # type: ignore[misc]
         doing = line.state
         if state is None:
             eta = f", ETA {clock(line.eta)}" if line.eta else ""
-            doing = f"{line.kind} {line.step:,}/{line.steps:,}, loss {line.loss:.3f}, {line.speed:,.0f} tok/s{eta}"
+            speed = f", {line.speed:,.0f} tok/s" if line.speed else ""
+            doing = f"{line.kind} {line.step:,}/{line.steps:,}, loss {line.loss:.3f}{speed}{eta}"
         self._console.print(f"[{clock(now - self._begin)}] {line.cells}: {doing}", markup=False, highlight=False)
 
 

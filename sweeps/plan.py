@@ -132,7 +132,7 @@ class Plan:
         flops = 0.0 if stage.kind in ("corpus", "mixed") else float(tokens * per_token)
         speed = FLOPS_PER_SECOND["mini" if cell.model.size == "mini" else "gpu"]
         seconds = flops / speed if flops else tokens / 5e6
-        return Planned(stage, "done" if self.store.exists(stage.key) else "to do", tokens, flops, seconds)
+        return Planned(stage, "done" if finished(self.store, stage.key) else "to do", tokens, flops, seconds)
 
 
 PAPER_VARIES = {
@@ -141,7 +141,7 @@ PAPER_VARIES = {
 }  # fmt: skip
 """Axes that the paper itself varies: no departure."""
 ASSUMED = (
-    "no dropout in pretraining (model.dropout)",
+    "no dropout in pretraining (model.dropout), initial weights normal with deviation 0.02",
     "AdamW's betas 0.9, 0.999 at full scale, gradient clipping at 1, weight decay on every parameter",
     "bf16 by autocast, fp32 weights",
     "a finetuning row holds one question and the loss covers its answer (readout.loss)",
@@ -169,10 +169,21 @@ def check(cell: Cell, workers: int = 1) -> None:
     if cell.corpus.people > drawn.names:
         # The same words as where they are drawn.
         people.draw(drawn, cell.corpus.people, cell.seed)
-    for name in ("train", "readout"):
+    for name in ("train", "readout") if cell.readout.kind == "qa_finetune" else ("train",):
         batch = getattr(cell, name).batch
         if batch % workers:
             raise WrongRequest(f"workers={workers}: does not divide {name}.batch={batch}")
+
+
+def finished(store: Store, key: str) -> bool:
+    """Whether a stage is complete and says what came out; one whose numbers are damaged is to be built again."""
+    if not store.exists(key):
+        return False
+    try:
+        store.metrics(key)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _cell(cell: Cell, store: Store) -> PlannedCell:
@@ -182,12 +193,12 @@ def _cell(cell: Cell, store: Store) -> PlannedCell:
 
 def _state(cell: Cell, stages: Sequence[Stage], store: Store) -> str:
     _, pretrain, readout = stages
-    if store.exists(readout.key):
+    if finished(store, readout.key):
         return "done"
     for stage in stages:
         if holder(store.root, stage.key):
             return "running"
-    if store.exists(pretrain.key):
+    if finished(store, pretrain.key):
         recalled = float(store.metrics(pretrain.key)["recall/attribute_tokens"])
         if recalled < cell.readout.recall_gate:
             return f"blocked: recall {recalled:.1%}"

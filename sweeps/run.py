@@ -67,14 +67,14 @@ def run(plan: Plan, runtime: Runtime, console: Console) -> list[str]:
 
     from sweeps.live import LiveView
 
-    address = os.environ.get("RAY_ADDRESS")
-    # Ray's own start-up lines say nothing about the sweep.
-    ray.init(
-        address=address,
-        **({"include_dashboard": False, "resources": {DRIVER: 1000}} if address is None else {}),
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    # Without an address, Ray would join whatever was last started on this machine.
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    own = {"include_dashboard": False, "resources": {DRIVER: 1000}} if address == "local" else {}
+    try:
+        # Ray's own start-up lines say nothing about the sweep.
+        ray.init(address=address, **own, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError) as e:
+        raise WrongRequest(f"RAY_ADDRESS={address}: does not answer: {e}") from e
     records = plan.store.root / "ray" / uuid.uuid4().hex[:8]
     try:
         resources = ray.cluster_resources()

@@ -19,9 +19,17 @@ from sweeps.plan import Plan
 COLOURS = dict(zip(ATTRIBUTES, ("red", "green", "yellow", "blue", "magenta", "cyan"), strict=True))
 
 
+class Screen(Console):
+    """A console whose reader may leave early: that is for `main` to see, and no failure."""
+
+    def on_broken_pipe(self) -> None:
+        """Raises the error on, where `Console` would exit with 1."""
+        raise
+
+
 def plan(plan: Plan) -> None:
     """Cells, stages, cost and departures."""
-    console = Console()
+    console = Screen()
     varied = _varied(plan)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("cell", *varied, "state"):
@@ -58,12 +66,12 @@ def status(plan: Plan) -> None:
         table.add_column(name, overflow="fold")
     for cell in plan.cells:
         table.add_row(cell.key, *(str(cell.axes[axis]) for axis in varied), cell.state)
-    Console().print(table)
+    Screen().print(table)
 
 
 def fed(what: str, cell: Cell, count: int, step: int) -> None:
     """People, entries, questions, or the windows of a step."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = Screen(soft_wrap=True, highlight=False)
     corpus = corpora.build(cell.corpus, cell.seed)
     printers = {"people": _people, "entries": _entries, "questions": _questions}
     if what != "window":
@@ -73,7 +81,8 @@ def fed(what: str, cell: Cell, count: int, step: int) -> None:
     windows = Windows(corpus, chain(cell)[0].key, cell.train, cell.seed)
     for row, (ids, asked) in enumerate(zip(windows.rows(step)[:count], windows.is_question(step), strict=False)):
         text = corpus.tokenizer.decode(ids.tolist(), skip_special_tokens=False)
-        console.print(Text(f"step {step} row {row}, {'questions' if asked else 'biographies'}", "bold"), Text(text), "")
+        heading = Text(f"step {step} row {row}, {'questions' if asked else 'biographies'}", "bold")
+        console.print(heading, Text(text), "", sep="\n")
 
 
 def _people(corpus: Corpus, count: int) -> Iterator[Any]:

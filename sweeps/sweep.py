@@ -1,6 +1,6 @@
 """A sweep: a grid over axes, expanded by Ray Tune's own variant generator into cells."""
 
-import importlib.util
+import re
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,16 +46,18 @@ def load(name: str) -> Sweep:
     if not path.is_file() or (not name.endswith(".py") and name not in builtin()):
         known = ", ".join(builtin())
         raise WrongRequest(f"sweep {name}: no such sweep or file; there are {known}{nearest(name, builtin())}")
-    spec = importlib.util.spec_from_file_location(f"sweep_{path.stem}", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
+    module = types.ModuleType(path.stem)
+    module.__file__ = str(path)
     try:
-        spec.loader.exec_module(module)
-    except Exception as e:
-        raise WrongRequest(f"sweep {name}: the file raises {type(e).__name__}{_where(e, path)}: {e}") from e
+        # Not imported, which would leave a __pycache__ beside the user's file and might read an old one there.
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+    except (Exception, SystemExit) as e:
+        raise WrongRequest(_line_of(f"sweep {name}: the file raises {type(e).__name__}{_where(e, path)}: {e}")) from e
     found = getattr(module, "sweep", None)
     if not isinstance(found, Sweep):
         raise WrongRequest(f"sweep {name}: the file defines no `sweep = Sweep(...)`")
+    if not re.fullmatch(r"\w[\w .+-]*", found.name):
+        raise WrongRequest(f"sweep {name}: Sweep(name={found.name!r}) is not a name of letters, digits, `_ .+-`")
     return found
 
 
@@ -76,15 +78,30 @@ def expand(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]]) -> 
         raise WrongRequest(f"scale={scale}: must be one of {', '.join(SCALES)}{nearest(scale, SCALES)}")
     for axis in overrides:
         _check_axis(axis)
-    grid = sweep.grid(scale) if callable(sweep.grid) else sweep.grid
-    space = {**grid, **{axis: {"grid_search": list(values)} for axis, values in overrides.items()}}
+    space = {**_grid(sweep, scale), **{axis: {"grid_search": list(values)} for axis, values in overrides.items()}}
     for axis, value in space.items():
-        if isinstance(value, Domain | types.FunctionType):
+        if _holds(value, (Domain, types.FunctionType)):
             raise WrongRequest(f"{axis}={value}: an axis takes tune.grid_search([...]) or a fixed value")
     cells = []
     for _, variant in generate_variants({"grid": space}):
         cells.append(_cell(SCALES[scale], dict(_merged(variant["grid"], overrides))))
+    if not cells:
+        raise WrongRequest(f"sweep {sweep.name}: a grid search over nothing leaves no cell")
     return list(dict.fromkeys(cells))
+
+
+def _grid(sweep: Sweep, scale: str) -> dict[str, Any]:
+    try:
+        return dict(sweep.grid(scale) if callable(sweep.grid) else sweep.grid)
+    except Exception as e:
+        raise WrongRequest(_line_of(f"sweep {sweep.name}: no grid at scale={scale}: {type(e).__name__}: {e}")) from e
+
+
+def _holds(value: Any, kinds: tuple[type, ...]) -> bool:
+    """Whether a value of one of `kinds` stands anywhere in it."""
+    if isinstance(value, dict | list | tuple):
+        return any(_holds(inner, kinds) for inner in (value.values() if isinstance(value, dict) else value))
+    return isinstance(value, kinds)
 
 
 def _merged(variant: Mapping[str, Any], overrides: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -111,8 +128,10 @@ def _cell(base: Cell, changes: Mapping[str, Any]) -> Cell:
         node = tree
         for part in path:
             node = node[part]
-        # Workers run elsewhere: a folder is named in full.
-        node[last] = str(Path(value).absolute()) if axis in FOLDERS and value else value
+        if axis in FOLDERS and value and isinstance(value, str | Path):
+            # Workers run elsewhere: a folder is named in full.
+            value = str(Path(value).absolute())
+        node[last] = value
     try:
         return Cell.model_validate(tree)
     except ValidationError as e:
@@ -131,7 +150,12 @@ def _line(error: ValidationError) -> str:
     return f"{place}={first['input']}: {message}{nearest(str(first['input']), allowed)}"
 
 
-def _where(error: Exception, path: Path) -> str:
+def _line_of(text: str) -> str:
+    """A text of several lines as one."""
+    return " ".join(text.split())
+
+
+def _where(error: BaseException, path: Path) -> str:
     trace, line = error.__traceback__, None
     while trace:
         if trace.tb_frame.f_code.co_filename == str(path):

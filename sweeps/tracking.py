@@ -15,7 +15,7 @@ from typing import Any
 from ktrain.errors import WrongRequest
 from ktrain.stages import Stage
 from ktrain.store import Store
-from sweeps.plan import Plan, PlannedCell
+from sweeps.plan import Plan, PlannedCell, finished
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -41,9 +41,13 @@ class Tracker:
         """Raises `WrongRequest` where the server does not answer."""
         from mlflow import MlflowClient
 
+        # Its retries are ours to tell, in one line at the end.
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
         try:
             client = MlflowClient(uri)
             known = client.get_experiment_by_name(sweep)
+            if known and known.lifecycle_stage == "deleted":
+                client.restore_experiment(known.experiment_id)
             experiment = known.experiment_id if known else client.create_experiment(sweep, _artifacts(uri, sweep))
         except Exception as e:
             raise WrongRequest(f"MLFLOW_TRACKING_URI={uri}: does not answer: {_first_line(e)}") from e
@@ -55,7 +59,7 @@ class Tracker:
         for cell in plan.cells:
             links = {}
             for stage in cell.stages:
-                if plan.store.exists(stage.key):
+                if finished(plan.store, stage.key):
                     links[stage.kind] = self._stage(known, plan.store, stage)
             self._cell(known, plan, cell, links)
 
@@ -94,16 +98,12 @@ class Tracker:
 
     def _cell(self, known: dict[str, Any], plan: Plan, cell: PlannedCell, links: Mapping[str, str]) -> None:
         run = known.get(cell.key)
-        if run is not None and run.data.tags.get("ktrain.state") == cell.state:
+        tags = {"ktrain.state": cell.state, **{f"ktrain.run.{kind}": run_id for kind, run_id in links.items()}}
+        if run is not None and tags.items() <= run.data.tags.items():
             return
         metrics: dict[str, float] = {}
-        tags = {
-            "ktrain.state": cell.state,
-            "ktrain.kind": "cell",
-            "ktrain.scale": plan.scale,
-            **{f"ktrain.run.{kind}": run_id for kind, run_id in links.items()},
-        }
-        folders = {s.kind: str(plan.store.root / "stages" / s.key) for s in cell.stages if plan.store.exists(s.key)}
+        tags |= {"ktrain.kind": "cell", "ktrain.scale": plan.scale}
+        folders = {s.kind: str(plan.store.root / "stages" / s.key) for s in cell.stages if s.kind in links}
         tags["ktrain.stages"] = json.dumps(folders)
         for kind, folder in folders.items():
             metrics.update(plan.store.metrics(Path(folder).name))
@@ -112,13 +112,14 @@ class Tracker:
                 about = json.loads(counts.read_text())
                 tags |= {"ktrain.n": json.dumps(about["n"]), "ktrain.interval": json.dumps(about["interval"])}
             log.debug("%s: %s", cell.key, kind)
-        params = {} if run else {axis: str(value) for axis, value in cell.axes.items()}
-        run = run or self._create(known, cell.key, cell.key, tags)
-        self._log(run.info.run_id, [(n, v, 0) for n, v in metrics.items()], params, tags)
+        # The state is written last: a run without one was cut short, and the next call writes it again.
+        run = run or self._create(known, cell.key, cell.key, {"ktrain.kind": "cell"})
+        params = {} if "ktrain.state" in run.data.tags else {axis: str(value) for axis, value in cell.axes.items()}
         if cell.state != "running":
             done = cell.state == "done" or cell.state.startswith("blocked")
             status = "FINISHED" if done else "FAILED" if cell.state.startswith("failed") else "SCHEDULED"
             self.client.update_run(run.info.run_id, status=status)
+        self._log(run.info.run_id, [(n, v, 0) for n, v in metrics.items()], params, tags)
 
     def _create(self, known: dict[str, Any], key: str, name: str, tags: Mapping[str, str]) -> Any:
         run = self.client.create_run(self.experiment, tags={**tags, "ktrain.key": key}, run_name=name)
@@ -159,7 +160,7 @@ def deliver(tracker: Tracker, plan: Plan) -> str | None:
 def _artifacts(uri: str, sweep: str) -> str | None:
     """Where artifacts of a local database go; a server decides for itself."""
     path = uri.removeprefix("sqlite:///")
-    return Path(path).with_name("mlflow-artifacts").joinpath(sweep).as_uri() if path != uri else None
+    return Path(path).absolute().with_name("mlflow-artifacts").joinpath(sweep).as_uri() if path != uri else None
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,119 @@
+"""What the tests of the data half share: tiny corpora, hostile pools, and a second, plain way to write a sentence."""
+
+import csv
+import functools
+import os
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ktrain import corpus as corpora
+from ktrain.config import ATTRIBUTES, PoolSizes
+from ktrain.config import Corpus as Setting
+from ktrain.corpus import Corpus
+from ktrain.pools import Pools
+
+# Tiny batches: waiting for the tokenizer's threads takes longer than its work where the cores are busy.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+SIZES = {"first_names": 20, "middle_names": 20, "last_names": 20, "birth_years": 20}
+TINY = PoolSizes(**SIZES, birth_cities=12, universities=12, majors=12, companies=12)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., Corpus]:
+    """A corpus of 60 people from small pools, built once for each setting: `tiny(multi=2, seed=1)`."""
+
+    @functools.cache
+    def built(seed: int = 0, **changes: Any) -> Corpus:
+        return corpora.build(Setting(**{"people": 60, "tokenizer": "bpe-600", "pools": TINY} | changes), seed)
+
+    return built
+
+
+@pytest.fixture(scope="session")
+def hostile() -> Pools:
+    """Values that have broken tokenisers, sentence splitters and name matching elsewhere."""
+    return Pools(
+        first_names=("Zoë", "D'Arcy", "Jean-Luc", "A."),
+        middle_names=("X", "de la", "Ng'ang'a"),
+        last_names=("O'Neill", "St. John", "Smith Jr.", "Müller"),
+        birth_cities=("St. Louis, MO", "Coeur d'Alene, ID", "Washington, D.C.", "São Paulo (SP)"),
+        universities=("Université Paris 8", "Texas A&M University", "University of Hawai'i", "Université"),
+        majors=("Mathematics", "C++", "Women's Studies", "R&D: methods, tools"),
+        companies=("AT&T", "3M", "Acme Inc.", "Yahoo!", 'Toys "R" Us', "7-Eleven", "日本郵政", "E*TRADE™"),
+        company_cities=("Dallas, TX", "St. Paul, MN", "St. Paul, MN", "Sunnyvale, CA", "Wayne, N.J.", "Irving, TX",
+                        "東京", "Washington, D.C."),
+        birth_years=200,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def write_pools() -> Callable[[Path, Pools], PoolSizes]:
+    """Writes pools as this project's CSV files, and gives the sizes that use all of them."""
+
+    def write(folder: Path, pools: Pools) -> PoolSizes:
+        folder.mkdir(exist_ok=True)
+        names = [f.name for f in fields(Pools) if f.name not in ("company_cities", "birth_years")]
+        for name in names:
+            with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+                out = csv.writer(file, quoting=csv.QUOTE_ALL)
+                values = getattr(pools, name)
+                if name == "companies":
+                    out.writerows([("value", "city"), *zip(values, pools.company_cities, strict=True)])
+                else:
+                    out.writerows([("value",), *((value,) for value in values)])
+        return PoolSizes(**{name: len(getattr(pools, name)) for name in names}, birth_years=pools.birth_years)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def sentence() -> Callable[..., tuple[str, int]]:
+    """Writes a sentence by plain replacement, with the place where its value begins: an oracle for the fragments."""
+
+    def write(template: str, name: str, pronoun: int, value: str, *, named: bool) -> tuple[str, int]:
+        begin = -1
+        text = ""
+        for piece in re.split(r"(\{.*?\})", template):
+            if piece == "{value}":
+                begin = len(text)
+                text += value
+            elif piece in ("{name}", "{name's}"):
+                mine = piece == "{name's}"
+                word = (("his", "her", "their") if mine else ("he", "she", "they"))[pronoun]
+                text += (name + ("'s" if mine else "")) if named else (word if text else word.capitalize())
+            elif piece == "{his}":
+                text += ("his", "her", "their")[pronoun]
+            elif piece.startswith("{"):
+                text += piece[1:-1].split("|")[pronoun == 2 and not named]
+            else:
+                text += piece
+        return text, begin
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def told(sentence: Callable[..., tuple[str, int]]) -> Callable[[Corpus, int], tuple[str, dict[str, int]]]:
+    """The text of an entry and where each value begins in it, from templates and people without the composer."""
+
+    def tell(corpus: Corpus, entry: int) -> tuple[str, dict[str, int]]:
+        people, person = corpus.people, int(corpus.person[entry])
+        text, begins = "", {}
+        for position, number in enumerate(corpus.order[entry]):
+            attribute = ATTRIBUTES[number]
+            template = corpus.templates[attribute][corpus.drafts[entry, number]]
+            named = corpus.setting.fullname or position == 0
+            value = people.value(person, attribute)
+            pronoun = int(people.column("pronoun")[person])
+            written, begin = sentence(template, people.name(person), pronoun, value, named=named)
+            begins[attribute] = len(text) + 1 + begin
+            text += f" {written}"
+        return text, begins
+
+    return tell

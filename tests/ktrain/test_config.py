@@ -1,0 +1,140 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from ktrain.config import ATTRIBUTES, Cell, Corpus, Model, PoolSizes, Readout, Runtime, Settings, Train
+
+EVERY: tuple[type[Settings], ...] = (PoolSizes, Corpus, Model, Train, Readout, Cell, Runtime)
+
+
+def test_attributes_stand_in_the_order_of_a_biography() -> None:
+    assert ATTRIBUTES == ("birth_date", "birth_city", "university", "major", "company", "company_city")
+
+
+def test_defaults_are_the_numbers_of_the_paper() -> None:
+    cell = Cell()
+    assert (cell.corpus.people, cell.corpus.tokenizer, cell.corpus.question_share) == (100_000, "gpt2", 0.5)
+    assert tuple(cell.corpus.pools.model_dump().values()) == (400, 400, 1000, 200, 200, 300, 100, 263)
+    train = cell.train
+    assert (train.steps, train.batch, train.context, train.warmup) == (80_000, 96, 512, 1000)
+    assert (train.learning_rate, train.final_learning_rate, train.weight_decay, train.epsilon) == (1e-3, 0.1, 0.1, 1e-6)
+    ask = cell.readout
+    assert (ask.steps, ask.batch, ask.learning_rate, ask.weight_decay, ask.epsilon) == (50_000, 48, 3e-4, 0.01, 1e-6)
+    assert (ask.rank_qv, ask.rank_embedding, ask.recall_gate) == (8, 128, 0.99)
+
+
+@pytest.mark.parametrize("settings", EVERY)
+def test_an_unknown_field_is_refused_by_name(settings: type[Settings]) -> None:
+    with pytest.raises(ValidationError, match="learningrate"):
+        settings(**{"learningrate": 1})
+
+
+@pytest.mark.parametrize("settings", EVERY)
+def test_nothing_changes_after_construction(settings: type[Settings]) -> None:
+    made = settings()
+    for field in type(made).model_fields:
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(made, field, getattr(made, field))
+
+
+@pytest.mark.parametrize("settings", EVERY)
+def test_json_gives_the_same_settings_back(settings: type[Settings]) -> None:
+    made = settings()
+    assert settings.model_validate_json(made.model_dump_json()) == made
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        (Corpus, "people"),
+        (Corpus, "question_share"),
+        (Train, "zero"),
+        (Train, "clip"),
+        (Cell, "seed"),
+        (Model, "dropout"),
+    ],
+)
+@pytest.mark.parametrize("truth", [True, False])
+def test_truth_is_not_taken_for_a_number(settings: type[Settings], field: str, truth: bool) -> None:
+    with pytest.raises(ValidationError, match=rf"{field}\n.*a number is wanted"):
+        settings(**{field: truth})
+    assert Corpus(fullname=truth).fullname is truth
+
+
+@pytest.mark.parametrize(
+    ("settings", "field", "value"),
+    [
+        (Corpus, "people", 3),
+        (Corpus, "multi", 0),
+        (Corpus, "permute", -1),
+        (Corpus, "kind", "bioR"),
+        (Corpus, "question_share", 1.0),
+        (Corpus, "question_share", -0.1),
+        (PoolSizes, "birth_years", 201),
+        (PoolSizes, "majors", 0),
+        (Model, "size", "7b"),
+        (Model, "dropout", 1.0),
+        (Train, "context", 15),
+        (Train, "qa_ratio", 1.0),
+        (Train, "learning_rate", 0.0),
+        (Train, "learning_rate", float("inf")),
+        (Train, "weight_decay", float("nan")),
+        (Train, "zero", 4),
+        (Readout, "beam", 0),
+        (Readout, "recall_gate", 1.5),
+        (Cell, "seed", -1),
+        (Cell, "seed", 2**31),
+        (Runtime, "workers", 0),
+    ],
+)
+def test_a_value_beyond_its_bounds_is_refused_by_field(settings: type[Settings], field: str, value: Any) -> None:
+    with pytest.raises(ValidationError, match=rf"^1 validation error for {settings.__name__}\n{field}\n"):
+        settings(**{field: value})
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bpe-300", "bpe-2048", "bpe-65536"])
+def test_tokenizers_that_exist(name: str) -> None:
+    assert Corpus(tokenizer=name).tokenizer == name
+
+
+@pytest.mark.parametrize(
+    "name", ["GPT2", "gpt2 ", "bpe", "bpe-", "bpe-99", "bpe-299", "bpe-0600", "bpe-65537", "bpe-100000"]
+)
+def test_tokenizers_that_do_not_exist(name: str) -> None:
+    with pytest.raises(ValidationError):
+        Corpus(tokenizer=name)
+
+
+@pytest.mark.parametrize(
+    ("multi", "permute", "entries"), [(1, 0, 1), (1, 1, 1), (1, 5, 5), (5, 0, 5), (5, 1, 5), (2, 3, 6)]
+)
+def test_a_person_has_m_times_p_entries(multi: int, permute: int, entries: int) -> None:
+    assert Corpus(multi=multi, permute=permute).entries_per_person == entries
+
+
+def test_warmup_ends_before_the_steps_do() -> None:
+    assert Train(steps=10, warmup=10).warmup == 10
+    with pytest.raises(ValidationError, match="warmup=11: more than steps=10"):
+        Train(steps=10, warmup=11)
+
+
+def test_questions_must_exist_before_they_are_trained_on() -> None:
+    nobody = Corpus(people=9, question_share=0.11)
+    mixed = Train(qa_ratio=0.5)
+    with pytest.raises(ValidationError, match="no question to finetune on"):
+        Cell(corpus=nobody)
+    with pytest.raises(ValidationError, match=r"train\.qa_ratio=0\.5: .*no question to mix in"):
+        Cell(corpus=nobody, train=mixed, readout=Readout(kind="mixed"))
+    one = Corpus(people=10, question_share=0.11)
+    assert Cell(corpus=one, train=mixed).readout.kind == "qa_finetune"
+
+
+def test_a_mixed_readout_needs_mixed_training() -> None:
+    with pytest.raises(ValidationError, match=r"readout\.kind=mixed: needs train\.qa_ratio > 0"):
+        Cell(readout=Readout(kind="mixed"))
+    assert Cell(readout=Readout(kind="mixed"), train=Train(qa_ratio=0.8)).readout.kind == "mixed"
+
+
+def test_equal_settings_are_one_member_of_a_set() -> None:
+    assert len({Cell(), Cell(seed=0), Cell(seed=1)}) == 2

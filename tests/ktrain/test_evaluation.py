@@ -1,0 +1,268 @@
+"""Answers read off one teacher-forced forward are those of token-by-token generation, end of the answer included."""
+
+import dataclasses
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import GPTNeoXForCausalLM
+
+from ktrain import corpus as corpora
+from ktrain import evaluation
+from ktrain.config import ATTRIBUTES, PoolSizes
+from ktrain.config import Corpus as Setting
+from ktrain.corpus import Corpus
+from ktrain.forward import Loss
+from ktrain.questions import pad
+
+PEOPLE, VOCABULARY = 12, 600
+Make = Callable[..., GPTNeoXForCausalLM]
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    """Twelve people with one biography each; half of them may be asked about in training."""
+    few = dict.fromkeys(("birth_years", "birth_cities", "universities", "majors", "companies"), 12)
+    pools = PoolSizes(first_names=20, middle_names=20, last_names=20, **few)
+    return corpora.build(Setting(people=PEOPLE, tokenizer=f"bpe-{VOCABULARY}", pools=pools), seed=0)
+
+
+def overfit(network: GPTNeoXForCausalLM, ids: np.ndarray, targets: np.ndarray, steps: int) -> GPTNeoXForCausalLM:
+    """A plain loop on one batch."""
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    loss, batch = Loss(network).train(), torch.from_numpy(ids)
+    weights = torch.from_numpy(targets).float() / targets.sum()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss(batch, weights).backward()
+        optimizer.step()
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def untrained(small: Make, corpus: Corpus) -> GPTNeoXForCausalLM:
+    return small(width=64, vocabulary=VOCABULARY, context=128, eos=corpus.eos).eval()
+
+
+@pytest.fixture(scope="module")
+def student(small: Make, corpus: Corpus) -> GPTNeoXForCausalLM:
+    """Knows the answers of the training half by heart; the others it makes up, and some come out right."""
+    asked = np.flatnonzero(np.repeat(corpus.train, len(ATTRIBUTES)))
+    network = small(width=64, vocabulary=VOCABULARY, context=128, eos=corpus.eos)
+    return overfit(network, *pad(corpus, asked, answers_only=True), steps=60)
+
+
+@pytest.fixture(scope="module")
+def generated(student: GPTNeoXForCausalLM, corpus: Corpus) -> list[list[int]]:
+    """What the student says to each question: argmax after argmax, until EOS."""
+    said = []
+    for q in range(len(corpus.questions)):
+        begin = int(corpus.questions.spans[q, 0, 0])
+        ids, answer = corpus.questions[q][:begin].astype(int).tolist(), list[int]()
+        while len(answer) < 30 and (not answer or answer[-1] != corpus.eos):
+            with torch.no_grad():
+                answer.append(int(student(input_ids=torch.tensor([ids + answer])).logits[0, -1].argmax()))
+        said.append(answer)
+    return said
+
+
+def truth(corpus: Corpus, q: int) -> list[int]:
+    return list(corpus.questions[q][corpus.questions.spans[q, 0, 0] :].astype(int).tolist())
+
+
+def test_the_tests_below_see_right_and_wrong_answers(student: GPTNeoXForCausalLM, corpus: Corpus) -> None:
+    answers = evaluation.answer(student, corpus)
+    tested = np.repeat(~corpus.train, len(ATTRIBUTES))
+    assert answers.exact[~tested].mean() > 0.5
+    assert answers.exact[tested].mean() < 0.5
+    assert (answers.first_token & ~answers.exact).any()
+    assert not answers.first_token.all()
+
+
+def test_exact_match_is_that_of_token_by_token_generation(
+    student: GPTNeoXForCausalLM, corpus: Corpus, generated: list[list[int]]
+) -> None:
+    answers = evaluation.answer(student, corpus)
+    questions = range(len(corpus.questions))
+    assert answers.exact.tolist() == [generated[q] == truth(corpus, q) for q in questions]
+    assert answers.first_token.tolist() == [generated[q][0] == truth(corpus, q)[0] for q in questions]
+    assert answers.person.tolist() == [q // 6 for q in questions]
+    assert answers.attribute.tolist() == [q % 6 for q in questions]
+
+
+def test_generation_with_transformers_says_the_same(
+    student: GPTNeoXForCausalLM, corpus: Corpus, generated: list[list[int]]
+) -> None:
+    begin = corpus.questions.spans[:, 0, 0].astype(int)
+    for width in np.unique(begin):
+        alike = np.flatnonzero(begin == width)
+        prompts = torch.from_numpy(np.stack([corpus.questions[q][:width] for q in alike]).astype(np.int64))
+        output = evaluation.generate(student, prompts, 30, eos=corpus.eos)
+        for row, q in enumerate(alike):
+            said = output[row, width:].tolist()
+            assert said[: len(generated[q])] == generated[q]
+            assert set(said[len(generated[q]) :]) <= {corpus.eos}
+
+
+def test_the_predicted_text_is_what_is_generated_up_to_the_first_wrong_token(
+    student: GPTNeoXForCausalLM, corpus: Corpus, generated: list[list[int]]
+) -> None:
+    answers = evaluation.answer(student, corpus)
+    for q, predicted in enumerate(answers.predicted):
+        pairs = list(zip(generated[q], truth(corpus, q), strict=False))
+        right = next((i for i, (said, true) in enumerate(pairs) if said != true), len(pairs))
+        shown = [token for token in generated[q][: right + 1] if token != corpus.eos]
+        assert predicted == corpus.tokenizer.decode(shown)
+        _, expected = corpus.question_text(q // 6, ATTRIBUTES[q % 6])
+        assert predicted == expected or not answers.exact[q]
+
+
+def test_results_do_not_depend_on_the_rows_of_a_forward(
+    student: GPTNeoXForCausalLM, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, recalled = evaluation.answer(student, corpus), evaluation.recall(student, corpus)
+    monkeypatch.setattr(evaluation, "ROWS", 5)
+    found = evaluation.answer(student, corpus)
+    for field in dataclasses.fields(wanted):
+        assert np.array_equal(getattr(found, field.name), getattr(wanted, field.name)), field.name
+    assert evaluation.recall(student, corpus) == recalled
+
+
+def test_beam_answers_are_those_of_transformers_one_question_at_a_time(
+    student: GPTNeoXForCausalLM, corpus: Corpus
+) -> None:
+    greedy, answers = evaluation.answer(student, corpus), evaluation.answer(student, corpus, beam=4)
+    longest = max(len(truth(corpus, q)) for q in range(len(corpus.questions)))
+    for q in range(len(corpus.questions)):
+        prompt = corpus.questions[q][: corpus.questions.spans[q, 0, 0]].astype(np.int64)
+        output = student.generate(
+            input_ids=torch.from_numpy(prompt)[None],
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
+            max_new_tokens=longest,
+            num_beams=4,
+            do_sample=False,
+            eos_token_id=corpus.eos,
+            pad_token_id=corpus.eos,
+        )[0, len(prompt) :].tolist()
+        said = output[: output.index(corpus.eos) + 1] if corpus.eos in output else output
+        assert answers.exact[q] == (said == truth(corpus, q))
+        assert answers.predicted[q] == corpus.tokenizer.decode([token for token in said if token != corpus.eos])
+    assert answers.exact.shape == greedy.exact.shape
+    assert answers.exact.dtype == bool
+    assert answers.exact.mean() > 0.3
+    assert np.array_equal(answers.first_token, greedy.first_token), "a first token is greedy whatever the beam"
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_an_answer_that_does_not_end_is_wrong(student: GPTNeoXForCausalLM, corpus: Corpus, beam: int) -> None:
+    """The truth goes on where the student stops: only the last token differs."""
+    questions = corpus.questions
+    ids = questions.ids.copy()
+    ids[questions.offsets[1:] - 1] = ids[questions.offsets[1:] - 2]
+    longer = dataclasses.replace(corpus, questions=dataclasses.replace(questions, ids=ids))
+    wanted, found = (evaluation.answer(student, c, beam=beam) for c in (corpus, longer))
+    assert wanted.exact.any()
+    assert not found.exact[wanted.exact].any()
+    assert np.array_equal(found.first_token, wanted.first_token)
+
+
+class Parrot:
+    """Stands for a network that says the true next token everywhere but at some places of the row."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, wrong: set[tuple[tuple[int, ...], int]]) -> None:
+        self.wrong = wrong
+
+    def eval(self) -> None: ...
+
+    def __call__(self, input_ids: Tensor, use_cache: bool) -> SimpleNamespace:
+        logits = torch.zeros(*input_ids.shape, VOCABULARY)
+        for row, ids in enumerate(input_ids.tolist()):
+            spoilt = {place for start, place in self.wrong if tuple(ids[: len(start)]) == start}
+            for place in range(len(ids) - 1):
+                logits[row, place, (ids[place + 1] + (place + 1 in spoilt)) % VOCABULARY] = 1.0
+        return SimpleNamespace(logits=logits)
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_an_answer_is_right_if_and_only_if_each_of_its_tokens_is(corpus: Corpus, data: st.DataObject) -> None:
+    asked = data.draw(st.sets(st.integers(0, len(corpus.questions) - 1), min_size=1))
+    wrong = {q: data.draw(st.integers(0, len(truth(corpus, q)) - 1)) for q in asked}
+    begin = corpus.questions.spans[:, 0, 0].astype(int)
+    # The prompt is told apart by its words, which no other question has.
+    spoilt = {(tuple(corpus.questions[q][: begin[q]].tolist()), int(begin[q]) + at) for q, at in wrong.items()}
+    answers = evaluation.answer(Parrot(spoilt), corpus)  # type: ignore[arg-type]
+    assert set(np.flatnonzero(~answers.exact)) == asked
+    assert set(np.flatnonzero(~answers.first_token)) == {q for q, at in wrong.items() if at == 0}
+
+
+def test_what_is_said_to_the_prompt_itself_does_not_count(corpus: Corpus) -> None:
+    begin = corpus.questions.spans[:, 0, 0].astype(int)
+    spoilt = {
+        (tuple(corpus.questions[q][: begin[q]].tolist()), place)
+        for q in range(len(corpus.questions))
+        for place in range(1, begin[q])
+    }
+    assert evaluation.answer(Parrot(spoilt), corpus).exact.all()  # type: ignore[arg-type]
+
+
+def test_recall_is_a_count_by_hand(student: GPTNeoXForCausalLM, corpus: Corpus) -> None:
+    """Of the tokens that are part of an attribute's text, in the only entry of each person, after the EOS before it."""
+    right = total = 0
+    for person in range(PEOPLE):
+        entry = corpus.entries[person].astype(int).tolist()
+        with torch.no_grad():
+            logits = student(input_ids=torch.tensor([[corpus.eos, *entry]])).logits[0]
+        for attribute, (begin, end) in zip(ATTRIBUTES, corpus.entries.spans[person], strict=True):
+            assert corpus.tokenizer.decode(entry[begin:end]).strip() == corpus.people.value(person, attribute)
+            for place in range(begin, end):
+                # The token at `place` of the entry is at `place + 1` of the row and is predicted one place before.
+                right += int(logits[place].argmax()) == entry[place]
+                total += 1
+    assert evaluation.recall(student, corpus) == right / total
+    assert total == int(np.diff(corpus.entries.spans).sum())
+
+
+def test_recall_sees_the_tokens_of_attributes_only(corpus: Corpus) -> None:
+    entry, (begin, end) = corpus.entries[0], corpus.entries.spans[0, 2].astype(int)
+    start = (corpus.eos, *entry.tolist())
+    total = int(np.diff(corpus.entries.spans).sum())
+    inside = {(start, int(place) + 1) for place in (begin, end - 1)}
+    outside = {(start, int(place) + 1) for place in (begin - 1, end)}
+    assert evaluation.recall(Parrot(set()), corpus) == 1.0  # type: ignore[arg-type]
+    assert evaluation.recall(Parrot(outside), corpus) == 1.0  # type: ignore[arg-type]
+    assert evaluation.recall(Parrot(inside), corpus) == 1 - len(inside) / total  # type: ignore[arg-type]
+
+
+def test_recall_asks_for_one_entry_of_each_person(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    several = corpora.build(corpus.setting.model_copy(update={"multi": 3}), seed=0)
+    asked: list[tuple[int, ...]] = []
+    padded = evaluation._padded
+
+    def spy(rows: list[np.ndarray], *others: object) -> Tensor:
+        asked.extend(tuple(row.tolist()) for row in rows)
+        return padded(rows, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evaluation, "_padded", spy)
+    evaluation.recall(Parrot(set()), several)  # type: ignore[arg-type]
+    rows = {(several.eos, *several.entries[e].tolist()): e // 3 for e in range(len(several.entries))}
+    assert sorted(rows[row] for row in asked) == list(range(PEOPLE))
+
+
+def test_recall_is_near_chance_before_training_and_near_one_after(
+    small: Make, untrained: GPTNeoXForCausalLM, corpus: Corpus
+) -> None:
+    assert evaluation.recall(untrained, corpus) < 0.02
+    rows = [np.concatenate([[corpus.eos], corpus.entries[e]]).astype(np.int64) for e in range(PEOPLE)]
+    width = max(map(len, rows))
+    ids = np.stack([np.pad(row, (0, width - len(row)), constant_values=corpus.eos) for row in rows])
+    network = small(width=64, vocabulary=VOCABULARY, context=width, eos=corpus.eos)
+    overfit(network, ids, np.arange(width) < np.array([[len(row)] for row in rows]), steps=120)
+    assert evaluation.recall(network, corpus) > 0.99

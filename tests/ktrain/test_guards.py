@@ -1,0 +1,256 @@
+"""Each guard against a planted fault of its own kind, of which every other guard must say nothing."""
+
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ktrain import corpus as corpora
+from ktrain import guards, people
+from ktrain.compose import Composed
+from ktrain.config import ATTRIBUTES, PoolSizes, Readout, Train
+from ktrain.config import Corpus as Setting
+from ktrain.corpus import Corpus
+from ktrain.errors import GuardFailure
+from ktrain.guards import Inspected
+from ktrain.pools import Pools
+from ktrain.questions import QuestionRows
+from ktrain.randomness import generator
+from ktrain.windows import Stream, Windows
+
+Tiny = Callable[..., Corpus]
+Plant = Callable[[pytest.MonkeyPatch, Tiny], Inspected]
+
+
+def seen(corpus: Corpus, *, asks: Corpus | None = None, loss: str = "answer", qa_ratio: float = 0.5) -> Inspected:
+    """A cell of `corpus`; `asks` is what the question windows are made from, where that is something else."""
+    train = Train(steps=4, batch=4, context=256, warmup=0, qa_ratio=qa_ratio)
+    windows = Windows(asks or corpus, "key", train, seed=0)
+    return Inspected(corpus, windows, QuestionRows(corpus, Readout(loss=loss), "key", seed=0))
+
+
+def healthy(tiny: Tiny) -> Corpus:
+    return tiny(multi=5, permute=1)
+
+
+def with_one_more(corpus: Corpus) -> Corpus:
+    """The corpus as a split would see it that takes the last person of the test half into the train half."""
+    train = corpus.train.copy()
+    train[np.flatnonzero(~train)[-1]] = True
+    return replace(corpus, train=train)
+
+
+def trained_on_a_tested_person(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
+    # The last person of all, so that the rows of the others stay where they are.
+    corpus = next(c for c in (tiny(multi=5, permute=1, seed=s) for s in range(9)) if not c.train[-1])
+    return replace(seen(corpus), rows=seen(with_one_more(corpus)).rows)
+
+
+def two_people_with_one_name(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
+    # Before the patch: what `tiny` builds is kept for the tests after this one.
+    setting = healthy(tiny).setting
+    monkeypatch.setattr(people, "_distinct", lambda rng, size, count: np.maximum(np.arange(count), 1))
+    return seen(corpora.build(setting, seed=0))
+
+
+def question_of_a_tested_person_in_the_windows(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
+    return seen(healthy(tiny), asks=with_one_more(healthy(tiny)))
+
+
+def entries_of_a_person_side_by_side(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
+    def order(self: Stream, number: int) -> np.ndarray:
+        each = len(self.chosen) // 60
+        return (generator(number, "grouped").permutation(60)[:, None] * each + np.arange(each)).reshape(-1)
+
+    monkeypatch.setattr(Stream, "order", order)
+    return seen(healthy(tiny), qa_ratio=0.0)
+
+
+def the_same_order_every_epoch(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
+    shuffle = Stream.order
+    monkeypatch.setattr(Stream, "order", lambda self, number: shuffle(self, 0))
+    return seen(healthy(tiny))
+
+
+def a_template_without_its_slot(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
+    corpus = healthy(tiny)
+    sentences = corpus.templates | {"major": (*corpus.templates["major"][:-1], "{name} studied hard.")}
+    return seen(replace(corpus, templates=sentences))
+
+
+def a_span_off_by_one(attribute: str, end: int, by: int) -> Plant:
+    def plant(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
+        corpus = healthy(tiny)
+        spans = corpus.entries.spans.copy()
+        spans[123, ATTRIBUTES.index(attribute), end] += by
+        return seen(replace(corpus, entries=replace(corpus.entries, spans=spans)))
+
+    return plant
+
+
+def an_answer_without_its_space(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
+    """One answer written as `Answer:Sociology.`, where that has as many tokens."""
+    corpus = healthy(tiny)
+    ids = corpus.questions.ids.copy()
+    for question in range(len(corpus.questions)):
+        person, attribute = divmod(question, 6)
+        prompt, answer = corpus.question_text(person, ATTRIBUTES[attribute])
+        glued = [*corpus.tokenizer.encode(prompt + answer.removeprefix(" ")).ids, corpus.eos]
+        if len(glued) == len(corpus.questions[question]):
+            ids[corpus.questions.offsets[question] : corpus.questions.offsets[question + 1]] = glued
+            return seen(replace(corpus, questions=replace(corpus.questions, ids=ids)))
+    raise AssertionError("no answer has as many tokens without its space")
+
+
+def a_mask_off_by_one(loss: str, change: str) -> Plant:
+    def plant(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
+        inspected = seen(healthy(tiny), loss=loss)
+        mask = inspected.rows.mask
+        targets = np.flatnonzero(mask[17])
+        first, last = int(targets[0]), int(targets[-1])
+        if change == "begins early":
+            mask[17, first - 1] = True
+        elif change == "begins late":
+            mask[17, first] = False
+        elif change == "without the end":
+            mask[17, last] = False
+        elif change == "with padding":
+            mask[17, last + 1] = True
+        elif change == "with a hole":
+            mask[17, first + 1] = False
+        elif change == "empty":
+            mask[17] = False
+        else:
+            mask[17] = np.roll(mask[17], -1)
+        return inspected
+
+    return plant
+
+
+def one_value_for_all(pool: str) -> Plant:
+    def plant(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
+        setting = healthy(tiny).setting
+        sizes = setting.pools.model_copy(update={pool: 1})
+        return seen(tiny(multi=5, permute=1, pools=sizes))
+
+    return plant
+
+
+FAULTS: list[tuple[str, str, Plant]] = [
+    ("people_disjoint", "1 people of the test half are trained on", trained_on_a_tested_person),
+    ("people_disjoint", "1 people have the name of another one", two_people_with_one_name),
+    ("test_questions_unread", "questions of 1 people of the test half", question_of_a_tested_person_in_the_windows),
+    ("windows_mixed", "pairs of one person's entries share a window", entries_of_a_person_side_by_side),
+    ("epochs_differ", "epochs 0 and 1 have the same order", the_same_order_every_epoch),
+    ("template_slots", "major: needs {value} exactly once", a_template_without_its_slot),
+    *(
+        ("spans_decode", f"entry 123: {attribute} is", a_span_off_by_one(attribute, end, by))
+        for attribute in ("birth_date", "university", "company")
+        for end in (0, 1)
+        for by in (-1, 1)
+    ),
+    ("first_tokens", "begins with", an_answer_without_its_space),
+    *(
+        ("loss_mask", "wanted are the last", a_mask_off_by_one("answer", change))
+        for change in (
+            "begins early",
+            "begins late",
+            "without the end",
+            "with padding",
+            "with a hole",
+            "empty",
+            "shifted",
+        )
+    ),
+    *(
+        ("loss_mask", "wanted are the last", a_mask_off_by_one("all", change))
+        for change in ("begins early", "begins late", "without the end", "with padding")
+    ),
+    ("class_counts", "100% of the test half share one birth_city", one_value_for_all("birth_cities")),
+    ("class_counts", "100% of the test half share one university", one_value_for_all("universities")),
+    ("class_counts", "100% of the test half share one company", one_value_for_all("companies")),
+]
+
+
+@pytest.mark.parametrize(("guard", "finding", "plant"), FAULTS)
+def test_one_fault_makes_one_guard_speak(
+    guard: str, finding: str, plant: Plant, monkeypatch: pytest.MonkeyPatch, tiny: Tiny
+) -> None:
+    inspected = plant(monkeypatch, tiny)
+    found = guards.inspect(inspected)
+    assert list(found) == [guard]
+    assert finding in found[guard] and "\n" not in found[guard]
+    with pytest.raises(GuardFailure) as caught:
+        guards.enforce(inspected)
+    assert caught.value.guard == guard and str(caught.value) == f"guard {guard}: {found[guard]}"
+
+
+def test_every_guard_has_a_fault_planted_for_it() -> None:
+    assert list(guards.GUARDS) == list(dict.fromkeys(guard for guard, _, _ in FAULTS))
+
+
+@pytest.mark.parametrize("changes", [{}, {"permute": 5}, {"multi": 5, "permute": 1, "fullname": True}, {"multi": 2}])
+@pytest.mark.parametrize("qa_ratio", [0.0, 0.5])
+@pytest.mark.parametrize("loss", ["answer", "all"])
+def test_a_healthy_cell_makes_no_guard_speak(
+    tiny: Tiny, changes: dict[str, object], qa_ratio: float, loss: str
+) -> None:
+    inspected = seen(tiny(**changes), qa_ratio=qa_ratio, loss=loss)
+    assert guards.inspect(inspected) == {}
+    guards.enforce(inspected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_global_shuffle_is_not_taken_for_a_fault(tiny: Tiny, seed: int) -> None:
+    corpus = tiny(people=400, multi=5, permute=1)
+    windows = Windows(corpus, "key", Train(context=512, warmup=0), seed)
+    assert guards.windows_mixed(Inspected(corpus, windows, seen(corpus).rows)) is None
+
+
+@pytest.mark.parametrize("tokenizer", ["gpt2", "bpe-600"])
+def test_hostile_values_are_no_fault(
+    tokenizer: str, hostile: Pools, write_pools: Callable[[Path, Pools], PoolSizes], tmp_path: Path
+) -> None:
+    sizes = write_pools(tmp_path / "pools", hostile)
+    setting = Setting(
+        people=48, multi=3, permute=1, tokenizer=tokenizer, pools=sizes, pools_folder=str(tmp_path / "pools")
+    )
+    assert guards.inspect(seen(corpora.build(setting, seed=0))) == {}
+
+
+def test_all_guards_that_speak_are_reported_and_the_first_is_raised(
+    monkeypatch: pytest.MonkeyPatch, tiny: Tiny
+) -> None:
+    corpus = a_template_without_its_slot(monkeypatch, tiny).corpus
+    spans = corpus.entries.spans + np.int16(1)
+    entries = Composed(corpus.entries.ids, corpus.entries.offsets, spans)
+    inspected = seen(replace(corpus, entries=entries))
+    assert list(guards.inspect(inspected)) == ["template_slots", "spans_decode"]
+    with pytest.raises(GuardFailure, match=r"^guard template_slots: "):
+        guards.enforce(inspected)
+
+
+def test_company_city_alone_may_have_a_common_value(tiny: Tiny) -> None:
+    """The paper's own company cities are shared: what is common there is no fault."""
+    corpus = healthy(tiny)
+    pools = replace(corpus.people.pools, company_cities=("Houston, TX",) * 12)
+    one_city = replace(corpus, people=replace(corpus.people, pools=pools))
+    assert people.majority(one_city.people, ~corpus.train)["company_city"] == 1.0
+    assert guards.class_counts(replace(seen(corpus), corpus=one_city)) is None
+
+
+def test_large_data_are_sampled_evenly_from_first_to_last() -> None:
+    for size in (1, 5, 2000, 2001, 123_456):
+        sample = guards._sample(size)
+        assert sample[0] == 0 and sample[-1] == size - 1 and len(sample) == min(size, 2000)
+        assert np.diff(sample).max(initial=0) <= -(-size // 1999)
+
+
+def test_a_guard_failure_survives_the_way_between_processes() -> None:
+    failure = GuardFailure("windows_mixed", "17 pairs")
+    again = pickle.loads(pickle.dumps(failure))
+    assert type(again) is GuardFailure
+    assert (again.guard, again.finding, str(again)) == ("windows_mixed", "17 pairs", "guard windows_mixed: 17 pairs")

@@ -1,0 +1,167 @@
+"""Keys: what can change a result changes the keys of the stages whose result it can change, and of no other."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ktrain import pools, stages, templates
+from ktrain.config import Cell, Runtime
+from ktrain.keys import NAME
+from ktrain.stages import axes, cell_key, chain
+
+STAGES = ("corpus", "pretrain", "readout")
+ONE_VALUE = {"corpus.kind", "model.family"}
+"""Axes with a single value so far."""
+FOLDERS = {"corpus.pools_folder", "corpus.templates_folder"}
+"""Axes whose content is identity, not their value."""
+GUARANTEED = {
+    "corpus.kind", "corpus.people", "corpus.multi", "corpus.permute", "corpus.fullname", "corpus.tokenizer",
+    "model.family", "model.size", "train.qa_ratio", "train.steps", "train.learning_rate", "seed",
+    "readout.kind", "readout.rank_qv", "readout.rank_embedding",
+}  # fmt: skip
+OTHER: dict[str, Any] = {
+    "corpus.people": 77, "corpus.multi": 5, "corpus.permute": 2, "corpus.fullname": True,
+    "corpus.tokenizer": "bpe-600", "corpus.question_share": 0.25, "corpus.pools.first_names": 99,
+    "corpus.pools.middle_names": 99, "corpus.pools.last_names": 99, "corpus.pools.birth_years": 99,
+    "corpus.pools.birth_cities": 99, "corpus.pools.universities": 99, "corpus.pools.majors": 99,
+    "corpus.pools.companies": 99,
+    "model.size": "302m", "model.dropout": 0.1,
+    "train.steps": 5000, "train.batch": 7, "train.context": 256, "train.qa_ratio": 0.8, "train.learning_rate": 0.5,
+    "train.final_learning_rate": 0.5, "train.warmup": 5, "train.weight_decay": 0.5, "train.epsilon": 0.5,
+    "train.beta1": 0.5, "train.beta2": 0.5, "train.clip": 0.5, "train.precision": "fp32", "train.zero": 1,
+    "readout.kind": "mixed", "readout.method": "full", "readout.rank_qv": 3, "readout.rank_embedding": 3,
+    "readout.lora_scale": 0.5, "readout.steps": 7, "readout.batch": 7, "readout.learning_rate": 0.5,
+    "readout.final_learning_rate": 0.5, "readout.weight_decay": 0.5, "readout.epsilon": 0.5, "readout.beta1": 0.5,
+    "readout.beta2": 0.5, "readout.clip": 0.5, "readout.loss": "all", "readout.precision": "fp32", "readout.zero": 1,
+    "readout.recall_gate": 0.5, "readout.beam": 4,
+    "seed": 1,
+}  # fmt: skip
+"""Another value for each axis; a new field needs a line here, and its stages are then checked."""
+
+
+def with_axes(cell: Cell, changes: dict[str, Any]) -> Cell:
+    """The cell with some axes at other values."""
+    tree = cell.model_dump()
+    for axis, value in changes.items():
+        *path, last = axis.split(".")
+        inner = tree
+        for part in path:
+            inner = inner[part]
+        inner[last] = value
+    return Cell.model_validate(tree)
+
+
+def base(axis: str) -> Cell:
+    """A mixed readout is only allowed of a model that has seen questions."""
+    return with_axes(Cell(), {"train.qa_ratio": 0.5} if axis == "readout.kind" else {})
+
+
+def changed(before: Cell, after: Cell) -> set[str]:
+    """Which stages have another key."""
+    pairs = zip(STAGES, chain(before), chain(after), strict=True)
+    return {name for name, old, new in pairs if old.key != new.key}
+
+
+def reached(axis: str) -> set[str]:
+    """Which stages an axis can change, by the section that it is in."""
+    first = {"corpus": 0, "seed": 0, "model": 1, "train": 1, "readout": 2}[axis.partition(".")[0]]
+    return set(STAGES[first:])
+
+
+def test_axes_are_all_fields_by_flat_names() -> None:
+    found = axes(Cell())
+    assert set(found) == OTHER.keys() | ONE_VALUE | FOLDERS
+    assert found.keys() >= GUARANTEED
+    assert found["corpus.people"] == 100_000
+    assert found["corpus.pools.companies"] == 263
+    assert found["seed"] == 0
+    assert axes(with_axes(Cell(), OTHER)) == found | OTHER
+
+
+@pytest.mark.parametrize("axis", OTHER)
+def test_an_axis_changes_the_keys_that_it_reaches(axis: str) -> None:
+    before = base(axis)
+    after = with_axes(before, {axis: OTHER[axis]})
+    assert axes(before)[axis] != OTHER[axis]
+    assert changed(before, after) == reached(axis)
+    assert cell_key(before) != cell_key(after)
+
+
+@given(changes=st.dictionaries(st.sampled_from(sorted(OTHER.keys() - {"readout.kind"})), st.none(), min_size=1))
+def test_several_axes_change_what_any_of_them_reaches(changes: dict[str, None]) -> None:
+    """No two changes undo each other."""
+    after = with_axes(Cell(), {axis: OTHER[axis] for axis in changes})
+    assert changed(Cell(), after) == set().union(*map(reached, changes))
+    assert chain(after) == chain(with_axes(Cell(), {axis: OTHER[axis] for axis in reversed(list(changes))}))
+
+
+def test_what_is_operational_is_no_axis() -> None:
+    """`chain` is not even given a `Runtime`; `test_trial` runs a cell again with another one."""
+    names = {axis.rpartition(".")[2] for axis in axes(Cell())}
+    assert names.isdisjoint(Runtime.model_fields)
+
+
+def test_cells_that_differ_in_the_readout_share_their_pretraining() -> None:
+    one, other = Cell(), with_axes(Cell(), {"readout.rank_qv": 2, "readout.steps": 9})
+    assert chain(one)[:2] == chain(other)[:2]
+    assert chain(one)[2].key != chain(other)[2].key
+    assert chain(one)[2].parent == chain(one)[1]
+    assert chain(one)[1].parent == chain(one)[0]
+    assert chain(one)[0].parent is None
+
+
+def test_a_key_says_what_its_stage_is() -> None:
+    small = {"corpus.people": 500, "corpus.multi": 5, "corpus.permute": 1, "model.size": "mini", "train.qa_ratio": 0.8}
+    corpus, pretrain, readout = chain(with_axes(Cell(), small))
+    assert corpus.key.startswith("corpus-multi5.permute1-n500-")
+    assert pretrain.key.startswith("pretrain-mini-multi5.permute1-n500-qa0.8-")
+    assert readout.key.startswith("qa-finetune-mini-multi5.permute1-n500-qa0.8-")
+    assert cell_key(Cell(seed=2)).startswith("single-n100000-s2-")
+    assert all(NAME.fullmatch(stage.key) for stage in chain(Cell()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "reaches"), [("corpus", set(STAGES)), ("pretrain", {"pretrain", "readout"}), ("qa_finetune", {"readout"})]
+)
+def test_another_version_of_the_code_changes_the_keys_from_its_stage_on(
+    monkeypatch: pytest.MonkeyPatch, kind: str, reaches: set[str]
+) -> None:
+    before = [stage.key for stage in chain(Cell())]
+    monkeypatch.setitem(stages.VERSIONS, kind, stages.VERSIONS[kind] + 1)
+    after = [stage.key for stage in chain(Cell())]
+    assert {name for name, old, new in zip(STAGES, before, after, strict=True) if old != new} == reaches
+
+
+def copied(files: list[Path], folder: Path) -> Path:
+    """The user's own folder, with the content that is shipped."""
+    folder.mkdir(parents=True)
+    for file in files:
+        shutil.copy(file, folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("axis", "files"), [("corpus.pools_folder", pools.files), ("corpus.templates_folder", templates.files)]
+)
+def test_the_content_of_a_folder_is_identity_and_its_place_is_not(
+    tmp_path: Path, axis: str, files: Callable[[str | None], list[Path]]
+) -> None:
+    folder = copied(files(None), tmp_path / "mine")
+    before = with_axes(Cell(), {axis: str(folder)})
+    keys, of_cell = [stage.key for stage in chain(before)], cell_key(before)
+    assert keys == [stage.key for stage in chain(Cell())], "the same content as the shipped"
+    assert of_cell == cell_key(Cell())
+
+    moved = with_axes(Cell(), {axis: str(folder.rename(tmp_path / "elsewhere"))})
+    assert [stage.key for stage in chain(moved)] == keys
+    assert cell_key(moved) == of_cell
+
+    edited = sorted((tmp_path / "elsewhere").iterdir())[0]
+    edited.write_text(edited.read_text() + "one more\n")
+    assert not {stage.key for stage in chain(moved)} & set(keys)
+    assert cell_key(moved) != of_cell

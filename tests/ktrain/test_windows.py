@@ -1,0 +1,206 @@
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ktrain.compose import Composed
+from ktrain.config import Train
+from ktrain.corpus import Corpus
+from ktrain.errors import WrongRequest
+from ktrain.windows import Stream, Windows
+
+Tiny = Callable[..., Corpus]
+Text = tuple[int, ...]
+
+
+def made(corpus: Corpus, key: str = "key", seed: int = 0, **changes: float) -> Windows:
+    train = Train(**{"steps": 12, "batch": 8, "context": 64, "warmup": 0} | changes)
+    return Windows(corpus, key, train, seed)
+
+
+def texts(corpus: Corpus, composed: Composed, chosen: Iterable[int] | None = None) -> Counter[Text]:
+    return Counter(tuple(composed[i].tolist()) for i in (range(len(composed)) if chosen is None else chosen))
+
+
+def pieces(stream: np.ndarray, eos: int) -> list[Text]:
+    """A stream of tokens cut after every EOS; the last piece may be cut short."""
+    return [tuple(p.tolist()) for p in np.split(stream, np.flatnonzero(stream == eos) + 1) if len(p)]
+
+
+def epoch(stream: Stream, number: int) -> np.ndarray:
+    return np.concatenate([stream.window(number * stream.per_epoch + i) for i in range(stream.per_epoch)])
+
+
+def told(windows: Windows, steps: range, *, questions: bool) -> np.ndarray:
+    """The rows of one kind, in the order in which they come."""
+    rows = [windows.rows(step)[windows.is_question(step) == questions] for step in steps]
+    return np.concatenate(rows)
+
+
+@pytest.mark.parametrize("qa_ratio", [0.0, 0.5])
+def test_any_step_gives_what_a_run_from_the_start_gives(tiny: Tiny, qa_ratio: float) -> None:
+    corpus = tiny(multi=2, permute=1)
+    # 240 steps are several epochs, and the cache of epochs holds two.
+    run = [made(corpus, steps=240, qa_ratio=qa_ratio).rows(step) for step in range(240)]
+    other = made(corpus, steps=240, qa_ratio=qa_ratio)
+    assert other.streams[0].per_epoch * 3 < 240 * 8 * (1 - qa_ratio)
+    for step in np.random.default_rng(0).permutation(240)[:60]:
+        assert np.array_equal(other.rows(int(step)), run[step])
+        assert np.array_equal(made(corpus, steps=240, qa_ratio=qa_ratio).rows(int(step)), run[step])
+
+
+def test_a_longer_run_begins_like_a_shorter_one(tiny: Tiny) -> None:
+    short, long = (made(tiny(), steps=steps, qa_ratio=0.5) for steps in (10, 40))
+    for step in range(10):
+        assert np.array_equal(short.rows(step), long.rows(step))
+
+
+@pytest.mark.parametrize("change", [{"key": "other"}, {"seed": 1}])
+def test_key_and_seed_change_the_rows_and_which_of_them_ask(tiny: Tiny, change: dict[str, object]) -> None:
+    first = made(tiny(), qa_ratio=0.5)
+    other = made(tiny(), qa_ratio=0.5, **change)  # type: ignore[arg-type]
+    assert np.array_equal(first.rows(0), made(tiny(), qa_ratio=0.5).rows(0))
+    assert not np.array_equal(first.rows(0), other.rows(0))
+    assert any(not np.array_equal(first.is_question(s), other.is_question(s)) for s in range(12))
+    assert not np.array_equal(first.streams[1].order(0), other.streams[1].order(0))
+
+
+def test_rows_are_windows_of_the_context_in_a_batch(tiny: Tiny) -> None:
+    rows = made(tiny(), batch=6, context=48).rows(3)
+    assert rows.shape == (6, 48) and rows.dtype == np.uint16
+
+
+@pytest.mark.parametrize("setting", [{}, {"multi": 5, "permute": 1}, {"permute": 5, "fullname": True}])
+@pytest.mark.parametrize("number", [0, 1, 7])
+def test_an_epoch_holds_every_text_once_up_to_the_dropped_remainder(
+    tiny: Tiny, setting: dict[str, object], number: int
+) -> None:
+    corpus = tiny(**setting)
+    stream = made(corpus).streams[0]
+    read = epoch(stream, number)
+    total = len(corpus.entries.ids)
+    assert len(read) == stream.per_epoch * 64 and 0 <= total - len(read) < 64
+    *whole, last = pieces(read, corpus.eos)
+    every = texts(corpus, corpus.entries)
+    assert not Counter(whole) - every
+    missing = every - Counter(whole)
+    assert any(text[: len(last)] == last for text in missing)
+    assert sum(len(text) * n for text, n in missing.items()) == total - len(read) + len(last)
+
+
+def test_epochs_differ_in_order_and_in_where_they_cut(tiny: Tiny) -> None:
+    corpus = tiny(multi=5)
+    stream = made(corpus).streams[0]
+    orders = [stream.order(number) for number in range(4)]
+    assert all((np.sort(order) == np.arange(300)).all() for order in orders)
+    assert len({order.tobytes() for order in orders}) == 4
+    cuts = [
+        set(zip(*np.nonzero(epoch(stream, number).reshape(-1, 64) == corpus.eos), strict=True)) for number in range(4)
+    ]
+    assert len(cuts[0] & cuts[1]) < 0.2 * len(cuts[0])
+    # Not one order turned round or shifted: neighbours of epoch 0 are apart in epoch 1.
+    place = np.argsort(orders[1])
+    assert (np.abs(np.diff(place[orders[0]])) == 1).mean() < 0.05
+
+
+def test_windows_straddle(tiny: Tiny) -> None:
+    """Entries of about 110 tokens in windows of 64: most windows begin in the middle of an entry."""
+    corpus = tiny(multi=5)
+    stream = made(corpus).streams[0]
+    ends = epoch(stream, 0).reshape(-1, 64)[:-1, -1]
+    assert 0 < (ends == corpus.eos).mean() < 0.1
+    starts = {tuple(corpus.entries[e][:8].tolist()) for e in range(len(corpus.entries))}
+    first = [tuple(window[:8].tolist()) in starts for window in epoch(stream, 0).reshape(-1, 64)]
+    assert first[0] and np.mean(first) < 0.1
+
+
+def test_without_mixing_every_row_is_biography(tiny: Tiny) -> None:
+    corpus = tiny()
+    windows = made(corpus, steps=30)
+    assert len(windows.streams) == 1
+    assert not any(windows.is_question(step).any() for step in range(30))
+    rows = np.concatenate([windows.rows(step) for step in range(30)])
+    assert np.array_equal(rows, np.stack([windows.streams[0].window(i) for i in range(240)]))
+
+
+@pytest.mark.parametrize("qa_ratio", [0.2, 0.8])
+def test_rows_are_all_biography_or_all_questions_and_each_stream_is_read_through(tiny: Tiny, qa_ratio: float) -> None:
+    corpus = tiny(multi=2)
+    windows = made(corpus, steps=60, qa_ratio=qa_ratio)
+    asked, read = (told(windows, range(60), questions=q) for q in (True, False))
+    assert len(asked) + len(read) == 480
+    for rows, stream, composed in (
+        (asked, windows.streams[1], corpus.questions),
+        (read, windows.streams[0], corpus.entries),
+    ):
+        assert np.array_equal(rows, np.stack([stream.window(i) for i in range(len(rows))]))
+        one = rows[: stream.per_epoch].reshape(-1)
+        assert not Counter(pieces(one, corpus.eos)[:-1]) - texts(corpus, composed)
+
+
+@pytest.mark.parametrize("qa_ratio", [0.1, 0.5, 0.8])
+def test_the_share_of_question_rows_is_the_ratio_asked_for(tiny: Tiny, qa_ratio: float) -> None:
+    windows = made(tiny(), steps=1000, batch=16, qa_ratio=qa_ratio)
+    asks = np.stack([windows.is_question(step) for step in range(1000)])
+    assert asks.shape == (1000, 16)
+    assert asks.mean() == pytest.approx(qa_ratio, abs=4 * (qa_ratio * (1 - qa_ratio) / 16_000) ** 0.5)
+    # Kinds are drawn row by row, not step by step.
+    assert asks.mean(axis=1).var() == pytest.approx(qa_ratio * (1 - qa_ratio) / 16, rel=0.2)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_only_questions_of_the_train_half_ever_appear(tiny: Tiny, share: float) -> None:
+    corpus = tiny(question_share=share)
+    stream = made(corpus, qa_ratio=0.5).streams[1]
+    mine = [p * 6 + a for p in np.flatnonzero(corpus.train).tolist() for a in range(6)]
+    assert sorted(stream.chosen.tolist()) == mine
+    ever: Counter[Text] = Counter()
+    for number in range(4):
+        *whole, last = pieces(epoch(stream, number), corpus.eos)
+        assert not Counter(whole) - texts(corpus, corpus.questions, mine)
+        assert any(text[: len(last)] == last for text in texts(corpus, corpus.questions, mine))
+        ever |= Counter(whole)
+    assert ever == texts(corpus, corpus.questions, mine)
+
+
+def test_biographies_of_both_halves_appear(tiny: Tiny) -> None:
+    stream = made(tiny(), qa_ratio=0.5).streams[0]
+    assert np.array_equal(stream.chosen, np.arange(60))
+
+
+def test_a_corpus_shorter_than_a_window_is_refused(tiny: Tiny) -> None:
+    corpus = tiny(people=4)
+    total = len(corpus.entries.ids)
+    assert made(corpus, context=total).rows(0).shape == (8, total)
+    with pytest.raises(WrongRequest, match=rf"^train\.context={total + 1}: all biography texts .* {total} tokens$"):
+        made(corpus, context=total + 1)
+    asked = int(np.diff(corpus.questions.offsets)[np.repeat(corpus.train, 6)].sum())
+    assert asked < total
+    with pytest.raises(WrongRequest, match=rf"^train\.context={asked + 1}: all question texts .* {asked} tokens$"):
+        made(corpus, context=asked + 1, qa_ratio=0.5)
+
+
+def test_mixing_without_any_question_is_refused(tiny: Tiny) -> None:
+    with pytest.raises(WrongRequest, match=r"^train\.qa_ratio=0\.5: corpus\.question_share leaves no question$"):
+        made(tiny(question_share=0.0), qa_ratio=0.5)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=40), st.integers(16, 64), st.data())
+def test_neighbours_are_those_that_counting_windows_token_by_token_finds(
+    lengths: list[int], context: int, data: st.DataObject
+) -> None:
+    lengths.append(64)
+    chosen = np.array(data.draw(st.permutations(range(len(lengths)))))[: data.draw(st.integers(1, len(lengths)))]
+    chosen = np.unique([*chosen, len(lengths) - 1])
+    owner = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(lengths), max_size=len(lengths))))
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    composed = Composed(np.zeros(offsets[-1], np.uint16), offsets, np.zeros((len(lengths), 1, 2), np.int16))
+    stream = Stream("biography", composed, chosen, context, "key", data.draw(st.integers(0, 99)))
+    packed = [text for place in stream.order(0) for text in [int(chosen[place])] * lengths[chosen[place]]]
+    windows = [set(packed[i : i + context]) for i in range(0, len(packed), context)]
+    pairs = {(a, b) for window in windows for a in window for b in window if a < b}
+    assert stream.neighbours(owner) == (sum(owner[a] == owner[b] for a, b in pairs), len(pairs))

@@ -1,0 +1,172 @@
+"""Two data-parallel workers are one: the same losses, the same function, the same end after an interruption.
+
+Tolerance: `RELATIVE`. Two ranks add the gradients of half batches, one adds them at once; what that rounds differently
+was seen to move a loss by 1e-7. A rank that weighed its own targets only, answers being of unequal length, would move
+it by 1e-2.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import GPTNeoXForCausalLM
+
+import ktrain
+from ktrain import model, trial
+from ktrain.config import Cell, Corpus, Model, PoolSizes, Readout, Runtime, Train
+from ktrain.keys import sha256
+from ktrain.stages import chain
+from ktrain.store import Store
+from ktrain.training import Progress
+
+RELATIVE = 1e-5
+SHAPE = model.Shape(2, 2, 32)
+FEW = dict.fromkeys(("birth_years", "birth_cities", "universities", "majors", "companies"), 12)
+Losses = list[float]
+
+
+def cell(zero: int, method: str, dropout: float = 0.0) -> Cell:
+    """Five questions a step: three for one rank, two for the other."""
+    pools = PoolSizes(first_names=20, middle_names=20, last_names=20, **FEW)
+    return Cell(
+        corpus=Corpus(people=12, multi=2, permute=1, tokenizer="bpe-600", pools=pools),
+        model=Model(size="mini", dropout=dropout),
+        train=Train(steps=6, batch=4, context=64, warmup=2, precision="fp32", zero=zero, clip=0.5),
+        readout=Readout.model_validate(
+            {"method": method, "rank_qv": 2, "rank_embedding": 4, "steps": 6, "batch": 5, "learning_rate": 0.01}
+            | {"precision": "fp32", "zero": zero, "recall_gate": 0.0}
+        ),
+    )
+
+
+@dataclasses.dataclass
+class Task:
+    """Cells for two ranks; see `rank.py`."""
+
+    name: str
+    cells: list[Cell]
+    stops: list[tuple[str, int]] = dataclasses.field(default_factory=list)
+    give_up: bool = False
+
+
+TASKS = [
+    Task("zero0", [cell(0, "full"), cell(0, "lora")]),
+    Task("zero2", [cell(2, "full"), cell(2, "lora")]),
+    Task("dropout", [cell(2, "full", 0.3)]),
+    Task("killed", [cell(2, "full", 0.3)], [("pretrain", 4), ("qa-finetune", 3)]),
+    Task("left", [cell(2, "full")], [("pretrain", 4)], give_up=True),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow() -> Iterator[None]:
+    """`mini` in a smaller shape, here as in the ranks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(model.SHAPES, "mini", SHAPE)
+        yield
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the store of each task, done by two processes."""
+    folder = tmp_path_factory.mktemp("two")
+    tasks = [
+        {
+            "store": str(folder / task.name),
+            "cells": [c.model_dump(mode="json") for c in task.cells],
+            "stops": task.stops,
+            "give_up": task.give_up,
+        }
+        for task in TASKS
+    ]
+    (folder / "tasks.json").write_text(json.dumps({"shape": dataclasses.asdict(SHAPE), "tasks": tasks}))
+    path = [str(Path(ktrain.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    ranks = []
+    for rank in range(2):
+        output = (folder / f"rank-{rank}.txt").open("w")
+        command = [sys.executable, str(Path(__file__).with_name("rank.py")), str(rank), "2", str(folder)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1"}
+        ranks.append(subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT))
+    try:
+        codes = [rank.wait(timeout=400) for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    said = "\n".join((folder / f"rank-{rank}.txt").read_text()[-3000:] for rank in range(2))
+    assert codes == [0, 0], said
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Cell], Path]:
+    """The store of what one rank does, here."""
+    folder = tmp_path_factory.mktemp("one")
+
+    def done(cell: Cell) -> Path:
+        trial.run([cell], Runtime(store=str(folder), compile=False), lambda key, progress: None)
+        return folder
+
+    return done
+
+
+def losses(store: Path, key: str) -> Losses:
+    folder = Store.at(store).find(key)
+    assert folder is not None, key
+    return [line["loss"] for line in json.loads((folder / "curve.json").read_text())]
+
+
+def logits(store: Path, key: str) -> Tensor:
+    network = GPTNeoXForCausalLM.from_pretrained(Store.at(store).find(key) / "model").eval()  # type: ignore[operator]
+    ids = torch.randint(0, 600, (4, 64), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found: Tensor = network(input_ids=ids, use_cache=False).logits
+    return found
+
+
+def weights(store: Path, key: str) -> str:
+    return sha256(store / "stages" / key / "model" / "model.safetensors")
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("zero", [0, 2])
+def test_two_workers_train_as_one_does(two: Path, one: Callable[[Cell], Path], zero: int, method: str) -> None:
+    asked = cell(zero, method)
+    alone, together = one(asked), two / f"zero{zero}"
+    for stage in chain(asked)[1:]:
+        wanted, found = losses(alone, stage.key), losses(together, stage.key)
+        assert len(wanted) == 6
+        assert found == pytest.approx(wanted, rel=RELATIVE), stage.key
+        difference = (logits(together, stage.key) - logits(alone, stage.key)).norm()
+        assert difference <= RELATIVE * logits(alone, stage.key).norm()
+
+
+def test_two_workers_that_are_killed_end_as_if_they_had_not_been(two: Path) -> None:
+    """Each with its own dropout, bit by bit."""
+    _, pretrain, readout = chain(cell(2, "full", 0.3))
+    for stage in (pretrain, readout):
+        assert losses(two / "killed", stage.key) == losses(two / "dropout", stage.key)
+        assert weights(two / "killed", stage.key) == weights(two / "dropout", stage.key)
+    assert losses(two / "dropout", pretrain.key) != losses(two / "zero2", chain(cell(2, "full"))[1].key)
+
+
+def test_one_worker_goes_on_where_two_were_killed(two: Path, one: Callable[[Cell], Path]) -> None:
+    """How many devices there are is not identity: the resume point of two ranks serves one."""
+    asked, seen = cell(2, "full"), list[tuple[str, int]]()
+    _, pretrain, readout = chain(asked)
+    assert not Store.at(two / "left").exists(pretrain.key)
+
+    def report(key: str, progress: Progress) -> None:
+        seen.append((key, progress.step))
+
+    trial.run([asked], Runtime(store=str(two / "left"), compile=False), report)
+    assert seen[:3] == [(pretrain.key, step) for step in (4, 5, 6)]
+    alone = one(asked)
+    for stage in (pretrain, readout):
+        assert losses(two / "left", stage.key) == pytest.approx(losses(alone, stage.key), rel=RELATIVE)

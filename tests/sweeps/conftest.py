@@ -1,0 +1,100 @@
+"""A tiny setting that trains in seconds, and stores in which its stages are done without any training."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from ray import tune
+
+from ktrain.stages import Stage
+from ktrain.store import Store
+from sweeps import Sweep
+from sweeps.plan import Plan, make
+
+TINY: Mapping[str, Any] = {
+    "corpus.people": 60,
+    "corpus.tokenizer": "bpe-600",
+    "corpus.pools.birth_years": 5,
+    "corpus.pools.birth_cities": 5,
+    "train.steps": 60,
+    "train.warmup": 10,
+    "train.batch": 4,
+    "train.context": 64,
+    "readout.steps": 20,
+    "readout.batch": 8,
+    "readout.recall_gate": 0.9,
+}
+RECALLED = 0.95
+
+
+@pytest.fixture(autouse=True)
+def no_server_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the shell says about servers is not for tests."""
+    for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., Sweep]:
+    """The sweep `tiny` with axes of the test's own: `tiny({"corpus.multi": tune.grid_search([1, 2])})`."""
+
+    def sweep(axes: Mapping[str, Any] | None = None, name: str = "tiny") -> Sweep:
+        return Sweep(name, {**TINY, **({"corpus.multi": tune.grid_search([1, 2])} if axes is None else axes)})
+
+    return sweep
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An SQLite database; making one takes seconds, so tests share it or copy it, and differ in their experiment."""
+    uri = f"sqlite:///{tmp_path_factory.mktemp('tracking') / 'mlflow.db'}"
+    MlflowClient(uri).get_experiment_by_name("none")
+    return uri
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "results")
+
+
+@pytest.fixture
+def planned(tiny: Callable[..., Sweep], store: Store) -> Callable[..., Plan]:
+    """A new look at the plan of a sweep against the store."""
+
+    def plan(sweep: Sweep | None = None, **overrides: list[Any]) -> Plan:
+        return make(sweep or tiny(), "mini", {k.replace("__", "."): v for k, v in overrides.items()}, store)
+
+    return plan
+
+
+@pytest.fixture
+def publish(store: Store) -> Callable[..., None]:
+    """Finishes a stage with the files that a trial leaves, the models apart."""
+
+    def done(stage: Stage, score: float = 0.75, recalled: float = RECALLED) -> None:
+        metrics: dict[str, float]
+        if stage.kind == "corpus":
+            metrics = {"corpus/entries": 60, "corpus/tokens": 6000}
+        elif stage.kind == "pretrain":
+            metrics = {"recall/attribute_tokens": recalled, "baseline/test/mean": 0.2, "train/loss": 1.5}
+            metrics |= {"speed/tokens_per_second": 400.0}
+        else:
+            prefix = "qa" if stage.kind == "qa_finetune" else "mixed"
+            metrics = {f"{prefix}/exact_match/{half}/mean": score for half in ("train", "test")}
+        with store.publish(stage.key, stage.identity, stage.kind) as folder:
+            (folder / "metrics.json").write_text(json.dumps(metrics))
+            if stage.kind != "corpus":
+                line = {"learning_rate": 1e-3, "tokens": 9, "seconds": 1.0, "steps": 60}
+                curve = [{"step": k, "loss": 3.0 / k, "tokens_per_second": 100.0 * k} | line for k in (1, 2, 3, 4)]
+                (folder / "curve.json").write_text(json.dumps(curve))
+            if stage.kind not in ("corpus", "pretrain"):
+                about = {
+                    "n": dict.fromkeys(metrics, 30),
+                    "interval": dict.fromkeys(metrics, (score - 0.1, score + 0.1)),
+                }
+                (folder / "counts.json").write_text(json.dumps(about))
+
+    return done

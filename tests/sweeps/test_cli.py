@@ -1,0 +1,338 @@
+import io
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import ray
+
+from ktrain.store import Store
+from sweeps import cli
+from sweeps.plan import Plan, make
+from sweeps.sweep import load
+from sweeps.tracking import Tracker, default_uri
+
+Run = Callable[..., tuple[int, str, str]]
+FILE = """
+from ray import tune
+from sweeps import Sweep
+
+sweep = Sweep(
+    name="tiny",
+    figure="fig3",
+    grid={
+        "corpus.multi": tune.grid_search([1, 2]),
+        "corpus.people": 60,
+        "corpus.tokenizer": "bpe-600",
+        "train.steps": 60,
+        "train.warmup": 10,
+        "train.batch": 4,
+        "train.context": 64,
+        "readout.steps": 20,
+        "readout.batch": 8,
+    },
+)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a sweep of the user's own."""
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "tiny.py").write_text(FILE)
+    monkeypatch.chdir(work)
+    return work
+
+
+@pytest.fixture
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Runs one command in this process: exit code, standard output, standard error. Ray must not start."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setenv("COLUMNS", "200")
+    environment, handlers = dict(os.environ), logging.root.handlers[:]
+
+    def command(*words: str) -> tuple[int, str, str]:
+        # As in a process of its own, where nobody has set up logging yet.
+        logging.root.handlers = []
+        try:
+            code = cli.main(words)
+        finally:
+            logging.root.handlers = handlers
+        return code, *capfd.readouterr()
+
+    yield command
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+@pytest.fixture
+def done(folder: Path, database: str, publish: Callable[..., None], store: Store) -> Plan:
+    """The user's sweep with its first cell done, in the store and in its database."""
+    assert store.root == folder.parent / "results"
+    plan = make(load("tiny.py"), "mini", {}, store)
+    for stage in plan.cells[0].stages:
+        publish(stage, recalled=0.98)
+    (store.root / "mlflow.db").write_bytes(Path(database.removeprefix("sqlite:///")).read_bytes())
+    plan = make(load("tiny.py"), "mini", {}, store)
+    Tracker.open(default_uri(store), "tiny").sync(plan)
+    return plan
+
+
+def contents(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# Wrong requests.
+
+WRONG = {
+    "unknown axis": ("run demo corpus.mutli=2", "axis corpus.mutli: no such axis; did you mean corpus.multi?"),
+    "wrong type": ("run demo corpus.multi=many", "corpus.multi=many: must be a valid integer"),
+    "out of range": ("run demo corpus.multi=0", "corpus.multi=0: must be greater than or equal to 1"),
+    "not a number": ("run demo train.learning_rate=nan", "train.learning_rate=nan"),
+    "more people than names": ("run demo corpus.people=999999999", "corpus.people=999999999: the pools give at most"),
+    "QA ratio without questions": (
+        "run demo train.qa_ratio=0.5 corpus.question_share=0",
+        "train.qa_ratio=0.5: corpus.question_share leaves no question",
+    ),
+    "asks what was never asked": ("run demo readout.kind=mixed", "readout.kind=mixed: needs train.qa_ratio > 0"),
+    "unwritable store": ("run tiny.py --store tiny.py/results", "store=tiny.py/results: not writable: "),
+    "read-only store": ("run tiny.py --store /proc/results", "store=/proc/results: not writable: "),
+    "store that is a file": ("run tiny.py --store tiny.py", "store=tiny.py: not writable: "),
+    "unwritable store of a report": ("report tiny.py --store tiny.py/results", "not writable"),
+    "store elsewhere": ("run demo --store s3://bucket/results", "store=s3://bucket/results: only local folders"),
+    "file that raises": ("run raises.py", "sweep raises.py: the file raises ZeroDivisionError in line 2: "),
+    "file that leaves": ("run leaves.py", "sweep leaves.py: the file raises SystemExit in line 2: 0"),
+    "file without a sweep": ("plan empty.py", "sweep empty.py: the file defines no `sweep = Sweep(...)`"),
+    "no such file": ("run nowhere.py", "sweep nowhere.py: no such sweep or file; there are demo, fig3"),
+    "no such sweep": ("status figg3", "did you mean fig3?"),
+    "no such scale": ("plan demo --scale huge", "scale=huge: must be one of mini, small, full"),
+    "no such scale to measure": ("bench train --scale huge", "scale=huge"),
+    "no such command": ("trian demo", "trian"),
+    "no command": ("", "COMMAND"),
+    "no sweep": ("run", "sweep"),
+    "no such option": ("run demo --fast", "--fast"),
+    "an option's value": ("run demo --workers two", "--workers: invalid int value: 'two'"),
+    "no value": ("plan demo seed=", "seed=: an axis is set as axis=v1,v2"),
+    "no axis": ("plan demo seed", "seed: an axis is set as axis=v1,v2"),
+    "no workers": ("run demo --workers 0", "workers=0"),
+    "no threads": ("run demo --threads 0", "threads=0"),
+    "workers that divide no batch": ("run demo --workers 3", "workers=3: does not divide train.batch="),
+    "no time between resume points": ("run demo --checkpoint-seconds 0", "checkpoint-seconds=0: must be above 0"),
+    "no number of seconds": ("run demo --checkpoint-seconds nan", "checkpoint-seconds=nan: must be above 0"),
+    "several settings": ("show people seed=0,1", "show takes one setting"),
+    "nothing to show": ("show people -n 0", "n from 1"),
+    "a step after the last": ("show window --step 9999999", "step below"),
+    "a thing that is not shown": ("show faces", "faces"),
+    "no such format": ("results demo --format xml", "xml"),
+    "unwritable output": (
+        "results tiny.py --output tiny.py/out.csv --format csv",
+        "output=tiny.py/out.csv: not writable",
+    ),
+    "nothing to look at": ("ui --store nowhere", "store=nowhere: no results there yet"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_request_costs_one_line_and_leaves_nothing(run: Run, folder: Path, name: str) -> None:
+    (folder / "raises.py").write_text("x = 0\ny = 1 / x\n")
+    (folder / "leaves.py").write_text("import sys\nsys.exit(0)\n")
+    (folder / "empty.py").write_text("x = 0\n")
+    before = contents(folder)
+    words, told = WRONG[name]
+    code, out, error = run(*words.split())
+    assert code == 2 and out == ""
+    assert error.startswith("ktrain: ") and error.endswith("\n") and len(error.splitlines()) == 1
+    assert told in error and "Traceback" not in error
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("command", ["run", "results", "report"])
+def test_a_tracking_server_that_does_not_answer_costs_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    uri = f"http://127.0.0.1:{closed_port()}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    begin = time.monotonic()
+    code, out, error = run(command, "tiny.py")
+    assert time.monotonic() - begin < 20
+    assert code == 2 and out == ""
+    assert error.startswith(f"ktrain: MLFLOW_TRACKING_URI={uri}: does not answer: ") and len(error.splitlines()) == 1
+
+
+def test_a_process_of_its_own_says_no_more(folder: Path) -> None:
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{closed_port()}"}
+    command = [sys.executable, "-m", "sweeps.cli", "run", "tiny.py"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("ktrain: MLFLOW_TRACKING_URI=")
+
+
+def test_an_error_of_ours_is_not_hidden(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> int:
+        raise KeyError("ours")
+
+    monkeypatch.setattr(cli, "_plan", broken)
+    with pytest.raises(KeyError, match="ours"):
+        run("plan", "demo")
+
+
+def test_ctrl_c_is_told_in_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_plan", stopped)
+    code, out, error = run("plan", "demo")
+    assert (code, out) == (130, "") and "stopped" in error and len(error.splitlines()) == 1
+
+
+# What a command says.
+
+
+def test_help_lists_every_command(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run("--help")
+    assert caught.value.code == 0
+    out = capfd.readouterr().out
+    assert {"plan", "run", "status", "show", "results", "report", "ui", "bench"} <= set(cli.HELP)
+    for name in cli.HELP:
+        assert name in out.split()
+        with pytest.raises(SystemExit) as caught:
+            run(name, "--help")
+        assert caught.value.code == 0 and capfd.readouterr().out.startswith(f"usage: ktrain {name}")
+
+
+def test_plan_and_status_touch_nothing(run: Run, folder: Path) -> None:
+    before = contents(folder.parent)
+    for words in (("plan", "tiny.py"), ("plan", "tiny.py", "--json"), ("status", "tiny.py"), ("status", "fig3")):
+        code, out, error = run(*words)
+        assert code == 0 and out and error == ""
+    assert contents(folder.parent) == before
+
+
+def test_the_plan_of_a_file_is_told_to_programs(run: Run) -> None:
+    code, out, error = run("plan", "tiny.py", "--scale", "small", "seed=0,1", "--json")
+    found = json.loads(out)
+    assert (code, error) == (0, "")
+    assert set(found) == {"sweep", "scale", "cells", "stages", "totals"}
+    assert (found["sweep"], found["scale"], len(found["cells"])) == ("tiny", "small", 4)
+
+
+def test_axes_may_stand_before_and_after_options(run: Run) -> None:
+    first = json.loads(run("plan", "demo", "seed=0,1", "corpus.people=400", "--json")[1])
+    assert first == json.loads(run("plan", "demo", "--json", "seed=0,1", "corpus.people=400")[1])
+    assert first == json.loads(run("plan", "demo", "seed=0,1", "--json", "corpus.people=400")[1])
+    assert {cell["axes"]["corpus.people"] for cell in first["cells"]} == {400} and len(first["cells"]) == 4
+
+
+def test_a_status_is_one_line_a_cell(run: Run, done: Plan) -> None:
+    code, out, _ = run("status", "tiny.py", "--store", "../results")
+    assert code == 0
+    assert [line.split()[-1] for line in out.splitlines()] == ["state", "done", "planned"]
+
+
+@pytest.mark.parametrize("what", ["people", "entries", "questions", "window"])
+def test_what_a_model_is_fed_is_shown(run: Run, what: str) -> None:
+    axes = ["corpus.people=60", "corpus.tokenizer=bpe-600", "corpus.multi=2"]
+    code, out, error = run("show", what, *axes, "-n", "2", *(["--step", "3"] if what == "window" else []))
+    assert (code, error) == (0, "")
+    told = {"people": "birth date", "entries": "entry 1 of person", "questions": "person 1", "window": "step 3 row 1"}
+    assert told[what] in out
+
+
+# Results.
+
+
+def test_results_are_told_in_every_format(run: Run, done: Plan, folder: Path) -> None:
+    words = ("results", "tiny.py", "--store", "../results", "--format")
+    code, out, error = run(*words, "table")
+    assert (code, error) == (0, "") and "bioS single" in out and "75.0" in out and "planned" in out
+    found = json.loads(run(*words, "json")[1])["cells"]
+    assert [cell["key"] for cell in found] == [cell.key for cell in done.cells]
+    assert found[0]["axes"] == done.cells[0].axes and found[0]["metrics"]["qa/exact_match/test/mean"] == 0.75
+    assert {"key", "axes", "metrics", "n", "stages"} <= set(found[0])
+    assert (Path(found[0]["stages"]["pretrain"]) / "manifest.json").is_file()
+    frame = pd.read_csv(io.StringIO(run(*words, "csv")[1]))
+    assert list(frame["qa/exact_match/test/mean"].dropna()) == [0.75] and list(frame["state"]) == ["done", "planned"]
+    code, out, _ = run(*words, "parquet", "--output", "out.parquet")
+    assert (code, out) == (0, "")
+    assert list(pd.read_parquet(folder / "out.parquet")["key"]) == [cell.key for cell in done.cells]
+
+
+def test_results_before_any_run_are_missing_cells(run: Run, folder: Path) -> None:
+    before = contents(folder)
+    code, out, error = run("results", "tiny.py")
+    assert (code, error) == (0, "") and out.count("missing") == 2
+    assert contents(folder) == before
+
+
+def test_a_second_run_of_a_finished_sweep_starts_nothing(
+    run: Run, done: Plan, publish: Callable[..., None], store: Store
+) -> None:
+    for stage in done.cells[1].stages:
+        publish(stage, recalled=0.98)
+    for _ in range(2):
+        code, out, error = run("run", "tiny.py", "--store", "../results")
+        assert (code, error) == (0, "")
+        assert "bioS single" in out and "bioS multi2" in out and "ktrain ui" in out
+    assert (store.root / "reports" / "tiny" / "report.html").read_text().startswith("<!")
+    assert (store.root / "reports" / "tiny" / "figure.svg").is_file()
+    tracker = Tracker.open(default_uri(store), "tiny")
+    assert len(tracker.client.search_runs([tracker.experiment])) == 8
+
+
+def test_a_model_below_the_gate_is_no_failure_and_is_not_tried_again(
+    run: Run, done: Plan, publish: Callable[..., None]
+) -> None:
+    publish(done.cells[1].stages[1], recalled=0.71)
+    code, out, _ = run("run", "tiny.py", "--store", "../results")
+    assert code == 0 and "blocked: recall 71.0%" in " ".join(out.split())
+
+
+def test_a_report_is_written_from_what_there_is(run: Run, done: Plan, store: Store) -> None:
+    code, out, error = run("report", "tiny.py", "--store", "../results")
+    assert (code, error) == (0, "")
+    page = store.root / "reports" / "tiny" / "report.html"
+    assert str(page) in out and page.is_file() and "bioS single" in page.read_text().replace("<wbr>", "")
+
+
+def test_ui_serves_the_database_of_the_store(run: Run, done: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[list[str]] = []
+    monkeypatch.setattr(os, "execvpe", lambda name, command, environment: begun.append(command))
+    with pytest.raises(TypeError):
+        # The real one never comes back.
+        run("ui", "--store", "../results", "--port", "5001")
+    (command,) = begun
+    assert f"sqlite:///{done.store.root}/mlflow.db" in command and "5001" in command and "127.0.0.1" in command
+
+
+def test_ui_points_to_the_server_that_is_used(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://example.org:5000")
+    assert run("ui") == (0, "MLflow is served at http://example.org:5000\n", "")
+
+
+@pytest.mark.parametrize("words", ["plan fig3 --json", "status demo"])
+def test_a_reader_that_leaves_is_no_failure(folder: Path, words: str) -> None:
+    command = [sys.executable, "-m", "sweeps.cli", *words.split()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(120) == 0

@@ -1,0 +1,197 @@
+import io
+import pickle
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray import tune
+from rich.console import Console
+
+from ktrain.stages import Stage
+from sweeps import Sweep, live
+from sweeps.live import LiveView, clock
+from sweeps.plan import Plan
+
+Planner = Callable[..., Plan]
+
+
+class Clock:
+    """A clock that stands still until it is told."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=clock))
+    return clock
+
+
+def trial(name: str) -> Any:
+    """What Ray Tune hands to its callbacks."""
+    return SimpleNamespace(config={"trial": {"name": name}})
+
+
+def result(stage: Stage, step: int, steps: int, speed: float = 512.0, loss: float = 1.25) -> dict[str, Any]:
+    return {"stage": stage.key, "step": step, "steps": steps, "loss": loss, "tokens_per_second": speed}
+
+
+def tell(view: LiveView, event: str, name: str, *result: Any) -> None:
+    getattr(view, f"on_trial_{event}")(1, [], trial(name), *result)
+
+
+def screen(width: int = 160, terminal: bool = False) -> Console:
+    return Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
+
+
+def written(console: Console) -> str:
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def drawn(view: LiveView) -> list[str]:
+    console = screen()
+    console.print(view.render())
+    return written(console).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "-"), (0, "0:00"), (0.6, "0:01"), (59.4, "0:59"), (59.6, "1:00"), (125, "2:05"), (3723, "1:02:03")],
+)
+def test_a_clock_reads_hours_minutes_and_seconds(seconds: float | None, text: str) -> None:
+    assert clock(seconds) == text
+
+
+def test_a_trial_goes_from_waiting_to_done_in_the_table(planned: Planner, time: Clock) -> None:
+    plan = planned()
+    one, two = plan.trials()
+    view = LiveView(plan, screen())
+    assert [row.split() for row in drawn(view)[1:3]] == [
+        ["single-n60-s0", "waiting"],
+        ["multi2-n60-s0", "waiting"],
+    ]
+    tell(view, "start", one)
+    assert drawn(view)[1].split() == ["single-n60-s0", "starting"]
+    tell(view, "result", one, result(plan.cells[0].stages[1], 30, 60, speed=1234.4, loss=2.3456))
+    row = drawn(view)[1]
+    assert row.split()[:2] == ["single-n60-s0", "pretrain"]
+    assert "30 / 60" in row and "2.346" in row and "1,234" in row
+    tell(view, "complete", one)
+    tell(view, "error", two)
+    assert [row.split()[1] for row in drawn(view)[1:3]] == ["done", "failed"]
+    time.now += 83
+    assert drawn(view)[-1] == "1 of 2 trials done, 1:23 spent"
+
+
+def test_the_time_to_go_is_what_is_left_of_the_stage_and_the_stages_after_it(planned: Planner, time: Clock) -> None:
+    plan = planned()
+    cell = plan.cells[0]
+    seconds = {p.stage.kind: p.seconds for p in plan.stages if p.stage in cell.stages}
+    view = LiveView(plan, screen())
+    name = cell.stages[1].key
+    tell(view, "result", name, result(cell.stages[1], 20, 60, speed=512.0))
+    # 40 steps of 4 x 64 tokens at 512 tokens a second.
+    assert view.lines[name].eta == pytest.approx(40 * 256 / 512 + seconds["qa_finetune"])
+    assert f"about {clock(20 + seconds['qa_finetune'])} to go" in drawn(view)[-1]
+    tell(view, "result", name, result(cell.stages[2], 15, 20, speed=96.0))
+    # 5 steps of 8 questions of 24 tokens, and nothing after it.
+    assert view.lines[name].eta == pytest.approx(5 * 192 / 96)
+    tell(view, "complete", name)
+    assert view.lines[name].eta == 0.0
+
+
+def test_stages_of_other_cells_that_the_trial_serves_count(planned: Planner, time: Clock) -> None:
+    plan = planned(readout__steps=[20, 40, 80])
+    name = plan.cells[0].stages[1].key
+    view = LiveView(plan, screen())
+    assert len(view.lines) == 2 and view.lines[name].cells.endswith("(+2)")
+    tell(view, "result", name, result(plan.cells[0].stages[1], 60, 60))
+    mine = [p.seconds for p in plan.stages if p.stage.kind == "qa_finetune" and p.stage.parent.key == name]  # type: ignore[union-attr]
+    assert len(mine) == 3 and view.lines[name].eta == pytest.approx(sum(mine))
+
+
+def test_stages_that_are_done_cost_no_time(
+    planned: Planner, publish: Callable[..., None], tiny: Callable[..., Sweep]
+) -> None:
+    first = planned(readout__steps=[20]).cells[0]
+    for stage in first.stages:
+        publish(stage)
+    plan = planned(tiny({}), readout__steps=[20, 40])
+    (name,) = plan.trials()
+    view = LiveView(plan, screen())
+    todo = plan.cells[1].stages[2]
+    tell(view, "result", name, result(todo, 40, 40))
+    assert view.lines[name].eta == 0.0
+
+
+def test_a_speed_that_is_not_known_gives_no_time(planned: Planner) -> None:
+    plan = planned()
+    name = plan.cells[0].stages[1].key
+    view = LiveView(plan, screen())
+    tell(view, "result", name, result(plan.cells[0].stages[1], 1, 60, speed=0.0))
+    assert view.lines[name].eta is None
+    assert "to go" not in drawn(view)[-1]
+
+
+def test_without_a_terminal_a_trial_speaks_now_and_then(planned: Planner, time: Clock) -> None:
+    plan = planned()
+    console = screen()
+    one, two = (cell.stages[1] for cell in plan.cells)
+    with LiveView(plan, console) as view:
+        tell(view, "start", one.key)
+        for second in range(50):
+            time.now = 1000.0 + second
+            tell(view, "result", one.key, result(one, second + 1, 60))
+            tell(view, "result", two.key, result(two, second + 1, 60))
+        tell(view, "complete", one.key)
+    lines = written(console).splitlines()
+    mine = [line for line in lines if "single-n60-s0" in line]
+    theirs = [line for line in lines if "multi2-n60-s0" in line]
+    assert [line[:6] for line in mine] == ["[0:00]", "[0:00]", "[0:20]", "[0:40]", "[0:49]"]
+    assert [line[:6] for line in theirs] == ["[0:00]", "[0:20]", "[0:40]"]
+    assert mine[0].endswith("starting") and mine[-1].endswith("done")
+    assert "pretrain 21/60, loss 1.250, 512 tok/s, ETA 0:2" in mine[2]
+
+
+def test_a_new_stage_is_told_at_once(planned: Planner, time: Clock) -> None:
+    plan = planned()
+    console = screen()
+    _, pretrain, readout = plan.cells[0].stages
+    view = LiveView(plan, console)
+    tell(view, "result", pretrain.key, result(pretrain, 59, 60))
+    tell(view, "result", pretrain.key, result(pretrain, 60, 60))
+    tell(view, "result", pretrain.key, result(readout, 1, 20))
+    tell(view, "result", pretrain.key, result(readout, 2, 20))
+    assert [line.split()[2] for line in written(console).splitlines()] == ["pretrain", "qa_finetune"]
+
+
+def test_on_a_terminal_no_lines_are_said_beside_the_table(planned: Planner, time: Clock) -> None:
+    plan = planned()
+    console = screen(terminal=True)
+    view = LiveView(plan, console)
+    tell(view, "start", plan.cells[0].stages[1].key)
+    tell(view, "result", plan.cells[0].stages[1].key, result(plan.cells[0].stages[1], 1, 60))
+    assert written(console) == ""
+
+
+def test_labels_say_what_differs(planned: Planner, tiny: Callable[..., Sweep]) -> None:
+    grid = {
+        "training": tune.grid_search([{"train.qa_ratio": 0.0}, {"train.qa_ratio": 0.5, "readout.kind": "mixed"}]),
+        "seed": tune.grid_search([0, 1]),
+    }
+    view = LiveView(planned(tiny(grid)), screen())
+    assert sorted(line.cells for line in view.lines.values()) == [
+        "single-n60-s0 qa_ratio=0.0 kind=qa_finetune",
+        "single-n60-s0 qa_ratio=0.5 kind=mixed",
+        "single-n60-s1 qa_ratio=0.0 kind=qa_finetune",
+        "single-n60-s1 qa_ratio=0.5 kind=mixed",
+    ]
+
+
+def test_ray_tune_may_save_the_view(planned: Planner) -> None:
+    assert isinstance(pickle.loads(pickle.dumps(LiveView(planned(), screen()))), LiveView)

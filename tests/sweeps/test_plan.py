@@ -1,0 +1,278 @@
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ray import tune
+
+from ktrain.errors import WrongRequest
+from ktrain.lease import lease
+from ktrain.store import Store
+from sweeps import Sweep
+from sweeps.plan import Plan, make
+from sweeps.sweep import load
+
+Planner = Callable[..., Plan]
+BOTH = tune.grid_search(
+    [
+        {"train.qa_ratio": 0.0, "readout.kind": "qa_finetune"},
+        {"train.qa_ratio": 0.5, "readout.kind": "mixed"},
+    ]
+)
+
+
+def states(plan: Plan) -> list[str]:
+    return [cell.state for cell in plan.cells]
+
+
+def kinds(plan: Plan, state: str | None = None) -> Counter[str]:
+    return Counter(p.stage.kind for p in plan.stages if state in (None, p.state))
+
+
+# Sharing.
+
+
+def test_cells_that_differ_in_the_readout_share_their_pretraining(planned: Planner) -> None:
+    plan = planned(readout__steps=[20, 30, 40])
+    assert len(plan.cells) == 6 and len({cell.key for cell in plan.cells}) == 6
+    assert kinds(plan) == {"corpus": 2, "pretrain": 2, "qa_finetune": 6}
+    assert [len(cells) for cells in plan.trials().values()] == [3, 3]
+
+
+def test_cells_that_differ_in_training_share_their_corpus(planned: Planner, tiny: Callable[..., Sweep]) -> None:
+    plan = planned(tiny({"training": BOTH}))
+    assert kinds(plan) == {"corpus": 1, "pretrain": 2, "qa_finetune": 1, "mixed": 1}
+    assert len(plan.trials()) == 2
+
+
+def test_a_seed_shares_nothing(planned: Planner) -> None:
+    assert kinds(planned(seed=[0, 1])) == {"corpus": 4, "pretrain": 4, "qa_finetune": 4}
+
+
+def test_stages_come_after_what_they_start_from(planned: Planner) -> None:
+    plan = planned(readout__steps=[20, 30], seed=[0, 1])
+    place = {p.stage.key: k for k, p in enumerate(plan.stages)}
+    assert len(place) == len(plan.stages)
+    for p in plan.stages:
+        assert p.stage.parent is None or place[p.stage.parent.key] < place[p.stage.key]
+
+
+def test_figure_3_shares_what_it_can(store: Store) -> None:
+    plan = make(load("fig3"), "mini", {}, store)
+    assert kinds(plan) == {"corpus": 16, "pretrain": 32, "qa_finetune": 16, "mixed": 16}
+    assert len(plan.trials()) == 32 and set(states(plan)) == {"planned"}
+
+
+# States.
+
+
+def test_nothing_done_is_planned(planned: Planner) -> None:
+    plan = planned()
+    assert states(plan) == ["planned", "planned"] and kinds(plan, "to do") == kinds(plan)
+
+
+def test_a_cell_is_done_when_its_readout_is(planned: Planner, publish: Callable[..., None]) -> None:
+    first, second = planned().cells
+    for stage in first.stages[:2]:
+        publish(stage)
+        assert states(planned()) == ["planned", "planned"]
+    publish(first.stages[2])
+    plan = planned()
+    assert states(plan) == ["done", "planned"]
+    assert kinds(plan, "done") == {"corpus": 1, "pretrain": 1, "qa_finetune": 1}
+    assert list(plan.trials()) == [second.stages[1].key]
+
+
+def test_a_model_below_the_recall_gate_blocks_its_cells_and_is_not_tried_again(
+    planned: Planner, publish: Callable[..., None]
+) -> None:
+    first = planned().cells[0]
+    publish(first.stages[0])
+    publish(first.stages[1], recalled=0.7142)
+    plan = planned()
+    assert states(plan) == ["blocked: recall 71.4%", "planned"]
+    assert first.stages[1].key not in plan.trials()
+    # A lower gate is another readout, which may be taken from the same model.
+    assert states(planned(readout__recall_gate=[0.7])) == ["planned", "planned"]
+
+
+def test_a_model_at_the_gate_passes(planned: Planner, publish: Callable[..., None]) -> None:
+    publish(planned().cells[0].stages[1], recalled=0.9)
+    assert states(planned())[0] == "planned"
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_a_failure_is_told_until_it_is_overcome_and_is_tried_again(
+    planned: Planner, publish: Callable[..., None], store: Store, stage: int
+) -> None:
+    cell = planned().cells[1]
+    (store.work(cell.stages[stage].key) / "failure.txt").write_text("Diverged: the loss is nan at step 7")
+    plan = planned()
+    assert states(plan) == ["planned", "failed: Diverged: the loss is nan at step 7"]
+    assert cell.stages[1].key in plan.trials()
+    publish(cell.stages[2])
+    assert states(planned()) == ["planned", "done"]
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_a_stage_in_living_hands_makes_its_cells_running(planned: Planner, store: Store, stage: int) -> None:
+    key = planned().cells[0].stages[stage].key
+    with lease(store.root, key):
+        assert states(planned()) == ["running", "planned"]
+    assert states(planned()) == ["planned", "planned"]
+
+
+def test_numbers_that_are_damaged_are_to_be_built_again(
+    planned: Planner, publish: Callable[..., None], store: Store
+) -> None:
+    cell = planned().cells[0]
+    for stage in cell.stages:
+        publish(stage)
+    for k, stage in reversed(list(enumerate(cell.stages))):
+        path = store.root / "stages" / stage.key / "metrics.json"
+        path.write_text("{}")
+        plan = planned()
+        assert states(plan) == ["planned", "planned"]
+        assert kinds(plan, "done").total() == k
+
+
+# Cost.
+
+
+def test_tokens_and_flops_of_the_paper_by_hand(store: Store) -> None:
+    plan = make(Sweep("one", {}), "full", {}, store)
+    corpus, pretrain, readout = plan.stages
+    assert corpus.tokens == 100_000 * (73 + 6 * 24) and corpus.flops == 0.0
+    assert pretrain.tokens == 80_000 * 96 * 512 == 3_932_160_000
+    parameters = 50_257 * 768 + 12 * (12 * 768**2 + 13 * 768) + 2 * 768
+    assert pretrain.flops == pretrain.tokens * (6 * parameters + 12 * 12 * 768 * 512)
+    assert 0.79e9 < pretrain.flops / pretrain.tokens < 0.81e9
+    assert pretrain.seconds == pretrain.flops / 4e14
+    assert readout.tokens == 50_000 * 48 * 24
+    assert readout.flops == readout.tokens * (6 * parameters + 12 * 12 * 768 * 24)
+    assert plan.totals()["bytes"] == corpus.tokens * 2 + 2 * 4 * parameters
+
+
+def test_a_mixed_readout_trains_nothing(planned: Planner, tiny: Callable[..., Sweep]) -> None:
+    (mixed,) = [p for p in planned(tiny({"training": BOTH})).stages if p.stage.kind == "mixed"]
+    assert mixed.flops == 0.0 and mixed.tokens == 60 * 6 * 24
+
+
+def test_entries_multiply_the_corpus_as_the_paper_says(planned: Planner, tiny: Callable[..., Sweep]) -> None:
+    grid = {"corpus.multi": tune.grid_search([1, 2, 5]), "corpus.permute": tune.grid_search([0, 1, 3])}
+    plan = planned(tiny(grid))
+    tokens = {(c.cell.corpus.multi, c.cell.corpus.permute): c.stages[0].key for c in plan.cells}
+    by_key = {p.stage.key: p.tokens for p in plan.stages}
+    for (multi, permute), key in tokens.items():
+        assert by_key[key] == 60 * (multi * max(permute, 1) * 82 + 6 * 24)
+
+
+def test_totals_are_sums_over_distinct_stages(planned: Planner, publish: Callable[..., None]) -> None:
+    for stage in planned().cells[0].stages:
+        publish(stage)
+    plan = planned(readout__steps=[20, 30])
+    totals = plan.totals()
+    tokens = {"corpus": 2 * 60 * 6 * 24 + 60 * 82 + 60 * 2 * 82, "pretrain": 2 * 60 * 4 * 64}
+    tokens["qa_finetune"] = 2 * (20 + 30) * 8 * 24
+    assert totals["tokens"] == sum(tokens.values())
+    done = 60 * (82 + 6 * 24) + 60 * 4 * 64 + 20 * 8 * 24
+    assert totals["tokens_to_do"] == totals["tokens"] - done
+    assert totals["flops"] == sum(p.flops for p in plan.stages)
+    assert totals["flops_to_do"] == sum(p.flops for p in plan.stages if p.state == "to do") < totals["flops"]
+    assert totals["seconds_to_do"] == sum(p.seconds for p in plan.stages if p.state == "to do") > 0
+    assert (totals["cells"], totals["cells_done"], totals["stages"], totals["stages_done"]) == (4, 1, 8, 3)
+    parameters = 600 * 128 + 4 * (12 * 128**2 + 13 * 128) + 2 * 128
+    assert totals["bytes"] == 2 * tokens["corpus"] + 6 * 4 * parameters
+
+
+def test_a_plan_all_done_has_nothing_to_do(planned: Planner, publish: Callable[..., None]) -> None:
+    for cell in planned().cells:
+        for stage in cell.stages:
+            publish(stage)
+    plan = planned()
+    totals = plan.totals()
+    assert plan.trials() == {} and totals["cells_done"] == 2 and totals["stages_done"] == 6
+    assert (totals["tokens_to_do"], totals["flops_to_do"], totals["seconds_to_do"]) == (0, 0, 0)
+
+
+# What a program reads.
+
+
+def test_the_json_of_a_plan_keeps_its_contract(planned: Planner, publish: Callable[..., None]) -> None:
+    publish(planned().cells[0].stages[0])
+    plan = planned()
+    found = json.loads(json.dumps(plan.as_json(), allow_nan=False))
+    assert set(found) == {"sweep", "scale", "cells", "stages", "totals"}
+    assert (found["sweep"], found["scale"]) == ("tiny", "mini")
+    assert all(set(cell) == {"key", "axes", "stages", "state"} for cell in found["cells"])
+    assert all(set(s) == {"key", "kind", "state", "tokens", "flops", "seconds"} for s in found["stages"])
+    keys = [stage["key"] for stage in found["stages"]]
+    assert [key for cell in found["cells"] for key in cell["stages"]] == keys
+    assert [stage["state"] for stage in found["stages"]] == ["done"] + 5 * ["to do"]
+    assert [cell["axes"]["corpus.multi"] for cell in found["cells"]] == [1, 2]
+    for cell, planned_cell in zip(found["cells"], plan.cells, strict=True):
+        assert cell["axes"] == planned_cell.axes
+
+
+def test_a_plan_touches_nothing(tiny: Callable[..., Sweep], tmp_path: Path) -> None:
+    plan = make(tiny(), "mini", {}, Store.at(tmp_path / "nowhere"))
+    plan.as_json(), plan.departures(), plan.trials()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_does_not_change_a_store(planned: Planner, publish: Callable[..., None], store: Store) -> None:
+    for stage in planned().cells[0].stages[:2]:
+        publish(stage)
+    (store.root / "stages" / planned().cells[0].stages[0].key / "metrics.json").write_text("damaged")
+    before = sorted((str(path), path.stat().st_mtime_ns) for path in store.root.rglob("*"))
+    planned().as_json()
+    assert sorted((str(path), path.stat().st_mtime_ns) for path in store.root.rglob("*")) == before
+
+
+def test_departures_name_the_axis_the_papers_value_and_ours(store: Store) -> None:
+    plan = make(load("demo"), "mini", {"corpus.people": [500, 700]}, store)
+    lines = plan.departures()
+    assert "corpus.people: the paper has 100000, here 500, 700" in lines
+    assert "corpus.tokenizer: the paper has gpt2, here bpe-2048" in lines
+    assert any(line.startswith("assumed: no dropout") for line in lines)
+    assert not any(line.startswith(("corpus.multi", "corpus.permute", "seed")) for line in lines)
+
+
+def test_full_scale_departs_in_nothing_but_assumptions(store: Store) -> None:
+    lines = make(load("fig3"), "full", {"seed": [0, 1]}, store).departures()
+    assert lines and all(line.startswith("assumed: ") for line in lines)
+
+
+# What could not run.
+
+
+@pytest.mark.parametrize(
+    ("axes", "told"),
+    [
+        ({"corpus.people": [10**9]}, "corpus.people=1000000000: the pools give at most 160000000 different full names"),
+        ({"corpus.pools.first_names": [401]}, "first_names"),
+        ({"corpus.pools_folder": ["nowhere"]}, "nowhere"),
+        ({"corpus.templates_folder": ["nowhere"]}, "nowhere"),
+    ],
+)
+def test_what_could_not_run_is_refused_while_planning(
+    tiny: Callable[..., Sweep], store: Store, axes: dict[str, list[object]], told: str
+) -> None:
+    with pytest.raises(WrongRequest) as caught:
+        make(tiny({}), "mini", axes, store)
+    assert told in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("workers", "field"), [(3, "train.batch=4"), (8, "train.batch=4")])
+def test_workers_must_divide_the_batch(tiny: Callable[..., Sweep], store: Store, workers: int, field: str) -> None:
+    with pytest.raises(WrongRequest, match=f"workers={workers}: does not divide {field}"):
+        make(tiny({}), "mini", {}, store, workers)
+    assert len(make(tiny({}), "mini", {}, store, 4).cells) == 1
+
+
+def test_workers_must_divide_the_batch_of_a_readout_that_trains(tiny: Callable[..., Sweep], store: Store) -> None:
+    with pytest.raises(WrongRequest, match=r"workers=4: does not divide readout.batch=6"):
+        make(tiny({"readout.batch": 6}), "mini", {}, store, 4)
+    mixed = {"readout.batch": 6, "train.qa_ratio": 0.5, "readout.kind": "mixed"}
+    assert len(make(tiny(mixed), "mini", {}, store, 4).cells) == 1

@@ -1,0 +1,82 @@
+import pytest
+
+from analysis import paper, table
+from ktrain.config import Cell
+from ktrain.people import draw
+from ktrain.pools import load as load_pools
+from ktrain.pools import shrink
+from ktrain.stages import axes
+from sweeps import Sweep
+from sweeps.scales import SCALES
+from sweeps.sweep import expand, load
+
+
+def test_full_scale_is_the_paper() -> None:
+    cell = SCALES["full"]
+    assert cell == Cell()
+    assert (cell.corpus.people, cell.corpus.tokenizer, cell.model.size) == (100_000, "gpt2", "124m")
+    assert (cell.train.steps, cell.train.batch, cell.train.context) == (80_000, 96, 512)
+    assert (cell.readout.steps, cell.readout.batch, cell.readout.recall_gate) == (50_000, 48, 0.99)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_scale_changes_sizes_and_budgets_never_what_is_asked(scale: str) -> None:
+    here, full = axes(SCALES[scale]), axes(SCALES["full"])
+    sizes = ("corpus.people", "corpus.tokenizer", "corpus.pools.", "model.size", "train.", "readout.")
+    changed = {axis for axis in full if here[axis] != full[axis]}
+    assert all(axis.startswith(sizes) for axis in changed)
+    assert not changed & {"readout.kind", "readout.loss", "train.qa_ratio", "seed"}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_pools_of_a_scale_name_its_people(scale: str) -> None:
+    corpus = SCALES[scale].corpus
+    pools = shrink(load_pools(None), corpus.pools)
+    assert pools.names >= corpus.people
+    assert len(draw(pools, min(corpus.people, 100), 0)) == min(corpus.people, 100)
+    # Every value of a shrunk pool has enough people to be learned from.
+    assert corpus.people / max(corpus.pools.universities, corpus.pools.companies) >= 20
+
+
+def test_the_gate_of_the_miniature_is_lower_and_nowhere_else() -> None:
+    assert {scale: cell.readout.recall_gate for scale, cell in SCALES.items()} == {
+        "mini": 0.97,
+        "small": 0.99,
+        "full": 0.99,
+    }
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_figure_3_has_the_papers_sixteen_rows_in_its_order_under_both_trainings(scale: str) -> None:
+    cells = [axes(cell) for cell in expand(load("fig3"), scale, {})]
+    assert len(cells) == 32
+    published = [name for name in paper.figure("fig3").index if name != "baseline"]
+    assert len(published) == 16
+    for group, kind in (("qa", "qa_finetune"), ("mixed", "mixed")):
+        mine = [cell for cell in cells if table.group(cell) == group]
+        assert [table.setting(cell) for cell in mine] == published
+        assert {cell["readout.kind"] for cell in mine} == {kind}
+        assert {cell["train.qa_ratio"] > 0 for cell in mine} == {group == "mixed"}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_demo_is_two_settings_that_differ_in_nothing_else(scale: str) -> None:
+    first, second = expand(load("demo"), scale, {})
+    assert (first.corpus.multi, first.corpus.permute) == (1, 0)
+    assert (second.corpus.multi, second.corpus.permute) == (5, 1)
+    assert (first.train, first.readout, first.model, first.seed) == (second.train, second.readout, second.model, 0)
+    assert first.corpus.model_dump(exclude={"multi", "permute"}) == second.corpus.model_dump(
+        exclude={"multi", "permute"}
+    )
+
+
+def test_the_paper_varies_what_figure_3_varies() -> None:
+    cells = expand(load("fig3"), "full", {})
+    varied = {axis for cell in cells for axis, value in axes(cell).items() if value != axes(Cell())[axis]}
+    assert varied == {"corpus.multi", "corpus.permute", "corpus.fullname", "train.qa_ratio", "readout.kind"}
+
+
+def test_seeds_multiply_a_figure() -> None:
+    cells = expand(load("demo"), "mini", {"seed": ["0", "1", "2"]})
+    assert sorted({cell.seed for cell in cells}) == [0, 1, 2] and len(cells) == 6
+    assert expand(Sweep("one", {}), "mini", {}) == [SCALES["mini"]]

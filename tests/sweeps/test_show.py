@@ -1,0 +1,121 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ktrain import corpus as corpora
+from ktrain.config import ATTRIBUTES, Cell
+from ktrain.corpus import Corpus
+from ktrain.stages import chain
+from ktrain.windows import Windows
+from sweeps import Sweep, show
+from sweeps.plan import Plan
+from sweeps.sweep import expand
+
+Planner = Callable[..., Plan]
+
+
+@pytest.fixture(scope="module")
+def cell(tiny: Callable[..., Sweep]) -> Cell:
+    return expand(tiny({"corpus.multi": 2, "corpus.permute": 1, "train.qa_ratio": 0.5}), "mini", {})[0]
+
+
+@pytest.fixture(scope="module")
+def corpus(cell: Cell) -> Corpus:
+    return corpora.build(cell.corpus, cell.seed)
+
+
+@pytest.fixture
+def printed(
+    corpus: Corpus, cell: Cell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """What `show` prints, from a corpus that is built once."""
+    monkeypatch.setattr(corpora, "build", lambda *_: corpus)
+    monkeypatch.setattr(show, "Screen", lambda **options: Console(**options | {"width": 500}))
+
+    def text(what: str, count: int = 3, step: int = 0) -> str:
+        show.fed(what, cell, count, step)
+        return capsys.readouterr().out
+
+    return text
+
+
+def test_people_are_shown_with_their_attributes_and_half(printed: Callable[..., str], corpus: Corpus) -> None:
+    lines = printed("people", 4).splitlines()
+    assert len(lines) == 5
+    for p, line in enumerate(lines[1:]):
+        assert corpus.people.name(p) in line
+        assert ("train" if corpus.train[p] else "test") in line.split()
+        assert all(corpus.people.value(p, a) in line for a in ATTRIBUTES)
+
+
+def test_entries_are_shown_as_they_are_read(printed: Callable[..., str], corpus: Corpus) -> None:
+    lines = printed("entries", 5).splitlines()
+    assert len(lines) == 5
+    for k, line in enumerate(lines):
+        text = corpus.tokenizer.decode(corpus.entries[k].tolist())
+        assert line == f"entry {k} of person {corpus.person[k]}, {len(corpus.entries[k])} tokens:{text}"
+
+
+def test_the_attributes_of_an_entry_are_marked(corpus: Corpus) -> None:
+    for k, text in enumerate(show._entries(corpus, 5)):
+        marked = {
+            span.style: text.plain[span.start : span.end] for span in text.spans if "underline" in str(span.style)
+        }
+        assert len(marked) == 6
+        for attribute in ATTRIBUTES:
+            value = marked[f"not bold underline {show.COLOURS[attribute]}"]
+            assert value.strip() == corpus.people.value(int(corpus.person[k]), attribute)
+
+
+def test_questions_are_shown_with_prompt_and_answer(printed: Callable[..., str], corpus: Corpus) -> None:
+    lines = printed("questions", 2).splitlines()
+    assert len(lines) == 14
+    for p in range(2):
+        assert lines[7 * p] == f"person {p}, {'train' if corpus.train[p] else 'test'} half"
+        for a, line in zip(ATTRIBUTES, lines[7 * p + 1 : 7 * p + 7], strict=True):
+            assert line == "  " + "".join(corpus.question_text(p, a))
+
+
+@pytest.mark.parametrize("step", [0, 1, 37])
+def test_a_window_is_what_the_model_is_fed_at_that_step(
+    printed: Callable[..., str], corpus: Corpus, cell: Cell, step: int
+) -> None:
+    out = printed("window", 4, step)
+    windows = Windows(corpus, chain(cell)[0].key, cell.train, cell.seed)
+    for row, ids in enumerate(windows.rows(step)):
+        told = "questions" if windows.is_question(step)[row] else "biographies"
+        assert f"step {step} row {row}, {told}\n" in out
+        assert corpus.tokenizer.decode(ids.tolist(), skip_special_tokens=False) in out
+    assert "<|endoftext|>" in out
+
+
+def test_no_more_is_shown_than_there_is(printed: Callable[..., str], corpus: Corpus) -> None:
+    assert len(printed("people", 10**6).splitlines()) == 61
+    assert printed("window", 10**6).count("step 0 row ") == 4
+
+
+def test_a_plan_is_shown_with_cells_stages_cost_and_departures(
+    planned: Planner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(show, "Screen", lambda **options: Console(**options | {"width": 500}))
+    plan = planned()
+    show.plan(plan)
+    out = capsys.readouterr().out
+    assert all(cell.key in out for cell in plan.cells) and all(p.stage.key in out for p in plan.stages)
+    assert all(line in out for line in plan.departures())
+    totals: dict[str, Any] = plan.totals()
+    assert f"2 cells, 6 distinct stages, 0 done; to do: {totals['tokens_to_do']:,} tokens" in out
+    # Of the axes only the one that varies is a column.
+    assert out.splitlines()[0].split() == ["cell", "corpus.multi", "state"]
+
+
+def test_the_status_is_a_line_for_each_cell(
+    planned: Planner, publish: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for stage in planned().cells[0].stages:
+        publish(stage)
+    show.status(planned())
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[1:] for line in lines] == [["corpus.multi", "state"], ["1", "done"], ["2", "planned"]]

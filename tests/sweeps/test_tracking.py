@@ -1,0 +1,367 @@
+import functools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from analysis import results, table
+from ktrain.errors import WrongRequest
+from ktrain.lease import lease
+from ktrain.store import Store
+from sweeps import Sweep
+from sweeps.plan import Plan
+from sweeps.tracking import Tracker, default_uri, deliver
+
+Planner = Callable[..., Plan]
+
+
+@pytest.fixture
+def tracker(database: str, request: pytest.FixtureRequest) -> Tracker:
+    return Tracker.open(database, request.node.name)
+
+
+@pytest.fixture
+def done(planned: Planner, publish: Callable[..., None]) -> Plan:
+    """A plan whose first cell is done."""
+    for stage in planned().cells[0].stages:
+        publish(stage)
+    return planned()
+
+
+def runs(tracker: Tracker) -> dict[str, Any]:
+    """All runs of the experiment by key; a key that has two is a fault."""
+    found = tracker.client.search_runs([tracker.experiment], max_results=1000)
+    by_key = {run.data.tags["ktrain.key"]: run for run in found}
+    assert len(by_key) == len(found)
+    return by_key
+
+
+def tags(run: Any) -> dict[str, str]:
+    return dict(run.data.tags)
+
+
+def ids(tracker: Tracker) -> dict[str, str]:
+    return {key: run.info.run_id for key, run in runs(tracker).items()}
+
+
+# What is written.
+
+
+def test_a_cell_has_one_run_and_a_finished_stage_has_one(tracker: Tracker, done: Plan) -> None:
+    tracker.sync(done)
+    found = runs(tracker)
+    assert set(found) == {cell.key for cell in done.cells} | {stage.key for stage in done.cells[0].stages}
+    kinds = {key: run.data.tags["ktrain.kind"] for key, run in found.items()}
+    assert sorted(kinds.values()) == ["cell", "cell", "stage", "stage", "stage"]
+    assert {key for key, kind in kinds.items() if kind == "cell"} == {cell.key for cell in done.cells}
+
+
+def test_a_run_of_a_cell_has_all_axes_and_every_final_number(tracker: Tracker, done: Plan) -> None:
+    tracker.sync(done)
+    cell = done.cells[0]
+    run = runs(tracker)[cell.key]
+    assert run.data.params == {axis: str(value) for axis, value in cell.axes.items()}
+    assert run.data.metrics["qa/exact_match/test/mean"] == 0.75
+    assert run.data.metrics["recall/attribute_tokens"] == 0.95
+    assert run.data.metrics["corpus/entries"] == 60
+    assert run.info.status == "FINISHED" and run.info.run_name == cell.key
+    tags = run.data.tags
+    assert (tags["ktrain.state"], tags["ktrain.scale"]) == ("done", "mini")
+    assert json.loads(tags["ktrain.n"])["qa/exact_match/test/mean"] == 30
+    assert json.loads(tags["ktrain.interval"])["qa/exact_match/test/mean"] == [0.65, 0.85]
+    folders = json.loads(tags["ktrain.stages"])
+    assert list(folders) == ["corpus", "pretrain", "qa_finetune"]
+    assert all((Path(folder) / "manifest.json").is_file() for folder in folders.values())
+
+
+def test_a_cell_links_to_the_runs_of_its_stages(tracker: Tracker, done: Plan) -> None:
+    tracker.sync(done)
+    found = runs(tracker)
+    for stage in done.cells[0].stages:
+        linked = found[done.cells[0].key].data.tags[f"ktrain.run.{stage.kind}"]
+        assert linked == found[stage.key].info.run_id
+
+
+def test_a_curve_is_written_once_with_its_steps(tracker: Tracker, planned: Planner, done: Plan) -> None:
+    tracker.sync(done)
+    tracker.sync(planned(readout__steps=[20, 30]))
+    run = runs(tracker)[done.cells[0].stages[1].key]
+    assert run.info.status == "FINISHED"
+    history = tracker.client.get_metric_history(run.info.run_id, "train/loss")
+    assert [(point.step, point.value) for point in history] == [(1, 3.0), (2, 1.5), (3, 1.0), (4, 0.75)]
+    speed = tracker.client.get_metric_history(run.info.run_id, "speed/tokens_per_second")
+    assert [(point.step, point.value) for point in speed] == [(k, 100.0 * k) for k in (1, 2, 3, 4)]
+    assert run.data.metrics["recall/attribute_tokens"] == 0.95
+    assert run.data.params["train.steps"] == "60" and run.data.params["parent"] == done.cells[0].stages[0].key
+
+
+def test_a_long_curve_is_whole(tracker: Tracker, done: Plan, store: Store) -> None:
+    stage = done.cells[0].stages[1]
+    curve = [{"step": k + 1, "loss": 1.0, "learning_rate": 1e-3, "tokens_per_second": 5.0} for k in range(700)]
+    (store.root / "stages" / stage.key / "curve.json").write_text(json.dumps(curve))
+    tracker.sync(done)
+    run = runs(tracker)[stage.key]
+    assert len(tracker.client.get_metric_history(run.info.run_id, "train/loss")) == 700
+
+
+def test_what_is_written_is_what_the_analysis_reads(tracker: Tracker, done: Plan, request: Any) -> None:
+    tracker.sync(done)
+    found = results.load(tracker.uri, request.node.name, {cell.key: cell.axes for cell in done.cells})
+    first, second = found.cells
+    assert (first.state, second.state) == ("done", "planned")
+    assert first.axes == done.cells[0].axes and first.params == done.cells[0].axes
+    assert first.metrics["qa/exact_match/test/mean"] == 0.75 and first.n["qa/exact_match/test/mean"] == 30
+    assert first.interval["qa/exact_match/test/mean"] == (0.65, 0.85)
+    assert set(first.stages) == {"corpus", "pretrain", "qa_finetune"} and first.scale == "mini"
+    assert not second.metrics and not second.stages
+    row, other = table.rows(found)
+    assert (row.setting, row.value("qa", "mean"), row.asked("qa")) == ("bioS single", 0.75, 0.75)
+    assert (other.setting, other.value("qa", "mean"), other.state("qa")) == ("bioS multi2", None, "planned")
+
+
+# Continued, never doubled.
+
+
+def test_a_second_sync_writes_nothing(tracker: Tracker, done: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker.sync(done)
+    before = ids(tracker)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("written again")
+
+    for name in ("create_run", "log_batch", "update_run", "set_terminated", "set_tag"):
+        monkeypatch.setattr(MlflowClient, name, refuse)
+    tracker.sync(done)
+    assert ids(Tracker.open(tracker.uri, "test_a_second_sync_writes_nothing")) == before
+
+
+def test_a_planned_cell_that_comes_to_be_done_continues_its_run(
+    tracker: Tracker, planned: Planner, publish: Callable[..., None]
+) -> None:
+    tracker.sync(planned())
+    before = runs(tracker)
+    assert {run.data.tags["ktrain.state"] for run in before.values()} == {"planned"}
+    assert {run.info.status for run in before.values()} == {"SCHEDULED"}
+    for stage in planned().cells[0].stages:
+        publish(stage)
+    plan = planned()
+    tracker.sync(plan)
+    after = runs(tracker)
+    assert {key: after[key].info.run_id for key in before} == {key: run.info.run_id for key, run in before.items()}
+    assert after[plan.cells[0].key].data.tags["ktrain.state"] == "done"
+    assert after[plan.cells[0].key].data.metrics["qa/exact_match/test/mean"] == 0.75
+    assert after[plan.cells[1].key].data.tags["ktrain.state"] == "planned"
+
+
+def test_every_state_is_told(tracker: Tracker, planned: Planner, publish: Callable[..., None], store: Store) -> None:
+    cells = planned(seed=[0, 1]).cells
+    first, second, third, fourth = cells
+    with lease(store.root, first.stages[1].key):
+        tracker.sync(planned(seed=[0, 1]))
+    assert tags(runs(tracker)[first.key])["ktrain.state"] == "running"
+    publish(second.stages[1], recalled=0.5)
+    (store.work(third.stages[1].key) / "failure.txt").write_text("Diverged: nan")
+    tracker.sync(planned(seed=[0, 1]))
+    found = runs(tracker)
+    told = {cell.key: (tags(found[cell.key])["ktrain.state"], found[cell.key].info.status) for cell in cells}
+    assert told[first.key] == ("planned", "SCHEDULED")
+    assert told[second.key] == ("blocked: recall 50.0%", "FINISHED")
+    assert found[second.key].data.metrics["recall/attribute_tokens"] == 0.5
+    assert told[third.key] == ("failed: Diverged: nan", "FAILED")
+    assert told[fourth.key] == ("planned", "SCHEDULED")
+
+
+def test_a_larger_grid_adds_only_what_is_new(tracker: Tracker, planned: Planner, done: Plan) -> None:
+    tracker.sync(done)
+    before = ids(tracker)
+    tracker.sync(planned(seed=[0, 1]))
+    after = ids(tracker)
+    assert before.items() <= after.items() and len(after) == len(before) + 2
+
+
+def test_a_run_that_was_deleted_is_filled_in_again(tracker: Tracker, done: Plan) -> None:
+    tracker.sync(done)
+    before = runs(tracker)
+    cell, pretrain = done.cells[0].key, done.cells[0].stages[1].key
+    for key in (cell, pretrain):
+        tracker.client.delete_run(before[key].info.run_id)
+    tracker.sync(done)
+    after = runs(tracker)
+    assert set(after) == set(before)
+    assert {key for key in before if after[key].info.run_id != before[key].info.run_id} == {cell, pretrain}
+    assert (after[cell].data.params, after[cell].data.metrics) == (before[cell].data.params, before[cell].data.metrics)
+    assert len(tracker.client.get_metric_history(after[pretrain].info.run_id, "train/loss")) == 4
+
+
+def test_a_cell_links_to_the_new_run_of_a_stage_whose_run_was_deleted(tracker: Tracker, done: Plan) -> None:
+    tracker.sync(done)
+    before = runs(tracker)
+    pretrain = done.cells[0].stages[1].key
+    tracker.client.delete_run(before[pretrain].info.run_id)
+    tracker.sync(done)
+    after = runs(tracker)
+    assert after[done.cells[0].key].info.run_id == before[done.cells[0].key].info.run_id
+    assert after[done.cells[0].key].data.tags["ktrain.run.pretrain"] == after[pretrain].info.run_id
+
+
+def test_a_stage_whose_run_was_cut_short_is_completed(tracker: Tracker, done: Plan) -> None:
+    stage = done.cells[0].stages[1]
+    cut = tracker.client.create_run(tracker.experiment, tags={"ktrain.key": stage.key, "ktrain.kind": "stage"})
+    tracker.client.log_metric(cut.info.run_id, "train/loss", 3.0, timestamp=0, step=1)
+    tracker.sync(done)
+    assert ids(tracker)[stage.key] == cut.info.run_id
+    history = tracker.client.get_metric_history(cut.info.run_id, "train/loss")
+    assert [point.step for point in history] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("writes", [0, 1, 7, 12, 13, 14, 15])
+def test_a_server_that_dies_in_the_middle_is_told_the_rest_by_the_next_call(
+    tracker: Tracker, done: Plan, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    left = writes
+
+    def dying(client: MlflowClient, whole: Callable[..., Any], *values: Any, **named: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ConnectionError("gone\nfor good")
+        return whole(client, *values, **named)
+
+    with monkeypatch.context() as patch:
+        for name in ("create_run", "log_batch", "set_terminated", "update_run"):
+            patch.setattr(MlflowClient, name, functools.partialmethod(dying, getattr(MlflowClient, name)))
+        line = deliver(tracker, done)
+    assert line is not None and "(gone)" in line and len(line.splitlines()) == 1
+    assert deliver(tracker, done) is None
+    found = runs(tracker)
+    assert len(found) == 5
+    cell = found[done.cells[0].key]
+    assert cell.data.params == {axis: str(value) for axis, value in done.cells[0].axes.items()}
+    assert cell.data.metrics["qa/exact_match/test/mean"] == 0.75 and tags(cell)["ktrain.state"] == "done"
+    assert all(run.info.status == "FINISHED" for key, run in found.items() if key != done.cells[1].key)
+
+
+def test_an_experiment_that_was_deleted_is_brought_back(tracker: Tracker, done: Plan, request: Any) -> None:
+    tracker.client.delete_experiment(tracker.experiment)
+    again = Tracker.open(tracker.uri, request.node.name)
+    again.sync(done)
+    assert again.experiment == tracker.experiment and len(runs(again)) == 5
+
+
+def test_more_runs_than_a_page_holds_are_all_found(
+    tracker: Tracker, done: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker.sync(done)
+    search = MlflowClient.search_runs
+    monkeypatch.setattr(MlflowClient, "search_runs", lambda self, e, **k: search(self, e, **k | {"max_results": 2}))
+    assert set(tracker._runs()) == set(ids_of_all(tracker, search))
+
+
+def ids_of_all(tracker: Tracker, search: Callable[..., Any]) -> list[str]:
+    found = search(tracker.client, [tracker.experiment], max_results=100)
+    assert len(found) == 5
+    return [run.data.tags["ktrain.key"] for run in found]
+
+
+# Where it is written.
+
+
+def test_the_default_is_a_database_beside_the_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_uri(store) == f"sqlite:///{store.root}/mlflow.db" and store.root.is_absolute()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://example.org:5000")
+    assert default_uri(store) == "http://example.org:5000"
+
+
+def test_a_relative_database_is_one_of_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.db").write_bytes(Path(database.removeprefix("sqlite:///")).read_bytes())
+    tracker = Tracker.open("sqlite:///mine.db", "relative")
+    found = tracker.client.get_experiment_by_name("relative")
+    assert found.artifact_location == (tmp_path / "mlflow-artifacts" / "relative").as_uri()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:{port}", "nonsense://somewhere", "sqlite:////proc/none/mlflow.db"])
+def test_a_server_that_does_not_answer_is_a_wrong_request_within_seconds(uri: str) -> None:
+    uri = uri.format(port=free_port())
+    begin = time.monotonic()
+    with pytest.raises(WrongRequest) as caught:
+        Tracker.open(uri, "demo")
+    assert time.monotonic() - begin < 20
+    message = str(caught.value)
+    assert message.startswith(f"MLFLOW_TRACKING_URI={uri}: does not answer: ") and len(message.splitlines()) == 1
+
+
+@contextmanager
+def server(database: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A tracking server on loopback, ready to answer; killed at the end."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(database.parent / "a")]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    # Its own group: the server has a child that answers.
+    with (database.parent / "server.log").open("ab") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        end = time.monotonic() + 120
+        while True:
+            assert process.poll() is None and time.monotonic() < end, (database.parent / "server.log").read_text()
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
+                    if answer.status == 200:
+                        break
+            except OSError:
+                time.sleep(0.2)
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_server_that_goes_away_costs_nothing(
+    tmp_path: Path,
+    database: str,
+    planned: Planner,
+    publish: Callable[..., None],
+    tiny: Callable[..., Sweep],
+) -> None:
+    path, port = tmp_path / "server.db", free_port()
+    path.write_bytes(Path(database.removeprefix("sqlite:///")).read_bytes())
+    sweep = tiny(name="server")
+    with server(path, port):
+        tracker = Tracker.open(f"http://127.0.0.1:{port}", "server")
+        assert deliver(tracker, planned(sweep)) is None
+        before = ids(tracker)
+    for stage in planned(sweep).cells[0].stages:
+        publish(stage)
+    begin = time.monotonic()
+    line = deliver(tracker, planned(sweep))
+    assert time.monotonic() - begin < 20
+    assert line is not None and len(line.splitlines()) == 1
+    assert line.startswith(f"MLflow at {tracker.uri} does not answer now (")
+    assert line.endswith("the next run delivers what it missed")
+    with server(path, port):
+        assert deliver(tracker, planned(sweep)) is None
+        after = runs(tracker)
+        assert {key: after[key].info.run_id for key in before} == before and len(after) == 5
+        cell = planned(sweep).cells[0]
+        found = results.load(tracker.uri, "server", {cell.key: cell.axes}).cells[0]
+        assert found.state == "done" and found.metrics["qa/exact_match/test/mean"] == 0.75
