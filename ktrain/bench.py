@@ -9,7 +9,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -143,7 +143,7 @@ def _trainer(setting: Train, network: Any, ids: Tensor) -> Loop:
 
     def loop(seconds: float) -> float:
         clock = Clock(seconds)
-        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None):
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None), _alone():
             arguments = TrainingArguments(
                 output_dir=folder,
                 per_device_train_batch_size=setting.batch,
@@ -165,6 +165,17 @@ def _trainer(setting: Train, network: Any, ids: Tensor) -> Loop:
         return clock.steps * setting.batch * setting.context / (clock.end - clock.begin)
 
     return loop
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Hides the process group of the engine, or the Trainer would wrap its network for a cluster of one and be slow."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def _wait() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ktrain.config import PoolSizes
 from ktrain.errors import WrongRequest
+from ktrain.tokenizer import EOS
 
 BUILTIN = Path(__file__).parent / "data" / "pools"
 MONTHS = ("January", "February", "March", "April", "May", "June", "July",
@@ -143,3 +144,5 @@ def _check(root: Path, name: str, rows: Sequence[Sequence[str]]) -> None:
     for value in (value for row in rows for value in row):
         if not value or value != " ".join(value.split()):
             raise WrongRequest(f"{name} in {root}: {value!r} is empty or has irregular spaces")
+        if EOS in value:
+            raise WrongRequest(f"{name} in {root}: {value!r} holds the token that ends an entry")
