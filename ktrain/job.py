@@ -3,18 +3,19 @@
 import os
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from ktrain import trial
 from ktrain.config import Cell, Runtime
 from ktrain.errors import GuardFailure, WrongRequest
 from ktrain.stages import chain
 from ktrain.store import Store
-from ktrain.training import Diverged, Progress
+
+if TYPE_CHECKING:
+    from ktrain.training import Progress
 
 FAILURES = 3
 """How often the workers of a job are started again; each start continues from the latest resume points."""
@@ -54,6 +55,10 @@ def fit(name: str, cells: list[Cell], runtime: Runtime, folder: str, *, gpu: boo
 
 
 def _work(config: dict[str, Any]) -> None:
+    # Here and not above: Ray reads this module in two more processes of a job, which would wait seconds for nothing.
+    from ktrain import trial
+    from ktrain.training import Diverged
+
     cells = [Cell.model_validate(cell) for cell in config["cells"]]
     try:
         trial.run(cells, Runtime.model_validate(config["runtime"]), _reporter())
@@ -62,8 +67,8 @@ def _work(config: dict[str, Any]) -> None:
         return
 
 
-def _reporter() -> Callable[[str, Progress], None]:
-    def report(key: str, progress: Progress) -> None:
+def _reporter() -> Callable[[str, "Progress"], None]:
+    def report(key: str, progress: "Progress") -> None:
         ray.train.report({"stage": key, **asdict(progress), "tokens_per_second": progress.tokens_per_second})
 
     return report

@@ -7,13 +7,16 @@ import os
 import shutil
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from ktrain.config import Cell, Runtime
 from ktrain.errors import WrongRequest
-from sweeps.plan import Plan
+
+if TYPE_CHECKING:
+    # The processes of a trial read this module too, and a plan takes them seconds.
+    from sweeps.plan import Plan
 
 DRIVER = "driver_slot"
 """The resource of a trial's driver, which only waits for its workers. A driver that held any share of a CPU would take
@@ -54,7 +57,7 @@ def cache(root: Path) -> None:
             os.environ.setdefault(name, value)
 
 
-def run(plan: Plan, runtime: Runtime, console: Console) -> list[str]:
+def run(plan: "Plan", runtime: Runtime, console: Console) -> list[str]:
     """Runs what is missing; returns one line for each trial that failed, empty where all is well.
 
     Raises `WrongRequest` where the machine or cluster cannot hold one trial, `Interrupted` on Ctrl-C.

@@ -22,6 +22,7 @@ import ktrain
 from ktrain import model, trial
 from ktrain.config import Cell, Corpus, Model, PoolSizes, Readout, Runtime, Train
 from ktrain.keys import sha256
+from ktrain.resume import ResumePoints
 from ktrain.stages import chain
 from ktrain.store import Store
 from ktrain.training import Progress
@@ -161,6 +162,10 @@ def test_one_worker_goes_on_where_two_were_killed(two: Path, one: Callable[[Cell
     asked, seen = cell(2, "full"), list[tuple[str, int]]()
     _, pretrain, readout = chain(asked)
     assert not Store.at(two / "left").exists(pretrain.key)
+    point = ResumePoints(two / "left" / "work" / pretrain.key).latest()
+    assert point is not None
+    first, second = point.record["generators"]
+    assert first != second, "a rank drops out elements of its own"
 
     def report(key: str, progress: Progress) -> None:
         seen.append((key, progress.step))

@@ -1,5 +1,6 @@
 """The whole way through Ray Tune, Ray Train and DeepSpeed, and what is left of it when processes die."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -107,10 +108,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
         driver.process.kill()
         driver.process.wait()
     for process in families:
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-        except psutil.NoSuchProcess:
-            continue
 
 
 def environment() -> dict[str, str]:
@@ -263,16 +262,15 @@ def test_a_run_that_is_stopped_or_killed_is_continued_by_the_next(
 ) -> None:
     (tmp_path / "tiny.py").write_text(TINY.format(multi=[1], steps=STEPS))
 
-    def interrupted(how: Callable[[Driver, list[psutil.Process]], None], patience: float) -> None:
+    def interrupted(how: Callable[[Driver, list[psutil.Process]], None]) -> None:
         """Starts a run, ends it by `how` when it has left a new resume point, and sees its processes go."""
         last = resume_point(tmp_path)
         driver = start()
         until(lambda: resume_point(tmp_path) > last, "a new resume point", driver)
         continued(driver, last)
         family = driver.family()
-        assert any("RayTrainWorker" in " ".join(process.cmdline()) for process in family)
         how(driver, family)
-        gone(family, patience)
+        gone(family, 30)
 
     def ctrl_c(driver: Driver, family: list[psutil.Process]) -> None:
         # As from a terminal: to the driver and to all that is in its group.
@@ -280,27 +278,25 @@ def test_a_run_that_is_stopped_or_killed_is_continued_by_the_next(
         assert driver.process.wait(60) == 130, driver.said
         assert "ktrain: stopped; what is done is kept" in driver.said and "Traceback" not in driver.said
 
-    def kill_driver(driver: Driver, family: list[psutil.Process]) -> None:
+    def kill(driver: Driver, family: list[psutil.Process]) -> None:
+        worker = driver.worker()
+        assert worker is not None
         driver.process.kill()
         assert driver.wait() == -signal.SIGKILL
-
-    def kill_all(driver: Driver, family: list[psutil.Process]) -> None:
-        kill_driver(driver, family)
+        # Whoever trains goes with the driver; some helpers of Ray look for their parent only once a minute.
+        gone([worker], 30)
         for process in family:
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-            except psutil.NoSuchProcess:
-                continue
 
-    interrupted(ctrl_c, patience=30)
-    interrupted(kill_driver, patience=60)
-    interrupted(kill_all, patience=30)
+    interrupted(ctrl_c)
+    interrupted(kill)
     last = resume_point(tmp_path)
     assert 0 < last < STEPS
     driver = start()
     assert driver.wait() == 0, driver.said
     continued(driver, last)
-    assert starts(tmp_path) == 4
+    assert starts(tmp_path) == 3
     assert weights(tmp_path / "results") == uninterrupted()
     assert len(runs(tmp_path)) == 4
     tidy(tmp_path)
