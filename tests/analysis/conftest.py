@@ -19,7 +19,7 @@ AXES: Mapping[str, Axis] = {
     "corpus.fullname": False,
     "train.qa_ratio": 0.0,
     "train.steps": 900,
-    "train.recall": 0.97,
+    "readout.recall_gate": 0.97,
     "readout.kind": "qa_finetune",
     "seed": 0,
 }
