@@ -5,7 +5,6 @@ import functools
 import logging
 import os
 import shutil
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from rich.console import Console
 
 from ktrain.config import Cell, Runtime
 from ktrain.errors import WrongRequest
+from ktrain.lease import Process, ended
 
 if TYPE_CHECKING:
     # The processes of a trial read this module too, and a plan takes them seconds.
@@ -78,7 +78,7 @@ def run(plan: "Plan", runtime: Runtime, console: Console) -> list[str]:
         ray.init(address=address, **own, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError) as e:
         raise WrongRequest(f"RAY_ADDRESS={address}: does not answer: {e}") from e
-    records = plan.store.root / "ray" / uuid.uuid4().hex[:8]
+    records = _records(plan.store.root / "ray")
     try:
         resources = ray.cluster_resources()
         width, gpu = _width(resources, runtime)
@@ -136,6 +136,16 @@ def _trial(
         gpu=gpu,
         callbacks=[TuneReportCallback()],
     )
+
+
+def _records(folder: Path) -> Path:
+    """Where Ray keeps its records of this run, which end with it; those of drivers that were killed are removed."""
+    me = Process.current()
+    for old in folder.glob("*~*~*~*"):
+        host, namespace, pid, started = old.name.split("~")
+        if (host, namespace) == (me.host, me.namespace) and ended(int(pid), int(started) or None):
+            shutil.rmtree(old, ignore_errors=True)
+    return folder / f"{me.host}~{me.namespace}~{me.pid}~{me.started or 0}"
 
 
 def _named(trainable: Any) -> Any:
