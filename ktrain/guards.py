@@ -43,7 +43,7 @@ def people_disjoint(seen: Inspected) -> str | None:
     return None
 
 
-def test_questions_unread(seen: Inspected) -> str | None:
+def held_out_questions_unread(seen: Inspected) -> str | None:
     """No question of a person of the test half is in the windows of pretraining."""
     if len(seen.windows.streams) == 1:
         return None
@@ -141,7 +141,7 @@ GUARDS: dict[str, Guard] = {
     guard.__name__: guard
     for guard in (
         people_disjoint,
-        test_questions_unread,
+        held_out_questions_unread,
         windows_mixed,
         epochs_differ,
         template_slots,

@@ -142,7 +142,7 @@ def one_value_for_all(pool: str) -> Plant:
 FAULTS: list[tuple[str, str, Plant]] = [
     ("people_disjoint", "1 people of the test half are trained on", trained_on_a_tested_person),
     ("people_disjoint", "1 people have the name of another one", two_people_with_one_name),
-    ("test_questions_unread", "questions of 1 people of the test half", question_of_a_tested_person_in_the_windows),
+    ("held_out_questions_unread", "questions of 1 people of the test half", question_of_a_tested_person_in_the_windows),
     ("windows_mixed", "pairs of one person's entries share a window", entries_of_a_person_side_by_side),
     ("epochs_differ", "epochs 0 and 1 have the same order", the_same_order_every_epoch),
     ("template_slots", "major: needs {value} exactly once", a_template_without_its_slot),
