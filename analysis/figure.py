@@ -1,62 +1,44 @@
-"""Figures: grouped bars for a few settings, a heat map like the paper's Fig. 3 for many; SVG with text as text."""
+"""The figure of answers: grouped bars for a few settings, a heat map like the paper's Fig. 3 for many."""
 
-import io
 import math
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 
+from analysis.drawing import FAINT, INK, MUTED, PAGE, STYLE, brief, square, stated, svg
+from analysis.names import COLUMNS, GROUPS, majority, metric
 from analysis.percent import MISSING, percent
 from analysis.results import Results
-from analysis.table import COLUMNS, GROUPS, Row, baseline, groups, metric, published, rows
+from analysis.rows import Row, baseline, groups, holding, published, rows
 
-INK, MUTED, FAINT, PAGE = "#1f2933", "#65707c", "#c9d0d8", "#fffffe"
-"""Text, lines and ground; the report replaces exactly these by its own colours, so that they follow a dark theme."""
 COLOURS = ("#8e9aa6", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 """Okabe and Ito's colour-blind-safe set, led by a grey: the first setting of a plan is what others are compared to."""
-SEQUENTIAL = LinearSegmentedColormap.from_list("exact", ["#eef3f8", "#a9cbe6", "#4a93c8", "#0b5394", "#08305c"])
 LINE = 0.24
 """Height of a line of text, in inches."""
 FEW = 6
 """Up to so many settings are drawn as bars."""
-STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "analysis",
-    "text.parse_math": False,  # a name with dollar signs is a name
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9,
-    "text.color": INK,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": MUTED,
-    "hatch.linewidth": 0.7,
-    "hatch.color": MUTED,
-}
 LABEL = "exact match on people never asked about (%)"
 
 
-def draw(results: Results, paper: pd.DataFrame | None = None) -> str:
+def draw(results: Results, paper: pd.DataFrame | None = None, *, best_of: Sequence[str] = ()) -> str:
     """The figure that fits the number of settings, as SVG."""
-    return bars(results, paper) if len(rows(results)) <= FEW else heat_map(results, paper)
+    form = bars if len(rows(results, best_of=best_of)) <= FEW else heat_map
+    return form(results, paper, best_of=best_of)
 
 
-def bars(results: Results, paper: pd.DataFrame | None = None) -> str:
+def bars(results: Results, paper: pd.DataFrame | None = None, *, best_of: Sequence[str] = ()) -> str:
     """One panel per column group; clusters are the mean and the six attributes, with a bar for each setting.
 
     Whiskers are 95 % intervals, a dashed tick across a cluster is the majority baseline, a diamond the paper's number.
     Settings without a final number stand as hatched stubs, and the legend says why. Returns SVG.
     """
-    table = rows(results)
+    table = rows(results, best_of=best_of)
     names = groups(table) or ("qa",)
     with matplotlib.rc_context(STYLE):
         # A legend line for every two settings, and one for the marks.
@@ -69,17 +51,20 @@ def bars(results: Results, paper: pd.DataFrame | None = None) -> str:
         for axes, name in zip(panels, names, strict=True):
             _clusters(axes, table, name, paper)
         _legend(figure, table, names, paper)
-        return _svg(figure, f"Bars: {LABEL}, by attribute and setting")
+        return svg(figure, f"Bars: {LABEL}, by attribute and setting")
 
 
-def heat_map(results: Results, paper: pd.DataFrame | None = None) -> str:
+def heat_map(results: Results, paper: pd.DataFrame | None = None, *, best_of: Sequence[str] = ()) -> str:
     """Settings x columns with the number in each cell, and a second panel with the paper's numbers for these settings.
 
     Cells without a final number are hatched. Returns SVG.
     """
-    table = rows(results)
+    table = rows(results, best_of=best_of)
     names = groups(table) or ("qa",)
+    paper = holding(paper, [metric(name, "mean") for name in names])
     panels = 1 if paper is None else 2
+    compared = max([1, *(fold.compared for row in table for fold in row.folds.values())])
+    chosen = f"best of {'up to ' if compared > 2 else ''}{compared}" if compared > 1 else ""
     # Two column groups fill the width, so the panels stand one above the other; one group leaves room beside it.
     across = panels if len(names) == 1 else 1
     down = panels // across
@@ -96,9 +81,9 @@ def heat_map(results: Results, paper: pd.DataFrame | None = None) -> str:
             box = (left / width, bottom / (block * down), inches / width, (block - 1.15) / (block * down))
             axes = figure.add_axes(box)
             _grid(axes, table, names, paper if panel else None, labelled=across == 1 or panel == 0)
-            title = ("ours" if panels == 2 else "") if panel == 0 else "the paper"
+            title = "the paper" if panel else ", ".join(filter(None, ["ours" if panels == 2 else "", chosen]))
             axes.text(0, -2.75, title, fontsize=10, fontweight="bold", va="bottom")
-        return _svg(figure, f"Heat map: {LABEL}, by setting and attribute")
+        return svg(figure, f"Heat map: {LABEL}, by setting and attribute")
 
 
 def _clusters(axes: Axes, table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> None:
@@ -106,7 +91,7 @@ def _clusters(axes: Axes, table: Sequence[Row], name: str, paper: pd.DataFrame |
     # The mean stands apart from what it is the mean of.
     centres = [0.0, *(k + 1.25 for k in range(len(COLUMNS) - 1))]
     for column, centre in zip(COLUMNS, centres, strict=True):
-        guess = baseline(table, column)
+        guess = baseline(table, majority(name, "whole", column))
         for k, row in enumerate(table):
             x = centre + (k - (len(table) - 1) / 2) * width
             value, theirs = row.value(name, column), published(paper, row.setting, metric(name, column))
@@ -155,9 +140,9 @@ def _legend(figure: Figure, table: Sequence[Row], names: Sequence[str], paper: p
     settings = []
     for k, row in enumerate(table):
         states = [
-            f"{GROUPS[name]} {_brief(row.state(name))}"
+            f"{GROUPS[name]} {brief(row.state(name))}"
             for name in names
-            if name in row.folds and not row.folds[name].done
+            if name in row.folds and (not row.folds[name].done or row.folds[name].compared > 1)
         ]
         label = row.name + (f" ({'; '.join(states)})" if states else "")
         settings.append(Patch(facecolor=COLOURS[k % len(COLOURS)], edgecolor="none", label=label))
@@ -183,17 +168,16 @@ def _grid(
         for c, column in enumerate(COLUMNS):
             words = column.split("_")
             axes.text(start + c + 0.5, -0.25, "\n".join(words), ha="center", va="bottom", fontsize=8, linespacing=1.0)
-            values = [_baseline(table, metric(name, column), column, paper)]
+            guess = baseline(table, majority(name, "whole", column))
+            values = [guess if paper is None else published(paper, "baseline", metric(name, column))]
             for row in table:
                 ours = row.value(name, column)
                 values.append(ours if paper is None else published(paper, row.setting, metric(name, column)))
             for r, value in enumerate(values):
-                _square(axes, start + c, r, value, bold=column == "mean")
+                square(axes, start + c, r, value, bold=column == "mean")
         for r, row in enumerate(table, start=1) if paper is None else ():
             if name in row.folds and not row.folds[name].done:
-                box = {"facecolor": PAGE, "edgecolor": "none", "pad": 2}
-                state = _brief(row.state(name))
-                axes.text(start + 3.5, r + 0.52, state, ha="center", va="center", fontsize=8, color=MUTED, bbox=box)
+                stated(axes, start + 3.5, r + 0.52, row.state(name))
     for r, label in enumerate(["majority baseline", *(row.name for row in table)] if labelled else []):
         axes.text(-0.25, r + 0.5, label, ha="right", va="center", color=INK if r else MUTED)
     axes.set_xlim(0, len(names) * (len(COLUMNS) + gap) - gap)
@@ -201,41 +185,6 @@ def _grid(
     axes.set_axis_off()
 
 
-def _baseline(table: Sequence[Row], name: str, column: str, paper: pd.DataFrame | None) -> float | None:
-    return baseline(table, column) if paper is None else published(paper, "baseline", name)
-
-
-def _square(axes: Axes, x: float, y: float, value: float | None, *, bold: bool) -> None:
-    if value is None:
-        axes.add_patch(
-            Rectangle((x, y), 1, 1, facecolor="none", edgecolor=FAINT, hatch="////", linewidth=0.6, clip_on=False)
-        )
-        return
-    colour = SEQUENTIAL(value)
-    # White lines between cells would glare on a dark page; a hair's breadth of nothing suits both.
-    axes.add_patch(Rectangle((x + 0.015, y + 0.03), 0.97, 0.94, facecolor=colour, edgecolor="none", clip_on=False))
-    weight = "bold" if bold else "normal"
-    ink = "#101820" if _luminance(colour) > 0.2 else "#ffffff"
-    axes.text(x + 0.5, y + 0.52, percent(value), ha="center", va="center", fontsize=8, color=ink, fontweight=weight)
-
-
-def _luminance(colour: tuple[float, float, float, float]) -> float:
-    """Relative luminance as WCAG 2 defines it; black and white are about equally legible on 0.18."""
-    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3])
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
 def _short(value: float) -> str:
     """The number over a bar: no decimal where there is no room for one."""
     return percent(value) if value < 0.0995 else f"{100 * value:.0f}" if not math.isnan(value) else MISSING
-
-
-def _brief(state: str) -> str:
-    """A state short enough to stand in a figure; tables have all of it."""
-    return textwrap.shorten(state, 48, placeholder=" …")
-
-
-def _svg(figure: Figure, description: str) -> str:
-    out = io.StringIO()
-    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Title": description})
-    return out.getvalue()

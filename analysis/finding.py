@@ -6,17 +6,43 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.names import PROBES, QUESTIONS, majority, metric, p_probe, q_probe
 from analysis.percent import percent, ranged
 from analysis.results import Results
-from analysis.table import GROUPS, Row, baseline, groups, metric, published, rows
+from analysis.rows import Row, baseline, group, published, rows
 
-QUESTION = "Can a model answer questions about people it has read about but was never asked about?"
+ANSWERED = "Can a model answer questions about people it has read about but was never asked about?"
+STORED = "Where does a model keep what it has read about people, so that a linear probe finds it?"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The one number by which settings are ordered, for one kind of readout."""
+
+    group: str
+    title: str
+    metric: str
+    baseline: str
+
+
+MEASURES = (
+    *(Measure(name, title, metric(name, "mean"), majority(name, "whole", "mean")) for name, title in QUESTIONS.items()),
+    Measure("q_probe", "Q-probe, first token", q_probe("first", "mean"), majority("q_probe", "first", "mean")),
+    Measure(
+        "p_probe",
+        "P-probe at position 0, first token",
+        p_probe("first", 0, "mean"),
+        majority("p_probe", "first", "mean"),
+    ),
+)
 
 
 @dataclass(frozen=True)
 class Finding:
     """A headline and what has to be known to read it rightly."""
 
+    question: str
+    """What these readouts ask."""
     headlines: tuple[str, ...]
     """One per column group; never empty."""
     remarks: tuple[str, ...]
@@ -27,30 +53,39 @@ class Finding:
         return "; ".join(self.headlines)
 
 
-def find(results: Results, paper: pd.DataFrame | None = None) -> Finding:
-    """The plainest setting against the best one, in each column group, and what is not there yet."""
-    table = rows(results)
+def find(results: Results, paper: pd.DataFrame | None = None, *, best_of: Sequence[str] = ()) -> Finding:
+    """The plainest setting against the best one, by each kind of readout, and what is not there yet."""
+    answers, probes = rows(results, best_of=best_of), rows(results, PROBES)
     headlines, remarks = [], []
-    for name in groups(table):
-        pair = _contrast(table, name)
+    guesses: dict[str, list[str]] = {}
+    for measure in MEASURES:
+        table = [row for row in (probes if measure.group in PROBES else answers) if measure.group in row.folds]
+        if (guess := baseline(table, measure.baseline, (measure.group,))) is not None:
+            guesses.setdefault(percent(guess), []).append(measure.title)
+        pair = _contrast(table, measure)
         if not pair:
             continue
-        spoken = " vs ".join(f"{row.name} {percent(row.value(name, 'mean'))} %" for row in pair)
-        headlines.append(f"{GROUPS[name]}: {spoken} on held-out people")
-        if said := _remarks(pair, name, paper):
-            remarks.append(f"{GROUPS[name]}: {' '.join(said)}")
-    if (guess := baseline(table, "mean")) is not None:
-        remarks.append(f"Always answering with the commonest value would score {percent(guess)} %.")
+        spoken = " vs ".join(f"{row.name} {percent(row.measured(measure.group, measure.metric))} %" for row in pair)
+        headlines.append(f"{measure.title}: {spoken} on held-out people")
+        if said := _remarks(pair, measure, paper):
+            remarks.append(f"{measure.title}: {' '.join(said)}")
+    if guesses:
+        # Where all readouts share one baseline, it needs no names.
+        named = [f"{value} %" + (f" ({', '.join(of)})" if len(guesses) > 1 else "") for value, of in guesses.items()]
+        remarks.append(f"Always answering with the commonest value would score {'; '.join(named)}.")
     if unfinished := [cell for cell in results.cells if not cell.done]:
         kinds = Counter(cell.state.partition(":")[0] for cell in unfinished)
         reasons = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         remarks.append(f"{len(unfinished)} of {len(results.cells)} cells have no final number: {reasons}.")
-    return Finding(tuple(headlines) or ("No result yet",), tuple(remarks))
+    asked = {group(cell.params) for cell in results.cells}
+    question = STORED if asked and asked <= set(PROBES) else ANSWERED
+    return Finding(question, tuple(headlines) or ("No result yet",), tuple(remarks))
 
 
-def _contrast(table: Sequence[Row], name: str) -> tuple[Row, ...]:
+def _contrast(table: Sequence[Row], measure: Measure) -> tuple[Row, ...]:
     """The row without any augmentation (else the lowest) and the highest; one row where there is only one."""
-    measured = [(value, k) for k, row in enumerate(table) if (value := row.value(name, "mean")) is not None]
+    values = [(row.measured(measure.group, measure.metric), k) for k, row in enumerate(table)]
+    measured = [(value, k) for value, k in values if value is not None]
     if len(measured) < 2:
         return tuple(table[k] for _, k in measured)
     plain = [(value, k) for value, k in measured if table[k].setting.endswith(" single")]
@@ -59,18 +94,19 @@ def _contrast(table: Sequence[Row], name: str) -> tuple[Row, ...]:
     return table[low[1]], table[high[1]]
 
 
-def _remarks(pair: Sequence[Row], name: str, paper: pd.DataFrame | None) -> list[str]:
+def _remarks(pair: Sequence[Row], measure: Measure, paper: pd.DataFrame | None) -> list[str]:
     """Intervals and the paper's numbers of the settings in the headline."""
     said = []
-    bounds = [row.interval(name, "mean") for row in pair]
+    bounds = [row.bounds(measure.group, measure.metric) for row in pair]
     known = [interval for interval in bounds if interval is not None]
     if len(known) == 2:
         apart = known[0][1] < known[1][0] or known[1][1] < known[0][0]
         both = " and ".join(
-            ranged(row.value(name, "mean"), interval) for row, interval in zip(pair, bounds, strict=True)
+            ranged(row.measured(measure.group, measure.metric), interval)
+            for row, interval in zip(pair, bounds, strict=True)
         )
         said.append(f"{both}; the 95 % intervals {'do not ' if apart else ''}overlap.")
-    theirs = [published(paper, row.setting, metric(name, "mean")) for row in pair]
+    theirs = [published(paper, row.setting, measure.metric) for row in pair]
     if None not in theirs:
         spoken = " and ".join(f"{percent(value)} %" for value in theirs)
         said.append(f"The paper, at its own scale, reports {spoken}.")

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,20 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis import figure
-from analysis.finding import QUESTION, find
+from analysis import drawing
+from analysis.finding import find
+from analysis.names import COLUMNS, GROUPS, PROBES, RECALL, majority, metric
 from analysis.percent import MISSING, percent, points
+from analysis.probe_table import sheets
 from analysis.results import Axis, Results
-from analysis.table import COLUMNS, GROUPS, RECALL, Row, baseline, groups, metric, published, rows
+from analysis.rows import Row, baseline, groups, published, rows
 
 FOLDER = Path(__file__).parent
 THEMED = {
-    figure.INK: "var(--ink)",
-    figure.MUTED: "var(--muted)",
-    figure.FAINT: "var(--line)",
-    figure.PAGE: "var(--page)",
+    drawing.INK: "var(--ink)",
+    drawing.MUTED: "var(--muted)",
+    drawing.FAINT: "var(--line)",
+    drawing.PAGE: "var(--page)",
 }
 
 
@@ -37,24 +39,28 @@ def write(
     provenance: Mapping[str, str],
     departures: Sequence[str],
     mlflow_hint: str,
+    best_of: Sequence[str] = (),
 ) -> Path:
     """Write the page for `results` to `path` in one step, and return it.
 
-    `figures` are SVG texts by caption; `paper` is `analysis.paper.figure(...)`; `mlflow_hint` is the command or address
+    `figures` are SVG texts by caption; `paper` is `analysis.paper.beside(...)`; `mlflow_hint` is the command or address
     that opens MLflow. Everything but the SVG is escaped, and nothing is loaded from elsewhere.
     """
-    table = rows(results)
+    table = rows(results, best_of=best_of)
+    comparisons = [(name, c) for name in groups(table) if (c := _comparison(table, name, paper))]
+    probes = sheets(results, paper)
     page = _template().render(
-        question=QUESTION,
-        finding=find(results, paper),
+        finding=find(results, paper, best_of=best_of),
         sweep=sweep,
         scale=scale,
         done=results.done,
         cells=len(results.cells),
         columns=[column.replace("_", " ") for column in COLUMNS],
         tables=[_table(table, name) for name in groups(table)],
-        comparisons=[c for name in groups(table) if (c := _comparison(table, name, paper))],
-        source=paper.attrs.get("source", "") if paper is not None else "",
+        comparisons=[comparison for _, comparison in comparisons],
+        source=_sources(paper, [name for name, _ in comparisons]),
+        probes=probes,
+        probe_source=_sources(paper, PROBES) if any("paper" in sheet.headers for sheet in probes) else "",
         figures=[(caption, inline(svg, f"f{k}-")) for k, (caption, svg) in enumerate(figures.items())],
         settings=_settings(results),
         departures=departures,
@@ -78,8 +84,9 @@ def inline(svg: str, prefix: str) -> Markup:
     svg = svg.replace("url(#", f"url(#{prefix}")
     for colour, variable in THEMED.items():
         svg = svg.replace(colour, variable)
-    # Sized by the page; the drawing's own width is the most that it takes.
-    svg = re.sub(r'<svg\b([^>]*?)\swidth="([\d.]+pt)"', r'<svg\1 style="max-width: \2"', svg, count=1)
+    # Sized by the page; the drawing's own width is the most that it takes, and below 0.8 of it numbers get too small.
+    sized = r'<svg\1 style="max-width: \2pt; min-width: calc(\2pt * .8)"'
+    svg = re.sub(r'<svg\b([^>]*?)\swidth="([\d.]+)pt"', sized, svg, count=1)
     svg = re.sub(r'(<svg\b[^>]*?)\sheight="[\d.]+pt"', r"\1", svg, count=1)
     return Markup(svg)
 
@@ -112,13 +119,14 @@ def _table(table: Sequence[Row], name: str) -> dict[str, Any]:
                 "interval": f"{percent(bounds[0])}–{percent(bounds[1])}" if bounds else "",  # noqa: RUF001
                 "n": f"{fold.n[metric(name, 'mean')]:,}" if fold.done and metric(name, "mean") in fold.n else MISSING,
                 "seeds": ", ".join(map(str, fold.seeds)) or MISSING,
-                "baseline": percent(fold.metrics.get("baseline/test/mean")),
+                "baseline": percent(fold.metrics.get(majority(name, "whole", "mean"))),
                 "asked": percent(row.asked(name)),
                 "recall": percent(fold.metrics.get(RECALL)),
                 "gate": percent(gate) if isinstance(gate, float) else "",
             }
         )
-    return {"title": GROUPS[name], "baseline": [percent(baseline(table, column)) for column in COLUMNS], "rows": lines}
+    guesses = [percent(baseline(table, majority(name, "whole", column))) for column in COLUMNS]
+    return {"title": GROUPS[name], "baseline": guesses, "rows": lines}
 
 
 def _comparison(table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> dict[str, Any] | None:
@@ -139,6 +147,13 @@ def _comparison(table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> 
             }
         )
     return {"title": GROUPS[name], "rows": lines} if lines else None
+
+
+def _sources(paper: pd.DataFrame | None, prefixes: Iterable[str]) -> str:
+    """Where the paper's numbers of these column groups stand."""
+    starts = tuple(f"{prefix}/" for prefix in prefixes)
+    found = paper.attrs["sources"] if paper is not None else {}
+    return "; ".join(dict.fromkeys(source for column, source in found.items() if column.startswith(starts)))
 
 
 def _settings(results: Results) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +64,8 @@ class Fold:
     n: Mapping[str, int]
     interval: Mapping[str, Interval]
     state: str
+    compared: int = 1
+    """Of how many settings this is the best one (`analysis.best`)."""
 
     @property
     def done(self) -> bool:
@@ -205,19 +208,34 @@ def _cell(key: str, axes: Mapping[str, Axis], run: "Run | None") -> Cell:
     if run is None:
         return Cell(key=key, axes=dict(axes), params=dict(axes))
     tags = run.data.tags
-    intervals = json.loads(tags.get("ktrain.interval", "{}")).items()
+    intervals = _joined(run, "ktrain.interval").items()
     return Cell(
         key=key,
         axes=dict(axes),
         params={name: parse(text) for name, text in run.data.params.items()} | dict(axes),
         # A backend stores infinities as the largest double; neither is a number that anybody measured.
         metrics={k: v for k, v in run.data.metrics.items() if math.isfinite(v) and abs(v) < 1e300},
-        n={name: int(count) for name, count in json.loads(tags.get("ktrain.n", "{}")).items()},
+        n={name: int(count) for name, count in _joined(run, "ktrain.n").items()},
         interval={k: (v[0], v[1]) for k, v in intervals if v and math.isfinite(v[0]) and math.isfinite(v[1])},
         stages=json.loads(tags.get("ktrain.stages", "{}")),
         state=_state(run),
         scale=tags.get("ktrain.scale"),
     )
+
+
+def _joined(run: "Run", name: str) -> dict[str, Any]:
+    """The JSON object that stands in pieces in the tags `<name>.0`, `<name>.1` and so on.
+
+    Raises `ValueError` naming run and tag where a piece is missing or damaged.
+    """
+    tags = run.data.tags
+    numbers = sorted(int(tag[len(name) + 1 :]) for tag in tags if re.fullmatch(re.escape(name) + r"\.\d+", tag))
+    if not numbers:
+        return {}
+    try:
+        return dict(json.loads("".join(tags[f"{name}.{number}"] for number in numbers)))
+    except ValueError as e:
+        raise ValueError(f"run {run.info.run_id}: the pieces of its tag {name} are no JSON object: {e}") from e
 
 
 def _state(run: "Run") -> str:

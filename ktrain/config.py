@@ -78,7 +78,8 @@ class Model(Settings):
     family: Literal["gpt2"] = "gpt2"
     size: Literal["mini", "124m", "302m", "682m"] = "124m"
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
-    """Not stated in the paper; an assumption."""
+    """On in all training, that of adapters and probes over the frozen network too. Not stated in the paper, which
+    says that its probes train with dropout on; an assumption."""
 
 
 class Train(Settings):
@@ -116,25 +117,29 @@ class Train(Settings):
 class Readout(Settings):
     """What is asked of a pretrained model (paper, sections 3 and 4)."""
 
-    kind: Literal["qa_finetune", "mixed"] = "qa_finetune"
-    """`qa_finetune` trains on the questions of the training half first; `mixed` asks at once."""
+    kind: Literal["qa_finetune", "mixed", "p_probe", "q_probe"] = "qa_finetune"
+    """`qa_finetune` trains on the questions of the training half first; `mixed` asks at once; `p_probe` reads the
+    states at six places of a biography, `q_probe` those at the end of a name."""
     method: Literal["full", "lora"] = "lora"
+    """Of `qa_finetune`; probes always train adapters."""
     rank_qv: int = Field(8, ge=0)
     """LoRA rank r on the query and value matrices."""
-    rank_embedding: int = Field(128, ge=0)
-    """Rank r' of the update of the input embedding."""
+    rank_embedding: int | Literal["full"] = 128
+    """Rank r' of the update of the input embedding; `full` trains the whole input embedding."""
     lora_scale: float = Field(1.0, gt=0.0)
     """What the low-rank products are multiplied by; not stated in the paper, an assumption."""
     steps: int = Field(50_000, ge=1)
     batch: int = Field(48, ge=1)
-    """Questions in a step."""
+    """Questions, biographies or names in a step, of each adapter."""
     learning_rate: float = Field(3e-4, gt=0.0)
+    decay: Literal["cosine", "linear"] = "cosine"
     final_learning_rate: float = Field(0.1, ge=0.0, le=1.0)
     weight_decay: float = Field(0.01, ge=0.0)
     epsilon: float = Field(1e-6, gt=0.0)
     beta1: float = Field(0.9, ge=0.0, lt=1.0)
     beta2: float = Field(0.999, ge=0.0, lt=1.0)
     clip: float = Field(1.0, gt=0.0)
+    """Largest norm of the gradient of each adapter with its head."""
     loss: Literal["answer", "all"] = "answer"
     """Which tokens are learned; not stated in the paper, an assumption."""
     precision: Literal["fp32", "bf16"] = "bf16"
@@ -143,12 +148,35 @@ class Readout(Settings):
     """A model that recalls a smaller share of the attribute tokens that it has read is not read out."""
     beam: int = Field(1, ge=1, le=16)
     """1 is greedy; the paper generates with beam 4 and reports the same without."""
+    entries: int = Field(0, ge=0)
+    """Biographies of each person that a P-probe reads, the first ones, in training and in test; 0 is all of them."""
+    people_per_class: int = Field(25, ge=0)
+    """A probe task with fewer training people for each of its classes, on average, is refused."""
+
+    @field_validator("rank_embedding")
+    @classmethod
+    def _rank(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 0:
+            raise ValueError(f"rank_embedding={value}: must be 0 or more, or full")
+        return value
 
     @model_validator(mode="after")
     def _trains_something(self) -> Self:
-        if self.method == "lora" and not self.rank_qv + self.rank_embedding:
+        if self.kind == "qa_finetune" and self.adapted and not (self.rank_qv or self.rank_embedding):
             raise ValueError("method=lora: needs rank_qv or rank_embedding above 0")
+        if self.adapted and self.zero:
+            raise ValueError(f"zero={self.zero}: adapters are clipped one by one, which needs whole gradients: zero=0")
         return self
+
+    @property
+    def adapted(self) -> bool:
+        """Whether adapters are trained over a frozen network, in a fleet."""
+        return self.probe or (self.kind == "qa_finetune" and self.method == "lora")
+
+    @property
+    def probe(self) -> bool:
+        """Whether states are classified."""
+        return self.kind in ("p_probe", "q_probe")
 
 
 class Cell(Settings):
@@ -167,8 +195,8 @@ class Cell(Settings):
             raise ValueError(
                 f"train.qa_ratio={self.train.qa_ratio}: corpus.question_share leaves no question to mix in"
             )
-        if not asked and self.readout.kind == "qa_finetune":
-            raise ValueError("corpus.question_share leaves no question to finetune on")
+        if not asked and self.readout.kind != "mixed":
+            raise ValueError("corpus.question_share leaves nobody to train the readout on")
         if self.readout.kind == "mixed" and not self.train.qa_ratio:
             raise ValueError("readout.kind=mixed: needs train.qa_ratio > 0, or the model has never seen a question")
         return self

@@ -171,6 +171,13 @@ def _question_composer(bpe: Tokenizer, drawn: pools.Pools) -> Composer:
     return Composer(bpe, programs)
 
 
+def bpe_of(setting: Setting, seed: int) -> Tokenizer:
+    """The tokenizer that `build` uses, without building. Raises what `build` raises."""
+    drawn = pools.shrink(pools.load(setting.pools_folder), setting.pools)
+    people = population.draw(drawn, setting.people, seed)
+    return _tokenizer(setting, people, templates.load(setting.templates_folder), seed)
+
+
 def _tokenizer(setting: Setting, people: People, sentences: dict[str, tuple[str, ...]], seed: int) -> Tokenizer:
     """GPT-2's, or one trained on one entry and the questions of every person.
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -50,17 +51,30 @@ class Optimization(Protocol):
 
 
 class Engine:
-    """Trains `module`, whose forward takes a batch of this rank and returns the summed weighted loss."""
+    """Trains `module`, whose forward takes a batch of this rank and returns the summed weighted loss, or several."""
 
-    def __init__(self, module: nn.Module, setting: Optimization, rows: int, *, compile: bool) -> None:
-        """`rows` is the batch of this rank; `module` holds the weights to start from."""
+    def __init__(
+        self,
+        module: nn.Module,
+        setting: Optimization,
+        rows: int,
+        *,
+        compile: bool,
+        clip: Callable[[float], None] | None = None,
+    ) -> None:
+        """`rows` is the batch of this rank; `module` holds the weights to start from.
+
+        `clip` limits gradients in place of the norm of all of them together; it needs them whole, so ZeRO 0.
+        """
         join_alone()
+        assert clip is None or not setting.zero
+        self._clip, self._limit = clip, setting.clip
         self._zero = setting.zero
         self._module = module
         config = {
             "train_micro_batch_size_per_gpu": rows,
             "gradient_accumulation_steps": 1,
-            "gradient_clipping": setting.clip,
+            "gradient_clipping": 0.0 if clip else setting.clip,
             "zero_optimization": {"stage": setting.zero},
             "torch_autocast": {
                 "enabled": setting.precision == "bf16",
@@ -80,18 +94,23 @@ class Engine:
         return torch.device(self._engine.device)
 
     def step(self, *batch: Tensor, learning_rate: float) -> Tensor:
-        """One optimizer step; returns this rank's loss, detached and not synchronised."""
+        """One optimizer step on the sum of the losses; returns this rank's losses, detached and not synchronised."""
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
         loss = self._engine(*batch)
-        self._engine.backward(loss)
+        self._engine.backward(loss.sum())
+        if self._clip:
+            self._clip(self._limit)
         self._engine.step()
         detached: Tensor = loss.detach()
         return detached
 
     def state(self) -> dict[str, Tensor]:
-        """Full fp32 weights and moments by name, on the CPU, whatever the ZeRO stage. Every rank must call."""
-        tensors = {}
+        """Full fp32 weights and moments by name, on the CPU, whatever the ZeRO stage. Every rank must call.
+
+        Statistics that a module keeps beside its weights (of batch norm) are there too.
+        """
+        tensors = {name: _own(buffer) for name, buffer in kept(self._module).items()}
         for name, parameter in self._trained():
             tensors[name] = _own(safe_get_full_fp32_param(parameter) if self._sharded else parameter)
             for moment in MOMENTS:
@@ -106,9 +125,12 @@ class Engine:
         """Continues from `state()` after `steps` steps; the module must already hold the weights.
 
         The optimizer's states exist only after a step: one at learning rate zero on any `batch` makes them and leaves
-        the weights as they are.
+        the weights as they are. What a norm keeps is put back.
         """
+        before = {name: buffer.clone() for name, buffer in kept(self._module).items()}
         self.step(*batch, learning_rate=0.0)
+        for name, buffer in kept(self._module).items():
+            buffer.copy_(before[name])
         for name, parameter in self._trained():
             for moment in MOMENTS:
                 value = tensors[f"{name}/{moment}"].to(self.device)
@@ -131,6 +153,12 @@ class Engine:
 
     def _trained(self) -> list[tuple[str, nn.Parameter]]:
         return [(n, p) for n, p in self._module.named_parameters() if p.requires_grad]
+
+
+def kept(module: nn.Module) -> dict[str, Tensor]:
+    """The buffers of a module that belong to its state."""
+    names = module.state_dict().keys()
+    return {name: buffer for name, buffer in module.named_buffers() if name in names}
 
 
 def join_alone() -> None:

@@ -9,6 +9,9 @@ from transformers import PreTrainedModel
 
 from ktrain.config import ATTRIBUTES
 from ktrain.corpus import Corpus
+from ktrain.errors import GuardFailure
+from ktrain.fleet import Fleet
+from ktrain.probes import Rows
 from ktrain.randomness import generator
 
 ROWS = 128
@@ -52,6 +55,30 @@ def answer(network: PreTrainedModel, corpus: Corpus, *, beam: int = 1) -> Answer
     if beam > 1:
         exact, predicted = _beam(network, corpus, beam)
     return Answers(questions // len(ATTRIBUTES), questions % len(ATTRIBUTES), exact, first, predicted)
+
+
+@torch.no_grad()
+def classify(fleet: Fleet, rows: Rows, precision: str) -> np.ndarray:
+    """The likeliest class of each member at each place, (members, rows, P).
+
+    Raises `GuardFailure` where dropout, or a norm over the batch, was left on.
+    """
+    members, device = len(fleet.adapters.members), next(fleet.parameters()).device
+    found = np.zeros((members, *rows.places.shape), dtype=np.int32)
+
+    def logits(chosen: slice, word: int) -> Tensor:
+        ids, places = (torch.from_numpy(x[chosen]).to(device) for x in (rows.ids, rows.places))
+        fleet.adapters.at(torch.full((members, 2), word, dtype=torch.int32, device=device))
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            return fleet.logits(ids.expand(members, -1, -1), places.expand(members, -1, -1))
+
+    some = slice(0, 8)
+    if any(m.training for m in fleet.modules()) or not torch.equal(logits(some, 1), logits(some, 2)):
+        raise GuardFailure("dropout_off", "the network is evaluated as if it were trained: two forwards differ")
+    for begin in range(0, len(rows), ROWS):
+        chosen = slice(begin, begin + ROWS)
+        found[:, chosen] = logits(chosen, 0).argmax(-1).cpu().numpy()
+    return found
 
 
 def recall(network: PreTrainedModel, corpus: Corpus) -> float:

@@ -1,16 +1,32 @@
 """The training forward: the function of the `transformers` network, written for the compiler.
 
 Same modules, same weights, same result as `model(input_ids)` (tests hold it to that); faster because on a CPU the
-attention is plain matrix products, which a compiler fuses, and because the loss never makes a shifted copy.
+attention is plain matrix products, which a compiler fuses, because the loss never makes a shifted copy, and because
+the last layer is computed only where its states are wanted.
 """
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import GPTNeoXForCausalLM
+
+
+class Adapter(Protocol):
+    """What a fleet adds to the frozen network: rows are all rows of all members, one member after the other."""
+
+    def embed(self, table: nn.Embedding, ids: Tensor) -> Tensor:
+        """States (rows, T, width) of the tokens `ids` (rows, T)."""
+
+    def query(self, layer: int, state: Tensor) -> Tensor | None:
+        """What is added to the query projection of `state` (rows, T, width)."""
+
+    def value(self, layer: int, state: Tensor) -> Tensor | None:
+        """What is added to the value projection."""
+
+    def drop(self, state: Tensor, site: int) -> Tensor:
+        """Dropout; `site` numbers the places in the network."""
 
 
 class Loss(nn.Module):
@@ -19,7 +35,7 @@ class Loss(nn.Module):
     `ids` (rows, T) int64; `weights` (rows, T) float32, the weight of each token as a target, column 0 unused.
     """
 
-    def __init__(self, network: GPTNeoXForCausalLM) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
 
@@ -29,47 +45,136 @@ class Loss(nn.Module):
         return (losses * weights[:, 1:].flatten()).sum()
 
 
-def hidden(network: Any, ids: Tensor) -> Tensor:
-    """States after the final norm, (rows, T, width)."""
-    body, config = network.gpt_neox, network.config
-    heads = config.num_attention_heads
-    cosine, sine = _rotary(ids.shape[1], config.hidden_size // heads, config.rope_parameters, ids.device)
-    state = body.emb_dropout(body.embed_in(ids))
-    for layer in body.layers:
-        attended = _attention(layer.attention, layer.input_layernorm(state), heads, cosine, sine)
-        state = state + layer.post_attention_dropout(attended)
-        state = state + layer.post_mlp_dropout(layer.mlp(layer.post_attention_layernorm(state)))
-    final: Tensor = body.final_layer_norm(state)
-    return final
+def hidden(network: Any, ids: Tensor, adapter: Adapter | None = None, places: Tensor | None = None) -> Tensor:
+    """States after the final norm, (rows, T, width), or (rows, P, width) at `places` (rows, P) int64.
+
+    With an `adapter` the network's own dropout is off, and the adapter's is used.
+    """
+    body = _NeoX(network) if network.config.model_type == "gpt_neox" else _Llama(network)
+    heads = network.config.num_attention_heads
+    turn = _rotary(network, ids.shape[1], ids.device)
+    own = adapter is None
+    state = body.embedding(ids) if adapter is None else adapter.embed(body.embedding, ids)
+    state = body.drop_embedding(state) if adapter is None else adapter.drop(state, 0)
+    final = len(body.layers) - 1
+    for index, layer in enumerate(body.layers):
+        wanted = places if index == final else None
+        normed = layer.input_layernorm(state)
+        asking = normed if wanted is None else _take(normed, wanted)
+        query, key, value = body.project(layer, asking, normed)
+        if adapter is not None:
+            query = _plus(query, adapter.query(index, asking))
+            value = _plus(value, adapter.value(index, normed))
+        query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
+        query = _turned(query, *(turn if wanted is None else (x[wanted][:, None] for x in turn)))
+        mixed = _attention(query, _turned(key, *turn), value, wanted, layer, adapter, 3 * index + 1)
+        attended = body.output(layer, mixed.transpose(1, 2).flatten(2))
+        state = state if wanted is None else _take(state, wanted)
+        state = state + (body.drop_attention(layer, attended) if own else adapter.drop(attended, 3 * index + 2))  # type: ignore[union-attr]
+        changed = layer.mlp(layer.post_attention_layernorm(state))
+        state = state + (body.drop_mlp(layer, changed) if own else adapter.drop(changed, 3 * index + 3))  # type: ignore[union-attr]
+    normed_last: Tensor = body.norm(state)
+    return normed_last
 
 
-def _rotary(length: int, width: int, rope: dict[str, float], device: torch.device) -> tuple[Tensor, Tensor]:
-    turned = int(width * rope["partial_rotary_factor"])
+class _NeoX:
+    """GPT-2 with rotary embedding; NeoX packs its projection as (heads, [query, key, value], width / heads)."""
+
+    def __init__(self, network: Any) -> None:
+        body = network.gpt_neox
+        self.embedding, self.layers, self.norm = body.embed_in, body.layers, body.final_layer_norm
+        self.drop_embedding = body.emb_dropout
+        self._heads = network.config.num_attention_heads
+
+    def project(self, layer: Any, asking: Tensor, state: Tensor) -> tuple[Tensor, ...]:
+        packed = layer.attention.query_key_value
+        if asking is state:
+            parts = packed(state).unflatten(-1, (self._heads, 3, -1)).unbind(-2)
+            return tuple(part.flatten(-2) for part in parts)
+        weights = packed.weight.unflatten(0, (self._heads, 3, -1)).unbind(1)
+        biases = packed.bias.unflatten(0, (self._heads, 3, -1)).unbind(1)
+        return tuple(
+            F.linear(x, w.flatten(0, 1), b.flatten())
+            for x, w, b in zip((asking, state, state), weights, biases, strict=True)
+        )
+
+    def output(self, layer: Any, mixed: Tensor) -> Tensor:
+        projected: Tensor = layer.attention.dense(mixed)
+        return projected
+
+    def drop_attention(self, layer: Any, state: Tensor) -> Tensor:
+        dropped: Tensor = layer.post_attention_dropout(state)
+        return dropped
+
+    def drop_mlp(self, layer: Any, state: Tensor) -> Tensor:
+        dropped: Tensor = layer.post_mlp_dropout(state)
+        return dropped
+
+
+class _Llama:
+    """Llama has no dropout of its own but on attention weights."""
+
+    def __init__(self, network: Any) -> None:
+        body = network.model
+        self.embedding, self.layers, self.norm = body.embed_tokens, body.layers, body.norm
+
+    def project(self, layer: Any, asking: Tensor, state: Tensor) -> tuple[Tensor, ...]:
+        attention = layer.self_attn
+        return attention.q_proj(asking), attention.k_proj(state), attention.v_proj(state)
+
+    def output(self, layer: Any, mixed: Tensor) -> Tensor:
+        projected: Tensor = layer.self_attn.o_proj(mixed)
+        return projected
+
+    def drop_embedding(self, state: Tensor) -> Tensor:
+        return state
+
+    def drop_attention(self, layer: Any, state: Tensor) -> Tensor:
+        return state
+
+    drop_mlp = drop_attention
+
+
+def _plus(projected: Tensor, update: Tensor | None) -> Tensor:
+    return projected if update is None else projected + update
+
+
+def _take(state: Tensor, places: Tensor) -> Tensor:
+    return state.gather(1, places[:, :, None].expand(-1, -1, state.shape[-1]))
+
+
+def _rotary(network: Any, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines, (length, turned part of a head)."""
+    rope = network.config.rope_parameters
+    width = network.config.hidden_size // network.config.num_attention_heads
+    turned = int(width * rope.get("partial_rotary_factor", 1.0))
     frequency = rope["rope_theta"] ** -(torch.arange(0, turned, 2, device=device).float() / turned)
     angle = torch.arange(length, device=device).float()[:, None] * frequency
     angle = torch.cat([angle, angle], dim=-1)
     return angle.cos(), angle.sin()
 
 
-def _turn(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+def _turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     turned, kept = x[..., : cosine.shape[-1]], x[..., cosine.shape[-1] :]
     half = turned.shape[-1] // 2
     rotated = torch.cat([-turned[..., half:], turned[..., :half]], dim=-1)
     return torch.cat([turned * cosine + rotated * sine, kept], dim=-1).to(x.dtype)
 
 
-def _attention(attention: Any, state: Tensor, heads: int, cosine: Tensor, sine: Tensor) -> Tensor:
-    rows, length, width = state.shape
-    packed = attention.query_key_value(state).view(rows, length, heads, -1).transpose(1, 2)
-    query, key, value = packed.chunk(3, dim=-1)
-    query, key = _turn(query, cosine, sine), _turn(key, cosine, sine)
-    dropout = attention.attention_dropout if attention.training else 0.0
-    if state.is_cuda:
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=dropout)
-    else:
-        scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
-        future = torch.ones(length, length, dtype=torch.bool, device=state.device).triu(1)
-        weights = torch.softmax(scores.float().masked_fill(future, float("-inf")), dim=-1).to(value.dtype)
-        mixed = F.dropout(weights, dropout) @ value
-    output: Tensor = attention.dense(mixed.transpose(1, 2).reshape(rows, length, width))
-    return output
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, places: Tensor | None, layer: Any, adapter: Adapter | None, site: int
+) -> Tensor:
+    """Causal attention of queries (rows, heads, P or T, width), which stand at `places` or at every token."""
+    module = getattr(layer, "attention", None) or layer.self_attn
+    rate = module.attention_dropout if module.training and adapter is None else 0.0
+    length = key.shape[2]
+    column = torch.arange(length, device=key.device)
+    at = column if places is None else places[:, None, :]
+    allowed = column <= at[..., None]
+    if query.is_cuda and getattr(adapter, "rate", 0.0) == 0.0:
+        if places is None:
+            return F.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=rate)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=rate)
+    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
+    weights = torch.softmax(scores.float().masked_fill(~allowed, float("-inf")), dim=-1).to(value.dtype)
+    return (F.dropout(weights, rate) if adapter is None else adapter.drop(weights, site)) @ value

@@ -3,7 +3,7 @@
 Each function finds one kind of fault and returns what it found as a line, or None. `inspect` runs them all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from ktrain.config import ATTRIBUTES
 from ktrain.corpus import Corpus
 from ktrain.errors import GuardFailure
 from ktrain.people import majority
+from ktrain.probes import Classes, Rows, Stream, Task
 from ktrain.questions import QuestionRows
 from ktrain.templates import fault_of
 from ktrain.windows import Windows
@@ -151,6 +152,90 @@ GUARDS: dict[str, Guard] = {
         class_counts,
     )
 }
+
+
+@dataclass(frozen=True)
+class InspectedProbes:
+    """What probes are made of, before any is trained."""
+
+    corpus: Corpus
+    rows: Rows
+    streams: Mapping[Task, Stream]
+    classes: Mapping[Task, Classes]
+
+
+ProbeGuard = Callable[[InspectedProbes], str | None]
+
+
+def probe_people_disjoint(seen: InspectedProbes) -> str | None:
+    """Probes learn from people of the training half only."""
+    for task, stream in seen.streams.items():
+        persons = np.unique(seen.rows.person[stream.chosen])
+        if both := persons[~seen.corpus.train[persons]].tolist():
+            name = seen.corpus.people.name(both[0])
+            return f"{task}: {len(both)} people of the test half are trained on, the first is {name}"
+    return None
+
+
+def probe_places(seen: InspectedProbes) -> str | None:
+    """What is read ends right before an attribute, or at the end of a name; looked up in the text, not in spans."""
+    corpus, rows = seen.corpus, seen.rows
+    for row in _sample(len(rows)):
+        person, entry = int(rows.person[row]), int(rows.entry[row])
+        if entry < 0:
+            name = corpus.tokenizer.decode(rows.ids[row, 1 : rows.places[row, 0]].tolist(), skip_special_tokens=False)
+            if name != f" {corpus.people.name(person)}" or rows.ids[row, rows.places[row, 0]] != corpus.eos:
+                return f"person {person} is {corpus.people.name(person)!r}, the row holds {name!r}"
+            continue
+        for attribute, sentence in zip(ATTRIBUTES, rows.sentence[row], strict=True):
+            # The EOS before the entry takes one place.
+            rest = corpus.tokenizer.decode(corpus.entries[entry][int(rows.places[row, sentence]) :].tolist())
+            if not rest.startswith(value := f" {corpus.people.value(person, attribute)}"):
+                return f"entry {entry}: {attribute} is {value!r}, after its place stands {rest[:40]!r}"
+    return None
+
+
+def probe_targets(seen: InspectedProbes) -> str | None:
+    """A probe is trained and counted at every place up to its attribute, and at none after it."""
+    rows, begins = seen.rows, seen.corpus.entries.spans[:, :, 0]
+    for task, stream in seen.streams.items():
+        column = ATTRIBUTES.index(task.attribute)
+        some = _sample(len(rows))
+        # What stands at a place has been read, and the EOS before the entry takes one place.
+        before = rows.places[some] - 1 < begins[rows.entry[some], column].astype(int)[:, None]
+        allowed = before | (rows.entry[some] < 0)[:, None]
+        if not np.array_equal(rows.valid(task)[some], allowed):
+            return f"{task} is counted at places after its attribute, or not at all places before it"
+        _, places, _, weights = stream.batch(0)
+        if weights.shape != places.shape or not np.isclose(weights.sum(), 1.0, atol=1e-5):
+            return f"{task}: the weights of a step sum to {weights.sum():.4f}"
+    return None
+
+
+def probe_classes(seen: InspectedProbes) -> str | None:
+    """The class of a person is the text, or its first token, of their attribute."""
+    corpus = seen.corpus
+    for task, about in seen.classes.items():
+        for person in _sample(len(corpus.people)):
+            value = f" {corpus.people.value(int(person), task.attribute)}"
+            wanted = value[1:]
+            if task.measure == "first":
+                wanted = corpus.tokenizer.decode(corpus.tokenizer.encode(value).ids[:1])
+            if about.names[about.labels[person]] != wanted:
+                return f"{task}: person {person} has {wanted!r}, its class is {about.names[about.labels[person]]!r}"
+    return None
+
+
+PROBE_GUARDS: dict[str, ProbeGuard] = {
+    guard.__name__: guard for guard in (probe_people_disjoint, probe_places, probe_targets, probe_classes)
+}
+
+
+def enforce_probes(seen: InspectedProbes) -> None:
+    """Raises `GuardFailure` with the first finding of the probes' guards."""
+    for name, guard in PROBE_GUARDS.items():
+        if finding := guard(seen):
+            raise GuardFailure(name, finding)
 
 
 def inspect(seen: Inspected) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """Intervals of accuracies. The unit is the person: six questions about one person are not independent."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import stats
 
@@ -10,11 +12,25 @@ def over_people(right: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     One question each: Wilson's score interval. Several: the normal interval of the people's means, which is Wilson's
     with the effective number of people that the spread between people implies; so it stays inside 0 and 1.
     """
-    people = right.mean(axis=1)
-    mean, n = float(people.mean()), float(len(people))
-    spread = float(people.var(ddof=1)) if len(people) > 1 else 0.0
-    if right.shape[1] > 1 and spread > 0:
-        n = mean * (1 - mean) / (spread / len(people))
+    people, questions = right.shape
+    return over_examples([(right.ravel(), np.repeat(np.arange(people), questions))], level)
+
+
+def over_examples(parts: Sequence[tuple[np.ndarray, np.ndarray]], level: float = 0.95) -> tuple[float, float]:
+    """Interval of the mean of the means of `parts`, each (right, person) with one example or several of a person.
+
+    As in `over_people`, with the spread between people of the ratio estimator in place of that of their means.
+    """
+    means = [float(right.mean()) for right, _ in parts]
+    mean = float(np.mean(means))
+    _, owner = np.unique(np.concatenate([person for _, person in parts]), return_inverse=True)
+    residual = np.concatenate(
+        [(right - m) / (len(right) * len(parts)) for (right, _), m in zip(parts, means, strict=True)]
+    )
+    n = float(owner.max() + 1)
+    spread = float((np.bincount(owner, weights=residual) ** 2).sum()) * n / max(1.0, n - 1)
+    if len(owner) > n and spread > 0:
+        n = mean * (1 - mean) / spread
     z = float(stats.norm.ppf(0.5 + level / 2))
     centre = (mean + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * float(np.sqrt(mean * (1 - mean) / n + z * z / (4 * n * n)))

@@ -39,6 +39,17 @@ class QuestionRows:
         rows = np.array([self._order(p // len(self.ids))[p % len(self.ids)] for p in place])
         return torch.from_numpy(self.ids[rows]), torch.from_numpy(self.mask[rows])
 
+    def targets(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same rows as a fleet reads them: ids (batch, T), then the places (batch, P) whose states predict, the
+        tokens that they predict, and weights that sum to one over the batch's targets; fewer targets weigh nothing.
+        """
+        ids, mask = self.batch(step)
+        most = int(self.mask.sum(1).max())
+        # A stable sort brings the targets of each row to the front, in their order.
+        place = torch.argsort(~mask, dim=1, stable=True)[:, :most]
+        weights = mask.gather(1, place).float()
+        return ids, (place - 1).clamp(min=0), ids.gather(1, place), weights / weights.sum()
+
     def _shuffle(self, epoch: int) -> np.ndarray:
         return generator(self._seed, "questions", self._key, epoch).permutation(len(self.ids))
 

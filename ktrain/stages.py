@@ -1,5 +1,6 @@
 """Stages: the units of work with a result worth keeping, and the keys by which results are found again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ from ktrain import pools, templates, tokenizer
 from ktrain.config import Cell, Corpus
 from ktrain.keys import content_digest, digest, stage_key
 
-VERSIONS = {"corpus": 1, "pretrain": 1, "qa_finetune": 1, "mixed": 1}
+VERSIONS = {"corpus": 1, "pretrain": 1, "qa_finetune": 2, "mixed": 2, "p_probe": 1, "q_probe": 1}
 """Raised by hand when a stage's code comes to give other results; every key of the stage and after it changes."""
 
 
@@ -39,6 +40,18 @@ def chain(cell: Cell) -> tuple[Stage, Stage, Stage]:
         pretrain,
     )
     return corpus, pretrain, readout
+
+
+def grouped(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Cells of one pretraining whose readouts are trained as one fleet: they may differ in their ranks only.
+
+    Cells that train whole networks, or nothing, are alone.
+    """
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        readout = cell.readout.model_dump(exclude={"rank_qv", "rank_embedding"} if cell.readout.adapted else None)
+        groups.setdefault(digest(readout), []).append(cell)
+    return list(groups.values())
 
 
 def cell_key(cell: Cell) -> str:

@@ -19,7 +19,10 @@ Batches = Callable[[int], tuple[Tensor, ...]]
 
 @dataclass(frozen=True)
 class Progress:
-    """One line of a stage's curve, and what the live view shows. `loss` is the mean over targets, in nats."""
+    """One line of a stage's curve, and what the live view shows. `loss` is the mean over targets, in nats.
+
+    `members` are the losses of a fleet's members, whose mean is `loss`; empty where one network is trained.
+    """
 
     step: int
     steps: int
@@ -27,6 +30,7 @@ class Progress:
     learning_rate: float
     tokens: int
     seconds: float
+    members: tuple[float, ...] = ()
 
     @property
     def tokens_per_second(self) -> float:
@@ -39,23 +43,25 @@ Report = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up, then a cosine to `final` of the peak (paper, appendix B)."""
+    """Linear warm-up, then a cosine or a line to `final` of the peak (paper, appendices B and C)."""
 
     peak: float
     final: float
     warmup: int
     steps: int
+    decay: str = "cosine"
 
     def rate(self, step: int) -> float:
         """Learning rate of step `step`, counted from 0."""
         if step < self.warmup:
             return self.peak * (step + 1) / self.warmup
         done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.peak * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * done)))
+        left = 1 - done if self.decay == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+        return self.peak * (self.final + (1 - self.final) * left)
 
 
 class Diverged(RuntimeError):
-    """The loss is no longer a finite number."""
+    """The loss is no longer a finite number; of a fleet, that of no member."""
 
 
 def train(
@@ -90,20 +96,22 @@ def train(
         loss = engine.step(*batch, learning_rate=schedule.rate(step))
         if step == first:
             # The first step compiles; the clock starts after it.
-            loss.item()
+            loss.sum().item()
             clock = saved = time.monotonic()
             timed -= tokens_per_step
         timed += tokens_per_step
         last = step + 1 == schedule.steps
         if (step + 1) % every == 0 or last:
-            value = _mean(loss)
-            if not math.isfinite(value):
-                raise Diverged(f"the loss is {value} at step {step + 1}")
+            values = _mean(loss)
+            finite = [v for v in values if math.isfinite(v)]
+            if not finite:
+                raise Diverged(f"the loss is {values[0]} at step {step + 1}")
             now = time.monotonic()
             seconds, clock = seconds + now - clock, now
-            curve.append(Progress(step + 1, schedule.steps, value, schedule.rate(step), timed, seconds))
+            value, members = sum(finite) / len(finite), tuple(values) if loss.dim() else ()
+            curve.append(Progress(step + 1, schedule.steps, value, schedule.rate(step), timed, seconds, members))
             report(curve[-1])
-            if not last and _agree(now - saved > checkpoint_seconds):
+            if not last and agree(now - saved > checkpoint_seconds):
                 record = {"curve": [vars(p) for p in curve], "seconds": seconds, "timed": timed, **_generator()}
                 state = engine.state()
                 if not dist.get_rank():
@@ -113,21 +121,22 @@ def train(
     return curve
 
 
-def share(rows: Tensor) -> Tensor:
-    """This rank's rows of a batch, (rows / ranks, ...)."""
-    return rows[dist.get_rank() :: dist.get_world_size()]
+def share(rows: Tensor, dimension: int = 0) -> Tensor:
+    """This rank's rows of a batch, which lie along `dimension`."""
+    mine = range(dist.get_rank(), rows.shape[dimension], dist.get_world_size())
+    return rows.index_select(dimension, torch.tensor(mine)) if dist.get_world_size() > 1 else rows
 
 
-def _mean(loss: Tensor) -> float:
-    """The loss of the whole batch. Each rank's weights are scaled so that the mean over ranks is right."""
+def _mean(loss: Tensor) -> list[float]:
+    """The losses of the whole batch. Each rank's weights are scaled so that the mean over ranks is right."""
     if dist.get_world_size() > 1:
         loss = loss.clone()
         dist.all_reduce(loss)
         loss /= dist.get_world_size()
-    return float(loss.item())
+    return [float(value) for value in loss.flatten().tolist()]
 
 
-def _agree(mine: bool) -> bool:
+def agree(mine: bool) -> bool:
     """Rank 0's answer: saving is collective, and the clocks of two ranks differ."""
     if dist.get_world_size() == 1:
         return mine

@@ -194,11 +194,11 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _results(arguments: argparse.Namespace) -> int:
-    from analysis import paper, table
+    from analysis import table
 
     plan = _planned(arguments)
-    found, published = _read(plan)
-    text = table.render(found, arguments.format, paper.figure(plan.sweep.figure) if published else None)
+    found, numbers = _read(plan)
+    text = table.render(found, arguments.format, numbers, best_of=plan.sweep.best_of)
     data = text if isinstance(text, bytes) else text.encode()
     if arguments.output:
         try:
@@ -211,8 +211,8 @@ def _results(arguments: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _read(plan: Any) -> tuple[Any, bool]:
-    """The results of a plan from MLflow, and whether the paper has numbers for its figure."""
+def _read(plan: Any) -> tuple[Any, Any]:
+    """The results of a plan from MLflow, and the paper's numbers for its figure, None where it has none."""
     from analysis import paper, results
     from sweeps import tracking
 
@@ -221,7 +221,7 @@ def _read(plan: Any) -> tuple[Any, bool]:
         found = results.load(uri, plan.sweep.name, {c.key: c.axes for c in plan.cells})
     except Exception as e:
         raise WrongRequest(f"MLFLOW_TRACKING_URI={uri}: does not answer: {str(e).splitlines()[0][:200]}") from e
-    return found, plan.sweep.figure in paper.figures()
+    return found, paper.beside(plan.sweep.figure)
 
 
 def _publish(plan: Any, uri: str) -> None:
@@ -229,17 +229,18 @@ def _publish(plan: Any, uri: str) -> None:
     import platform
 
     import ktrain
-    from analysis import figure, paper, report, table
+    from analysis import figures, report, table
     from sweeps.show import Screen
 
-    found, published = _read(plan)
-    numbers = paper.figure(plan.sweep.figure) if published else None
+    found, numbers = _read(plan)
+    best_of = plan.sweep.best_of
     console = Screen(width=max(TABLE_WIDTH, Screen().width))
-    console.print(table.rich_table(found, numbers))
+    console.print(table.everything(found, numbers, best_of=best_of))
     folder = plan.store.root / "reports" / plan.sweep.name
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = figure.draw(found, numbers)
-    (folder / "figure.svg").write_text(drawn, encoding="utf-8")
+    drawn = figures.draw(found, numbers, question=plan.sweep.question, best_of=best_of)
+    for drawing in drawn:
+        (folder / f"{drawing.name}.svg").write_text(drawing.svg, encoding="utf-8")
     finished = [s.key for c in plan.cells for s in c.stages if plan.store.exists(s.key)]
     versions = plan.store.manifest(finished[-1])["versions"] if finished else {}
     hint = "ktrain ui" if uri.startswith("sqlite:///") else uri
@@ -248,13 +249,15 @@ def _publish(plan: Any, uri: str) -> None:
         plan.sweep.name,
         found,
         scale=plan.scale,
-        figures={plan.sweep.question or plan.sweep.name: drawn},
+        figures={drawing.caption: drawing.svg for drawing in drawn},
         paper=numbers,
         provenance={"ktrain": ktrain.__version__, "machine": platform.platform(), **versions},
         departures=plan.departures(),
         mlflow_hint=hint,
+        best_of=best_of,
     )
-    print(f"figure  {folder / 'figure.svg'}\nreport  {page}\nMLflow  {hint}")
+    shown = "".join(f"figure  {folder / drawing.name}.svg\n" for drawing in drawn)
+    print(f"{shown}report  {page}\nMLflow  {hint}")
 
 
 def _show(arguments: argparse.Namespace) -> int:

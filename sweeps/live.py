@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ktrain.stages import chain, grouped
 from sweeps.plan import Plan
 
 QUIET_SECONDS = 20.0
@@ -84,8 +85,9 @@ class LiveView(Callback):  # type: ignore[misc]
         line.kind = self._stages[stage].stage.kind
         line.step, line.steps = int(result["step"]), int(result["steps"])
         line.loss, line.speed = float(result["loss"]), float(result["tokens_per_second"])
-        line.tokens_per_step = self._stages[stage].tokens / line.steps
-        line.left = self._after(trial.config["trial"]["name"], stage)
+        fleet = self._fleet(trial.config["trial"]["name"], stage)
+        line.tokens_per_step = sum(self._stages[key].tokens for key in fleet) / line.steps
+        line.left = self._after(trial.config["trial"]["name"], fleet)
         self._say(trial, None)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -121,12 +123,21 @@ class LiveView(Callback):  # type: ignore[misc]
         ahead = f", about {clock(max(etas))} to go for what runs" if etas else ""
         return Group(table, Text(f"{done} of {len(self.lines)} trials done, {clock(spent)} spent{ahead}", "dim"))
 
-    def _after(self, name: str, stage: str) -> float:
-        """Estimated seconds of the stages of a trial that come after `stage`."""
+    def _fleet(self, name: str, stage: str) -> list[str]:
+        """The stages of a trial that are trained together with `stage`, and told under its name."""
+        mine = [c.cell for c in self._plan.cells if c.stages[1].key == name and c.state != "done"]
+        for group in grouped(mine):
+            keys = [chain(cell)[2].key for cell in group]
+            if stage in keys:
+                return keys
+        return [stage]
+
+    def _after(self, name: str, fleet: list[str]) -> float:
+        """Estimated seconds of the stages of a trial that come after those of `fleet`."""
         keys = [s.key for c in self._plan.cells if c.stages[1].key == name for s in c.stages]
         ordered = list(dict.fromkeys(keys))
-        later = ordered[ordered.index(stage) + 1 :]
-        return sum(self._stages[key].seconds for key in later if self._stages[key].state != "done")
+        later = ordered[ordered.index(fleet[0]) + 1 :]
+        return sum(self._stages[k].seconds for k in later if k not in fleet and self._stages[k].state != "done")
 
     def _say(self, trial: Any, state: str | None) -> None:
         line = self.lines[trial.config["trial"]["name"]]

@@ -3,20 +3,23 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
-from ktrain import model, people, pools, templates
+from ktrain import corpus as corpora
+from ktrain import model, people, pools, probes, templates
 from ktrain.config import Cell
 from ktrain.errors import WrongRequest
 from ktrain.lease import holder
 from ktrain.stages import Stage, axes, cell_key, chain
 from ktrain.store import Store
 from sweeps import sweep as grids
+from sweeps.scales import base
 from sweeps.sweep import Sweep
 
 log = logging.getLogger("ktrain.plan")
 TOKENS_PER_QUESTION = 24
+TOKENS_PER_NAME = 8
 TOKENS_PER_ENTRY = {"gpt2": 73, "bpe": 82}
 """Typical lengths, for estimates only."""
 FLOPS_PER_SECOND = {"mini": 1.1e11, "gpu": 4e14}
@@ -42,6 +45,8 @@ class PlannedCell:
     cell: Cell
     stages: tuple[Stage, ...]
     state: str
+    refused: tuple[str, ...] = ()
+    """One line for each probe task whose classes have too few people."""
 
     @property
     def axes(self) -> dict[str, Any]:
@@ -57,6 +62,14 @@ class Plan:
     scale: str
     store: Store
     cells: tuple[PlannedCell, ...]
+
+    def refused(self) -> list[str]:
+        """The probe tasks that are not run, each with the numbers and the cells that miss it."""
+        found: dict[str, list[str]] = {}
+        for cell in self.cells:
+            for line in cell.refused:
+                found.setdefault(line, []).append(cell.key)
+        return [f"{line} ({len(keys)} cells)" for line, keys in found.items()]
 
     @cached_property
     def stages(self) -> tuple[Planned, ...]:
@@ -78,7 +91,13 @@ class Plan:
             "sweep": self.sweep.name,
             "scale": self.scale,
             "cells": [
-                {"key": c.key, "axes": c.axes, "stages": [s.key for s in c.stages], "state": c.state}
+                {
+                    "key": c.key,
+                    "axes": c.axes,
+                    "stages": [s.key for s in c.stages],
+                    "state": c.state,
+                    "refused": list(c.refused),
+                }
                 for c in self.cells
             ],
             "stages": [
@@ -113,13 +132,16 @@ class Plan:
 
     def departures(self) -> list[str]:
         """Where these cells differ from the paper, and what had to be assumed because the paper does not say."""
-        paper = axes(Cell())
-        lines = []
-        for axis, value in paper.items():
-            found = list(dict.fromkeys(c.axes[axis] for c in self.cells))
-            if axis not in PAPER_VARIES and found != [value]:
-                lines.append(f"{axis}: the paper has {value}, here {', '.join(map(str, found))}")
-        return lines + [f"assumed: {text}" for text in ASSUMED]
+        lines: dict[str, dict[str, None]] = {}
+        for cell in self.cells:
+            paper = axes(base("full", cell.cell.readout.kind))
+            for axis, value in paper.items():
+                if axis not in PAPER_VARIES and cell.axes[axis] != value:
+                    kind = f" ({cell.cell.readout.kind})" if axis.startswith("readout.") else ""
+                    lines.setdefault(f"{axis}{kind}: the paper has {value}, here ", {})[str(cell.axes[axis])] = None
+        found = [line + ", ".join(values) for line, values in lines.items()]
+        kinds = {cell.cell.readout.kind for cell in self.cells}
+        return found + [f"assumed: {text}" for text, about in ASSUMED.items() if not about or about & kinds]
 
     @property
     def _owners(self) -> list[Cell]:
@@ -127,9 +149,11 @@ class Plan:
 
     def _planned(self, stage: Stage, cell: Cell) -> Planned:
         tokens = _tokens(stage, cell)
-        context = cell.train.context if stage.kind == "pretrain" else TOKENS_PER_QUESTION
+        context = cell.train.context if stage.kind == "pretrain" else _row(cell)
         per_token = model.flops_per_token(cell.model, _vocabulary(cell), context)
-        flops = 0.0 if stage.kind in ("corpus", "mixed") else float(tokens * per_token)
+        # Frozen weights have no gradient: four of the six multiplications a parameter.
+        share = 2 / 3 if stage.kind not in ("corpus", "pretrain") and cell.readout.adapted else 1.0
+        flops = 0.0 if stage.kind in ("corpus", "mixed") else float(tokens * per_token * share)
         speed = FLOPS_PER_SECOND["mini" if cell.model.size == "mini" else "gpu"]
         seconds = flops / speed if flops else tokens / 5e6
         return Planned(stage, "done" if finished(self.store, stage.key) else "to do", tokens, flops, seconds)
@@ -137,18 +161,26 @@ class Plan:
 
 PAPER_VARIES = {
     "corpus.multi", "corpus.permute", "corpus.fullname", "train.qa_ratio", "readout.kind", "readout.beam", "seed",
-    "readout.rank_qv", "readout.rank_embedding", "readout.method",
+    "readout.rank_qv", "readout.rank_embedding", "readout.method", "readout.people_per_class",
 }  # fmt: skip
 """Axes that the paper itself varies: no departure."""
-ASSUMED = (
-    "no dropout in pretraining (model.dropout), initial weights normal with deviation 0.02",
-    "AdamW's betas 0.9, 0.999 at full scale, gradient clipping at 1, weight decay on every parameter",
-    "bf16 by autocast, fp32 weights",
-    "a finetuning row holds one question and the loss covers its answer (readout.loss)",
-    "LoRA products scaled by 1 (readout.lora_scale)",
-    "answers are greedy unless readout.beam is 4, as in the paper, which reports the same without beam",
-    "biography templates and pools are this project's own, of the paper's sizes",
-)
+_ANSWERS, _PROBES = {"qa_finetune", "mixed"}, {"p_probe", "q_probe"}
+ASSUMED: dict[str, set[str]] = {
+    "no dropout in pretraining (model.dropout), initial weights normal with deviation 0.02": set(),
+    "AdamW's betas 0.9, 0.999 at full scale, gradient clipping at 1, weight decay on every parameter": set(),
+    "bf16 by autocast, fp32 weights": set(),
+    "a finetuning row holds one question and the loss covers its answer (readout.loss)": {"qa_finetune"},
+    "LoRA products scaled by 1 (readout.lora_scale), and the output embedding not updated": {"qa_finetune", *_PROBES},
+    "answers are greedy unless readout.beam is 4, as in the paper, which reports the same without beam": _ANSWERS,
+    "probes train with the dropout of the network on (model.dropout), and read after the final norm": _PROBES,
+    "P-probes: an EOS before the entry, all entries of a person (readout.entries), the loss averaged over places": {
+        "p_probe"
+    },
+    "Q-probes: EOS is both start and end token": {"q_probe"},
+    "probes: a task needs so many training people a class (readout.people_per_class)": _PROBES,
+    "biography templates and pools are this project's own, of the paper's sizes": set(),
+}
+"""What the paper does not state, and the readout kinds that it concerns; none is all of them."""
 
 
 def make(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], store: Store, workers: int = 1) -> Plan:
@@ -169,7 +201,7 @@ def check(cell: Cell, workers: int = 1) -> None:
     if cell.corpus.people > drawn.names:
         # The same words as where they are drawn.
         people.draw(drawn, cell.corpus.people, cell.seed)
-    for name in ("train", "readout") if cell.readout.kind == "qa_finetune" else ("train",):
+    for name in ("train", "readout") if cell.readout.kind != "mixed" else ("train",):
         batch = getattr(cell, name).batch
         if batch % workers:
             raise WrongRequest(f"workers={workers}: does not divide {name}.batch={batch}")
@@ -188,13 +220,27 @@ def finished(store: Store, key: str) -> bool:
 
 def _cell(cell: Cell, store: Store) -> PlannedCell:
     stages = chain(cell)
-    return PlannedCell(cell_key(cell), cell, stages, _state(cell, stages, store))
+    refused = tuple(_refused(cell).values()) if cell.readout.probe else ()
+    return PlannedCell(cell_key(cell), cell, stages, _state(cell, stages, store, refused), refused)
 
 
-def _state(cell: Cell, stages: Sequence[Stage], store: Store) -> str:
+def _refused(cell: Cell) -> dict[probes.Task, str]:
+    drawn = pools.shrink(pools.load(cell.corpus.pools_folder), cell.corpus.pools)
+    plain = cell.corpus.model_copy(update={"multi": 1, "permute": 0, "fullname": False})
+    people = int(cell.corpus.people * cell.corpus.question_share)
+    return probes.refused(drawn, _bpe(plain, cell.seed), people, cell.readout)
+
+
+_bpe = cache(corpora.bpe_of)
+"""Cells that differ in how their people are described share a tokenizer."""
+
+
+def _state(cell: Cell, stages: Sequence[Stage], store: Store, refused: Sequence[str]) -> str:
     _, pretrain, readout = stages
     if finished(store, readout.key):
         return "done"
+    if len(refused) == len(probes.TASKS):
+        return f"blocked: not enough people: {refused[-1]}"
     for stage in stages:
         if holder(store.root, stage.key):
             return "running"
@@ -210,17 +256,31 @@ def _state(cell: Cell, stages: Sequence[Stage], store: Store) -> str:
 def _tokens(stage: Stage, cell: Cell) -> int:
     if stage.kind == "pretrain":
         return cell.train.steps * cell.train.batch * cell.train.context
-    if stage.kind == "qa_finetune":
-        return cell.readout.steps * cell.readout.batch * TOKENS_PER_QUESTION
+    if stage.kind in ("qa_finetune", "p_probe", "q_probe"):
+        members = len(probes.TASKS) if cell.readout.probe else 1
+        return cell.readout.steps * cell.readout.batch * _row(cell) * members
     if stage.kind == "mixed":
         return cell.corpus.people * 6 * TOKENS_PER_QUESTION
     entry = TOKENS_PER_ENTRY["gpt2" if cell.corpus.tokenizer == "gpt2" else "bpe"]
     return cell.corpus.people * (cell.corpus.entries_per_person * entry + 6 * TOKENS_PER_QUESTION)
 
 
+def _row(cell: Cell) -> int:
+    """Tokens that a readout's row holds."""
+    if cell.readout.kind == "p_probe":
+        return TOKENS_PER_ENTRY["gpt2" if cell.corpus.tokenizer == "gpt2" else "bpe"]
+    return TOKENS_PER_NAME if cell.readout.kind == "q_probe" else TOKENS_PER_QUESTION
+
+
 def _bytes(stage: Stage, cell: Cell) -> int:
     """Disk: tokens in two bytes, or a model in fp32."""
-    return _tokens(stage, cell) * 2 if stage.kind == "corpus" else 4 * model.parameters(cell.model, _vocabulary(cell))
+    if stage.kind == "corpus":
+        return _tokens(stage, cell) * 2
+    if stage.kind in ("p_probe", "q_probe"):
+        # Adapters and heads, and a few bytes for every example of the predictions.
+        per_task = _vocabulary(cell) * int(cell.readout.rank_embedding if cell.readout.rank_embedding != "full" else 0)
+        return len(probes.TASKS) * (4 * per_task + 16 * cell.corpus.people * cell.corpus.entries_per_person)
+    return 4 * model.parameters(cell.model, _vocabulary(cell))
 
 
 def _vocabulary(cell: Cell) -> int:

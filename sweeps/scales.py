@@ -39,3 +39,33 @@ FULL = Cell()
 """The paper: 100,000 people, GPT-2's tokenizer, 124M parameters, 80,000 steps of 96 x 512 tokens."""
 
 SCALES: dict[str, Cell] = {"mini": MINI, "small": SMALL, "full": FULL}
+
+PROBE = {
+    "rank_qv": 0,
+    "learning_rate": 1e-3,
+    "decay": "linear",
+    "final_learning_rate": 0.0,
+    "weight_decay": 0.3,
+}
+P_PROBE = Readout.model_validate({"kind": "p_probe", "rank_embedding": 2, "steps": 30_000, "batch": 50, **PROBE})
+Q_PROBE = Readout.model_validate({"kind": "q_probe", "rank_embedding": 16, "steps": 30_000, "batch": 200, **PROBE})
+"""The paper's probes (section 4, appendix C). They train with dropout on, whose rate is `model.dropout`."""
+
+PROBES: dict[str, dict[str, Readout]] = {
+    "mini": {
+        "p_probe": P_PROBE.model_copy(update={"steps": 600, "recall_gate": 0.97}),
+        "q_probe": Q_PROBE.model_copy(update={"steps": 600, "recall_gate": 0.97}),
+    },
+    "small": {
+        "p_probe": P_PROBE.model_copy(update={"steps": 10_000}),
+        "q_probe": Q_PROBE.model_copy(update={"steps": 10_000}),
+    },
+    "full": {"p_probe": P_PROBE, "q_probe": Q_PROBE},
+}
+
+
+def base(scale: str, kind: str) -> Cell:
+    """The cell of a scale before any axis is set, with the hyperparameters of a readout kind."""
+    cell = SCALES[scale]
+    probe = PROBES[scale].get(kind)
+    return cell.model_copy(update={"readout": probe}) if probe else cell

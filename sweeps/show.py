@@ -53,6 +53,10 @@ def plan(plan: Plan) -> None:
         f"{clock(totals['seconds_to_do'])} on one {unit}; {totals['bytes'] / 1e6:,.0f} MB of disk in all",
         highlight=False,
     )
+    if refused := plan.refused():
+        console.print("\nProbe tasks that are refused, because their classes have too few people", style="bold")
+        for line in refused:
+            console.print(f"  {line}", highlight=False, markup=False)
     console.print("\nDepartures from the paper, and assumptions", style="bold")
     for line in plan.departures():
         console.print(f"  {line}", highlight=False, markup=False)
@@ -120,7 +124,13 @@ def _questions(corpus: Corpus, count: int) -> Iterator[Text]:
 
 
 def _varied(plan: Plan) -> list[str]:
-    """The axes whose value differs between cells."""
-    if not plan.cells:
-        return []
-    return [a for a, value in plan.cells[0].axes.items() if any(c.axes[a] != value for c in plan.cells)]
+    """The axes whose value differs between cells; of a readout, between cells of one kind."""
+    found = []
+    for axis in plan.cells[0].axes if plan.cells else ():
+        of_kind = axis.startswith("readout.") and axis != "readout.kind"
+        values: dict[str, set[Any]] = {}
+        for cell in plan.cells:
+            values.setdefault(cell.cell.readout.kind if of_kind else "", set()).add(cell.axes[axis])
+        if any(len(different) > 1 for different in values.values()):
+            found.append(axis)
+    return found

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from ktrain.config import Cell
 from ktrain.errors import WrongRequest, nearest
 from ktrain.stages import axes
-from sweeps.scales import SCALES
+from sweeps.scales import SCALES, base
 
 BUILTIN = Path(__file__).parent
 AXES = tuple(axes(Cell()))
@@ -35,6 +35,8 @@ class Sweep:
     """One sentence for the report: what this sweep asks."""
     figure: str = ""
     """The figure of the paper that it regenerates, such as `fig3`."""
+    best_of: tuple[str, ...] = ()
+    """Axes over which the best test accuracy is shown, as the paper does over its finetunings."""
 
 
 def load(name: str) -> Sweep:
@@ -84,7 +86,8 @@ def expand(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]]) -> 
             raise WrongRequest(f"{axis}={value}: an axis takes tune.grid_search([...]) or a fixed value")
     cells = []
     for _, variant in generate_variants({"grid": space}):
-        cells.append(_cell(SCALES[scale], dict(_merged(variant["grid"], overrides))))
+        changes = dict(_merged(variant["grid"], overrides))
+        cells.append(_cell(base(scale, str(changes.get("readout.kind"))), changes))
     if not cells:
         raise WrongRequest(f"sweep {sweep.name}: a grid search over nothing leaves no cell")
     return list(dict.fromkeys(cells))

@@ -110,7 +110,7 @@ class Tracker:
             counts = Path(folder) / "counts.json"
             if counts.is_file():
                 about = json.loads(counts.read_text())
-                tags |= {"ktrain.n": json.dumps(about["n"]), "ktrain.interval": json.dumps(about["interval"])}
+                tags |= _pieces("ktrain.n", about["n"]) | _pieces("ktrain.interval", about["interval"])
             log.debug("%s: %s", cell.key, kind)
         # The state is written last: a run without one was cut short, and the next call writes it again.
         run = run or self._create(known, cell.key, cell.key, {"ktrain.kind": "cell"})
@@ -145,6 +145,20 @@ class Tracker:
         )
 
 
+def _pieces(name: str, value: Any) -> dict[str, str]:
+    """A JSON text as tags `name.0`, `name.1`, ...: a tag holds 5,000 characters at most."""
+    text = json.dumps(_short(value), separators=(",", ":"))
+    return {f"{name}.{k}": text[begin : begin + PIECE] for k, begin in enumerate(range(0, len(text), PIECE))}
+
+
+def _short(value: Any) -> Any:
+    """Bounds of intervals to six digits, which is more than any of them is worth."""
+    if isinstance(value, dict):
+        return {name: _short(inner) for name, inner in value.items()}
+    return [round(x, 6) for x in value] if isinstance(value, list) else value
+
+
+PIECE = 4_500
 _CURVES = ("train/loss", "speed/tokens_per_second")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis import figure, paper, report
+from analysis import figure, figures, paper, report
 from analysis.finding import find
 from analysis.percent import MISSING, percent, points, ranged
 from analysis.results import Cell, Results
@@ -84,6 +84,39 @@ def test_the_finding_compares_intervals(make: Callable[..., Cell]) -> None:
     assert far.headline == "QA finetune: bioS single 2.0 % vs bioS multi5+permute 90.0 % on held-out people"
     assert "do not overlap" in far.remarks[0] and "7.0 %" in far.remarks[1]
     assert find(Results("s", (make(0.5),))).headline == "QA finetune: bioS single 50.0 % on held-out people"
+
+
+def test_probes_are_found_and_shown(probes: Results, contrast: Results, tmp_path: Path) -> None:
+    alone = find(probes, paper.beside("fig7"))
+    assert alone.headlines == (
+        "Q-probe, first token: bioS single 8.1 % vs bioS multi5+permute 70.2 % on held-out people",
+        "P-probe at position 0, first token: bioS single 5.2 % vs bioS multi5+permute 60.4 % on held-out people",
+    )
+    assert "reports 11.2 % and 99.9 %" in alone.remarks[0] and "score 3.0 %." in alone.remarks[2]
+    both = find(Results("s", contrast.cells + probes.cells))
+    assert len(both.headlines) == 3 and both.headlines[0] == find(contrast).headlines[0]
+    assert "7.0 % (QA finetune); 3.0 % (Q-probe" in " ".join(both.remarks)
+    assert alone.question != both.question == find(contrast).question
+    text = report_of(probes, tmp_path)
+    assert "8.1 [5.1, 11.1]" in text and "P-probe, whole attribute" in text and "Exact match" not in text
+    assert "Figure 7" in text and "another scale" in text
+    assert "Probes" not in report_of(contrast, tmp_path)
+
+
+def report_of(results: Results, folder: Path) -> str:
+    numbers = paper.beside("fig3")
+    path = report.write(
+        folder / "report.html",
+        results.sweep,
+        results,
+        scale="mini",
+        figures={drawing.caption: drawing.svg for drawing in figures.draw(results, numbers)},
+        paper=numbers,
+        provenance={},
+        departures=(),
+        mlflow_hint="ktrain ui",
+    )
+    return path.read_text("utf-8")
 
 
 @pytest.mark.parametrize("draw", [figure.bars, figure.heat_map])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow import MlflowClient
 
 from analysis.results import Axis, Cell, Results, load, parse, replicates
 
@@ -31,6 +32,17 @@ def test_load_returns_the_plan_in_its_order_with_types(recorded: tuple[str, dict
 
 def test_what_was_not_measured_is_no_metric(recorded: tuple[str, dict[str, Any]]) -> None:
     assert all("speed/tokens_per_second" not in cell.metrics for cell in load(recorded[0], "demo", recorded[1]).cells)
+
+
+def test_a_lost_piece_is_named(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(tracking_uri=uri)
+    tags = {"ktrain.key": "a", "ktrain.kind": "cell", "ktrain.n.0": '{"x": 1', "ktrain.n.2": "}"}
+    run = client.create_run(client.create_experiment("demo"), tags=tags).info.run_id
+    assert load(uri, "demo", {"a": {}}).cells[0].n == {"x": 1}
+    client.delete_tag(run, "ktrain.n.2")
+    with pytest.raises(ValueError, match=rf"{run}.*ktrain\.n"):
+        load(uri, "demo", {"a": {}})
 
 
 def test_an_unknown_sweep_is_all_missing(recorded: tuple[str, dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Row names, the comparison, and the formats of `ktrain results`."""
+"""The comparison, the tables of mixed readouts, and the formats of `ktrain results`."""
 
 import io
 import json
@@ -6,50 +6,13 @@ from collections.abc import Callable
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from analysis import paper
-from analysis.results import Axis, Cell, Results
-from analysis.table import comparison, published, render, rows, setting
+from analysis.results import Cell, Results
+from analysis.table import comparison, everything, render
 
 MEAN = "qa/exact_match/test/mean"
-
-
-@pytest.mark.parametrize(
-    ("multi", "permute", "fullname", "name"),
-    [
-        (1, 0, False, "bioS single"),
-        (1, 0, True, "bioS single+fullname"),
-        (1, 1, False, "bioS single+permute1"),
-        (1, 2, False, "bioS single+permute2"),
-        (1, 5, True, "bioS single+permute5+fullname"),
-        (5, 0, False, "bioS multi5"),
-        (2, 1, False, "bioS multi2+permute"),
-        (5, 1, True, "bioS multi5+permute+fullname"),
-        (5, 3, True, "bioS multi5+permute3+fullname"),
-    ],
-)
-def test_rows_are_named_as_in_the_paper(multi: int, permute: int, fullname: bool, name: str) -> None:
-    axes: dict[str, Axis] = {"corpus.multi": multi, "corpus.permute": permute, "corpus.fullname": fullname}
-    assert setting(axes) == name
-    assert name in paper.figure("fig3").index or permute == 3
-
-
-def test_a_further_axis_is_told_only_where_it_differs(make: Callable[..., Cell]) -> None:
-    same = rows(Results("s", (make(0.1), make(0.2, multi=5))))
-    assert [row.name for row in same] == ["bioS single", "bioS multi5"]
-    table = rows(Results("s", (make(0.1), make(0.2, steps=1500), make(0.3, steps=1500, seed=1))))
-    assert [row.name for row in table] == ["bioS single [train.steps=900]", "bioS single [train.steps=1500]"]
-    assert {row.setting for row in table} == {"bioS single"}
-
-
-def test_mixed_training_is_a_column_group_not_a_row(make: Callable[..., Cell]) -> None:
-    both = (make(0.1), make(0.8, readout="mixed", qa_ratio=0.8))
-    (row,) = rows(Results("s", both))
-    assert row.name == "bioS single"
-    assert row.value("qa", "mean") == pytest.approx(0.1) and row.value("mixed", "mean") == pytest.approx(0.8)
-    ratios = rows(Results("s", (*both, make(0.7, readout="mixed", qa_ratio=0.2))))
-    names = ["bioS single", "bioS single [train.qa_ratio=0.8]", "bioS single [train.qa_ratio=0.2]"]
-    assert [row.name for row in ratios] == names
 
 
 def test_comparison_with_the_paper(contrast: Results) -> None:
@@ -101,15 +64,27 @@ def test_an_unknown_format_names_those_that_there_are(contrast: Results) -> None
         render(contrast, "yaml")  # type: ignore[arg-type]
 
 
-def test_the_papers_numbers() -> None:
-    frame = paper.figure("fig3")
-    assert len(frame) == 17 and "2309.14316" in frame.attrs["source"]
-    assert published(frame, "bioS multi5+permute", MEAN) == 0.966
-    assert published(frame, "baseline", "mixed/exact_match/test/company_city") == 0.137
-    assert published(frame, "bioS single+permute7", MEAN) is None
-    # A slip in copying would show: the printed means are within 1.3 points of the mean of the six beside them.
-    for group in ("qa", "mixed"):
-        columns = [name for name in frame.columns if name.startswith(group)]
-        assert (frame[columns[1:]].mean(axis="columns") - frame[columns[0]]).abs().max() < 0.013
-    with pytest.raises(KeyError, match="fig3"):
-        paper.figure("fig99")
+def test_readouts_of_several_kinds_share_one_print(contrast: Results, probes: Results) -> None:
+    both = text_of(Results("s", contrast.cells + probes.cells))
+    assert both == text_of(contrast) + text_of(probes), "the tables of one kind must not depend on the others"
+    assert "exact match" not in text_of(probes) and "robe" not in text_of(contrast)
+    assert "QA finetune" in both and both.index("QA finetune") < both.index("Q-probe") < both.index("P-probe")
+
+
+def test_the_best_of_several_readouts_is_one_row(make: Callable[..., Cell]) -> None:
+    cells = tuple(make(0.3 + 0.1 * k, rank_embedding=rank) for k, rank in enumerate((16, 64)))
+    apart = render(Results("s", cells), "table")
+    assert isinstance(apart, str) and "[readout.rank_embedding=16]" in apart and "best of" not in apart
+    chosen = render(Results("s", cells), "table", best_of=("readout.rank_embedding",))
+    assert isinstance(chosen, str) and "40.0 [" in chosen and "best of 2" in chosen
+    assert "rank_embedding" not in chosen and "30.0 [" not in chosen
+
+
+def test_a_paper_without_these_numbers_takes_no_columns(contrast: Results) -> None:
+    assert text_of(contrast, paper.figure("fig5")) == text_of(contrast)
+
+
+def text_of(results: Results, numbers: pd.DataFrame | None = None) -> str:
+    console = Console(file=io.StringIO(), width=160)
+    console.print(everything(results, numbers))
+    return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines() if line.strip())  # type: ignore[attr-defined]

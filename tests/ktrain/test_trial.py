@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXForCausalLM
 
 from ktrain import corpus as corpora
-from ktrain import guards, lora, model, trial
+from ktrain import guards, model, trial
+from ktrain.adapters import Adapters, Member, merged
 from ktrain.config import ATTRIBUTES, Cell, Corpus, Model, PoolSizes, Readout, Runtime, Train
 from ktrain.errors import GuardFailure
 from ktrain.keys import sha256
@@ -229,14 +230,13 @@ def test_predictions_are_about_the_people_of_the_corpus(whole: Path) -> None:
 def test_adapters_lie_beside_the_merged_model(whole: Path) -> None:
     folder = stage(whole, ADAPTED)
     network = GPTNeoXForCausalLM.from_pretrained(stage(whole, PRETRAIN) / "model")
-    lora.attach(network, LORA.readout, seed=0)
-    saved = load_file(folder / "adapters.safetensors")
-    before = {name: tensor.clone() for name, tensor in lora.adapters(network).items()}
-    assert saved.keys() == before.keys()
+    adapters = Adapters(network, [Member("qa", 0, 4, 2)], 1.0, 0.0)
+    saved, before = load_file(folder / "adapters.safetensors"), adapters.tensors(0)
+    assert saved.keys() == before.keys() == {"embedding_a", "embedding_b", "qv_a", "qv_b"}
     assert not any(torch.equal(saved[name], tensor) for name, tensor in before.items())
-    network.load_state_dict(saved, strict=False)
-    merged, loaded = lora.merge(network), GPTNeoXForCausalLM.from_pretrained(folder / "model")
-    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in merged.state_dict().items())
+    adapters.load_state_dict({name: tensor[None] for name, tensor in saved.items()})
+    plain, loaded = merged(network, adapters, 0), GPTNeoXForCausalLM.from_pretrained(folder / "model")
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in plain.state_dict().items())
     assert not (stage(whole, READOUT) / "adapters.safetensors").exists()
 
 

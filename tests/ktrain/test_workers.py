@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import GPTNeoXForCausalLM
 
@@ -34,14 +35,23 @@ Losses = list[float]
 
 
 def cell(zero: int, method: str, dropout: float = 0.0) -> Cell:
-    """Five questions a step: three for one rank, two for the other."""
+    """Five questions, biographies or names a step: three for one rank, two for the other."""
+    probe = {"kind": method, "method": "lora", "people_per_class": 0}
+    kind = probe if method.endswith("probe") else {"method": method}
     pools = PoolSizes(first_names=20, middle_names=20, last_names=20, **FEW)
     return Cell(
         corpus=Corpus(people=12, multi=2, permute=1, tokenizer="bpe-600", pools=pools),
         model=Model(size="mini", dropout=dropout),
         train=Train(steps=6, batch=4, context=64, warmup=2, precision="fp32", zero=zero, clip=0.5),
         readout=Readout.model_validate(
-            {"method": method, "rank_qv": 2, "rank_embedding": 4, "steps": 6, "batch": 5, "learning_rate": 0.01}
+            {
+                **kind,
+                "rank_qv": 2,
+                "rank_embedding": 4,
+                "steps": 6,
+                "batch": 5,
+                "learning_rate": 0.01,
+            }
             | {"precision": "fp32", "zero": zero, "recall_gate": 0.0}
         ),
     )
@@ -59,9 +69,12 @@ class Task:
 
 TASKS = [
     Task("zero0", [cell(0, "full"), cell(0, "lora")]),
-    Task("zero2", [cell(2, "full"), cell(2, "lora")]),
+    Task("probes", [cell(0, "p_probe"), cell(0, "q_probe")]),
+    Task("zero2", [cell(2, "full")]),
     Task("dropout", [cell(2, "full", 0.3)]),
     Task("killed", [cell(2, "full", 0.3)], [("pretrain", 4), ("qa-finetune", 3)]),
+    Task("fleets", [cell(0, "p_probe", 0.3), cell(0, "q_probe", 0.3)]),
+    Task("killed-fleets", [cell(0, "p_probe", 0.3), cell(0, "q_probe", 0.3)], [("p-probe", 3), ("q-probe", 4)]),
     Task("left", [cell(2, "full")], [("pretrain", 4)], give_up=True),
 ]
 
@@ -135,9 +148,8 @@ def weights(store: Path, key: str) -> str:
     return sha256(store / "stages" / key / "model" / "model.safetensors")
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
-@pytest.mark.parametrize("zero", [0, 2])
-def test_two_workers_train_as_one_does(two: Path, one: Callable[[Cell], Path], zero: int, method: str) -> None:
+@pytest.mark.parametrize(("method", "zero"), [("full", 0), ("full", 2), ("lora", 0)])
+def test_two_workers_train_as_one_does(two: Path, one: Callable[[Cell], Path], method: str, zero: int) -> None:
     asked = cell(zero, method)
     alone, together = one(asked), two / f"zero{zero}"
     for stage in chain(asked)[1:]:
@@ -146,6 +158,29 @@ def test_two_workers_train_as_one_does(two: Path, one: Callable[[Cell], Path], z
         assert found == pytest.approx(wanted, rel=RELATIVE), stage.key
         difference = (logits(together, stage.key) - logits(alone, stage.key)).norm()
         assert difference <= RELATIVE * logits(alone, stage.key).norm()
+
+
+@pytest.mark.parametrize("kind", ["p_probe", "q_probe"])
+def test_two_workers_probe_as_one_does(two: Path, one: Callable[[Cell], Path], kind: str) -> None:
+    """Batch norm does not see how a batch is shared out; that dropout does not is in `test_dropout`."""
+    key = chain(cell(0, kind))[2].key
+    alone, together = one(cell(0, kind)), two / "probes"
+    assert losses(together, key) == pytest.approx(losses(alone, key), rel=RELATIVE)
+    wanted, found = (load_file(store / "stages" / key / "adapters.safetensors") for store in (alone, together))
+    assert found.keys() == wanted.keys() and len(wanted) > 11
+    for name, tensor in wanted.items():
+        # Weights that begin at zero are small after six steps, and their rounding is that of what made them.
+        assert (found[name] - tensor).norm() <= 1e-3 * tensor.norm(), name
+
+
+def test_a_fleet_of_two_workers_that_is_killed_ends_as_if_it_had_not_been(two: Path) -> None:
+    """But for the rounding of waves of another size: how large they are is measured anew in each store."""
+    for kind in ("p_probe", "q_probe"):
+        key = chain(cell(0, kind, 0.3))[2].key
+        killed, whole = two / "killed-fleets", two / "fleets"
+        assert losses(killed, key) == pytest.approx(losses(whole, key), rel=RELATIVE)
+        found, wanted = (load_file(s / "stages" / key / "adapters.safetensors") for s in (killed, whole))
+        assert all((found[name] - tensor).norm() <= 1e-3 * tensor.norm() for name, tensor in wanted.items())
 
 
 def test_two_workers_that_are_killed_end_as_if_they_had_not_been(two: Path) -> None:

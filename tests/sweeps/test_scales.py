@@ -1,6 +1,6 @@
 import pytest
 
-from analysis import paper, table
+from analysis import paper, rows
 from ktrain.config import Cell
 from ktrain.people import draw
 from ktrain.pools import load as load_pools
@@ -53,8 +53,8 @@ def test_figure_3_has_the_papers_sixteen_rows_in_its_order_under_both_trainings(
     published = [name for name in paper.figure("fig3").index if name != "baseline"]
     assert len(published) == 16
     for group, kind in (("qa", "qa_finetune"), ("mixed", "mixed")):
-        mine = [cell for cell in cells if table.group(cell) == group]
-        assert [table.setting(cell) for cell in mine] == published
+        mine = [cell for cell in cells if rows.group(cell) == group]
+        assert [rows.setting(cell) for cell in mine] == published
         assert {cell["readout.kind"] for cell in mine} == {kind}
         assert {cell["train.qa_ratio"] > 0 for cell in mine} == {group == "mixed"}
 

@@ -1,0 +1,81 @@
+"""Drawing: the colours, the cell of a heat map and the SVG that all figures share."""
+
+import io
+import textwrap
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from analysis.percent import percent
+
+INK, MUTED, FAINT, PAGE = "#1f2933", "#65707c", "#c9d0d8", "#fffffe"
+"""Text, lines and ground; the report replaces exactly these by its own colours, so that they follow a dark theme."""
+SEQUENTIAL = LinearSegmentedColormap.from_list("exact", ["#eef3f8", "#a9cbe6", "#4a93c8", "#0b5394", "#08305c"])
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "analysis",
+    "text.parse_math": False,  # a name with dollar signs is a name
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": MUTED,
+    "hatch.linewidth": 0.7,
+    "hatch.color": MUTED,
+}
+
+
+def square(
+    axes: Axes,
+    x: float,
+    y: float,
+    value: float | None,
+    *,
+    bold: bool = False,
+    below: str | None = None,
+    size: float = 8,
+) -> None:
+    """A cell with its number, coloured by it, and a second line below it; hatched where there is no number."""
+    if value is None:
+        axes.add_patch(
+            Rectangle((x, y), 1, 1, facecolor="none", edgecolor=FAINT, hatch="////", linewidth=0.6, clip_on=False)
+        )
+        return
+    colour = SEQUENTIAL(value)
+    # White lines between cells would glare on a dark page; a hair's breadth of nothing suits both.
+    axes.add_patch(Rectangle((x + 0.015, y + 0.03), 0.97, 0.94, facecolor=colour, edgecolor="none", clip_on=False))
+    text: Any = {"ha": "center", "va": "center", "color": "#101820" if _luminance(colour) > 0.2 else "#ffffff"}
+    weight = "bold" if bold else "normal"
+    axes.text(x + 0.5, y + (0.33 if below else 0.52), percent(value), fontsize=size, fontweight=weight, **text)
+    if below:
+        axes.text(x + 0.5, y + 0.73, below, fontsize=size - 1.5, **text)
+
+
+def stated(axes: Axes, x: float, y: float, state: str) -> None:
+    """Why a row has no numbers, over its hatching."""
+    box = {"facecolor": PAGE, "edgecolor": "none", "pad": 2}
+    axes.text(x, y, brief(state), ha="center", va="center", fontsize=8, color=MUTED, bbox=box)
+
+
+def brief(state: str) -> str:
+    """A state short enough to stand in a figure; tables have all of it."""
+    return textwrap.shorten(state, 48, placeholder=" …")
+
+
+def svg(figure: Figure, description: str) -> str:
+    """The figure as SVG, the same bytes for the same figure."""
+    out = io.StringIO()
+    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Title": description})
+    return out.getvalue()
+
+
+def _luminance(colour: tuple[float, float, float, float]) -> float:
+    """Relative luminance as WCAG 2 defines it; black and white are about equally legible on 0.18."""
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3])
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

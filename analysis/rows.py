@@ -1,0 +1,139 @@
+"""Rows: settings under the paper's names, each with its results in the column groups that have some."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.best import best
+from analysis.names import GROUPS, QUESTIONS, metric
+from analysis.results import Axis, Fold, Results, replicates
+
+NAMED = ("corpus.kind", "corpus.multi", "corpus.permute", "corpus.fullname", "readout.kind", "seed")
+"""Axes that a row's name or its column group already tells."""
+ASKED = "{group}/exact_match/train/mean"
+"""Exact match on the people whose questions were trained on: below it, no number on the others means anything."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a setting, with its result in each column group that has one."""
+
+    name: str
+    setting: str
+    """The paper's name for it, without further axes: what finds the paper's numbers."""
+    folds: Mapping[str, Fold]
+
+    def measured(self, group: str, name: str) -> float | None:
+        """A metric as a fraction of 1; `None` where there is no final number."""
+        fold = self.folds.get(group)
+        return fold.metrics.get(name) if fold and fold.done else None
+
+    def bounds(self, group: str, name: str) -> tuple[float, float] | None:
+        """95 % interval of `measured`."""
+        fold = self.folds.get(group)
+        return fold.interval.get(name) if fold and fold.done else None
+
+    def count(self, group: str, name: str) -> int | None:
+        """How many answers `measured` is the mean of."""
+        fold = self.folds.get(group)
+        return fold.n.get(name) if fold and fold.done else None
+
+    def value(self, group: str, column: str) -> float | None:
+        """Exact match on held-out people."""
+        return self.measured(group, metric(group, column))
+
+    def interval(self, group: str, column: str) -> tuple[float, float] | None:
+        """95 % interval of `value`."""
+        return self.bounds(group, metric(group, column))
+
+    def asked(self, group: str) -> float | None:
+        """Exact match on the people who were asked about in training."""
+        return self.measured(group, ASKED.format(group=group))
+
+    def state(self, group: str) -> str:
+        """State of the group's cells; `missing` where the plan has none."""
+        fold = self.folds.get(group)
+        return fold.state if fold else "missing"
+
+
+def setting(axes: Mapping[str, Axis]) -> str:
+    """The paper's row name, such as `bioS single+permute2` or `bioS multi5+permute+fullname` (Fig. 3)."""
+    multi, permute = axes.get("corpus.multi", 1), axes.get("corpus.permute", 0)
+    parts = [f"{axes.get('corpus.kind', 'bioS')} {'single' if multi == 1 else f'multi{multi}'}"]
+    if permute:
+        # Each of M entries is shuffled once in the paper, so only other numbers need to be said.
+        parts.append("permute" if multi != 1 and permute == 1 else f"permute{permute}")
+    if axes.get("corpus.fullname"):
+        parts.append("fullname")
+    return "+".join(parts)
+
+
+def group(axes: Mapping[str, Axis]) -> str:
+    """Which column group a cell belongs to: what is no probe and not asked at once is finetuned first."""
+    kind = str(axes.get("readout.kind"))
+    return kind if kind in GROUPS else "qa"
+
+
+def rows(results: Results, kinds: Iterable[str] = tuple(QUESTIONS), *, best_of: Sequence[str] = ()) -> tuple[Row, ...]:
+    """One row per setting read out in one of these ways, in plan order.
+
+    Any further axis that differs between the rows is part of the name. Of settings that differ in the axes `best_of`
+    alone, only the best is kept.
+    """
+    folds = best([fold for fold in replicates(results) if group(fold.params) in set(kinds)], best_of)
+    grouped = {name: [fold for fold in folds if group(fold.params) == name] for name in GROUPS}
+    differing = {name: _differing(members) - set(best_of) for name, members in grouped.items()}
+    # How a model is read out belongs to a group; what it has read is compared across groups, under one name.
+    shared = {axis for axes in differing.values() for axis in axes if not _of_group(axis)}
+    found: dict[str, tuple[str, dict[str, Fold]]] = {}
+    for fold in folds:
+        home = group(fold.params)
+        base = setting(fold.params)
+        told = [axis for axis in fold.axes if axis in shared or (_of_group(axis) and axis in differing[home])]
+        name = base + "".join(f" [{axis}={written(fold.axes[axis])}]" for axis in told)
+        found.setdefault(name, (base, {}))[1][home] = fold
+    return tuple(Row(name, base, members) for name, (base, members) in found.items())
+
+
+def groups(table: Sequence[Row]) -> tuple[str, ...]:
+    """Column groups that at least one row has, in the paper's order."""
+    return tuple(name for name in GROUPS if any(name in row.folds for row in table))
+
+
+def baseline(table: Sequence[Row], name: str, kinds: Iterable[str] = tuple(GROUPS)) -> float | None:
+    """Majority baseline by its metric name, the mean over the rows that recorded one; fraction of 1."""
+    folds = [fold for row in table for kind, fold in row.folds.items() if kind in set(kinds)]
+    values = [fold.metrics[name] for fold in folds if name in fold.metrics]
+    return sum(values) / len(values) if values else None
+
+
+def published(paper: pd.DataFrame | None, row: str, column: str) -> float | None:
+    """The paper's number for a setting, a fraction of 1; `None` where it has none."""
+    if paper is None or row not in paper.index or column not in paper.columns:
+        return None
+    value = float(paper.at[row, column])  # type: ignore[arg-type]  # the stubs do not know the dtype
+    return None if math.isnan(value) else value
+
+
+def holding(paper: pd.DataFrame | None, columns: Iterable[str]) -> pd.DataFrame | None:
+    """The paper's numbers if it has any in these columns, so that nothing is set aside for none."""
+    return paper if paper is not None and any(column in paper.columns for column in columns) else None
+
+
+def written(value: Axis) -> str:
+    """An axis' value as it is typed on the command line."""
+    return (
+        str(value).lower() if isinstance(value, bool) else f"{value:.12g}" if isinstance(value, float) else str(value)
+    )
+
+
+def _differing(folds: Sequence[Fold]) -> set[str]:
+    """Axes beyond the named ones that have more than one value."""
+    names = {name for fold in folds for name in fold.axes if name not in NAMED}
+    return {name for name in names if len({written(fold.axes.get(name)) for fold in folds}) > 1}
+
+
+def _of_group(axis: str) -> bool:
+    return axis.startswith("readout.") or axis == "train.qa_ratio"

@@ -1,0 +1,112 @@
+"""P-probes and Q-probes of one pretrained network: eleven tasks a cell, trained as one fleet."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ktrain import evaluation, guards, probe_scores, probes
+from ktrain.adapters import Member
+from ktrain.config import Cell, Runtime
+from ktrain.corpus import Corpus
+from ktrain.crew import Asked, Crew, joined, own
+from ktrain.errors import WrongRequest
+from ktrain.fleet import Fleet
+from ktrain.heads import Classifier
+from ktrain.probes import Rows, Stream, Task
+from ktrain.stages import chain
+from ktrain.store import Store
+from ktrain.training import Diverged, Progress
+from ktrain.work import Report, write, write_numbers
+
+
+def read_out(
+    store: Store, network: Any, cells: Sequence[Cell], corpus: Corpus, runtime: Runtime, report: Report
+) -> None:
+    """Trains the probes of cells that differ in their ranks only and publishes each cell's stage.
+
+    Raises `GuardFailure`, `Diverged`.
+    """
+    readout = cells[0].readout
+    left_out = probes.refused(corpus.people.pools, corpus.tokenizer, int(corpus.train.sum()), readout)
+    found = {task: probes.classes(corpus, task) for task in probes.TASKS if task not in left_out}
+    if not found:
+        raise WrongRequest(f"not enough people: {list(left_out.values())[-1]}")
+    rows = probes.rows(corpus, readout)
+    stages = [chain(cell)[2] for cell in cells]
+    parent = stages[0].parent
+    assert parent is not None
+    streams = {
+        task: Stream(rows, about, corpus.train, readout.batch, cells[0].seed, f"{parent.key}/{task}")
+        for task, about in found.items()
+    }
+    guards.enforce_probes(guards.InspectedProbes(corpus, rows, streams, found))
+    asked = [
+        Asked(stage, Member(f"{readout.kind}/{task}", c.seed, c.readout.rank_embedding, c.readout.rank_qv), task)
+        for stage, c in zip(stages, cells, strict=True)
+        for task in found
+    ]
+    said: dict[str, dict[Task, np.ndarray]] = {stage.key: {} for stage in stages}
+    heard: dict[str, list[Progress]] = {}
+    tensors: dict[str, dict[str, Tensor]] = {stage.key: {} for stage in stages}
+    tested = _kept(rows, ~corpus.train)
+
+    def batch(wave: Sequence[Asked], step: int) -> tuple[Tensor, ...]:
+        parts = [streams[_task(one)].batch(step) for one in wave]
+        return tuple(torch.from_numpy(np.stack(column)) for column in zip(*parts, strict=True))
+
+    def head(wave: Sequence[Asked]) -> Classifier:
+        sizes = [len(found[_task(one)].names) for one in wave]
+        members = [one.member for one in wave]
+        return Classifier(members, sizes, network.config.hidden_size, batch_norm=readout.kind == "q_probe")
+
+    def publish(wave: Sequence[Asked], fleet: Fleet, curve: list[Progress]) -> None:
+        if odd := [str(one.task) for k, one in enumerate(wave) if not math.isfinite(curve[-1].members[k])]:
+            raise Diverged(f"the loss of {', '.join(odd)} is no longer finite")
+        predicted = evaluation.classify(fleet, tested, readout.precision)
+        for k, one in enumerate(wave):
+            task = _task(one)
+            said[one.stage.key][task] = predicted[k]
+            for name, tensor in {**fleet.adapters.tensors(k), **_of_head(fleet, k, len(found[task].names))}.items():
+                tensors[one.stage.key][f"{task}/{name}"] = tensor
+        for stage in {one.stage.key: one.stage for one in wave}.values():
+            mine = [k for k, one in enumerate(wave) if one.stage.key == stage.key]
+            heard[stage.key] = joined(heard.get(stage.key, []), own(curve, mine))
+            if len(said[stage.key]) == len(found):
+                about = probe_scores.Said(tested, found, said[stage.key])
+                result = probe_scores.score(about, corpus, readout.kind)
+                with store.publish(stage.key, stage.identity, stage.kind) as folder:
+                    save_file(tensors[stage.key], folder / "adapters.safetensors")
+                    probe_scores.predictions(about).to_parquet(folder / "predictions.parquet", index=False)
+                    write(folder / "guards.json", {name: "passed" for name in guards.PROBE_GUARDS})
+                    write(folder / "refused.json", {str(task): why for task, why in left_out.items()})
+                    write_numbers(folder, heard[stage.key], *result)
+                store.clear_work(stage.key)
+
+    Crew(network, readout, asked, batch, head, rows.ids.shape[1], cells[0].model.dropout).train(
+        store, runtime, report, publish
+    )
+
+
+def _task(one: Asked) -> Task:
+    assert one.task is not None
+    return one.task
+
+
+def _kept(rows: Rows, people: np.ndarray) -> Rows:
+    """The rows of some people."""
+    chosen = np.flatnonzero(people[rows.person])
+    return Rows(*(column[chosen] for column in (rows.ids, rows.places, rows.sentence, rows.person, rows.entry)))
+
+
+def _of_head(fleet: Fleet, index: int, classes: int) -> dict[str, Tensor]:
+    """The head of one member at its own number of classes, contiguous."""
+    found = {}
+    for name, tensor in fleet.head.state_dict().items():
+        mine = tensor[index]
+        found[f"head/{name}"] = (mine[..., :classes] if name in ("weight", "bias") else mine).cpu().contiguous()
+    return found

@@ -1,0 +1,112 @@
+"""Scores of probes: accuracies by place and task, what was already read, counts, intervals and predictions."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ktrain.config import ATTRIBUTES
+from ktrain.corpus import Corpus
+from ktrain.interval import over_examples
+from ktrain.probes import Classes, Rows, Task
+
+Scores = tuple[dict[str, float], dict[str, int], dict[str, tuple[float, float]]]
+"""Metrics, how many people each rests on, and 95 % intervals."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the probes of one stage say of `rows`, all of people of the test half: (rows, P) class by task."""
+
+    rows: Rows
+    classes: Mapping[Task, Classes]
+    predicted: Mapping[Task, np.ndarray]
+
+
+def score(said: Said, corpus: Corpus, prefix: str) -> Scores:
+    """Accuracies on held-out people; a task is counted at places up to its attribute, never after it.
+
+    P-probes: `<prefix>/<measure>/<place>/<attribute>`, `/own/` for the place right before the attribute and `seen/`
+    by the set of attributes already read; Q-probes: `<prefix>/<measure>/<attribute>`. `mean` leaves the birth date out.
+    """
+    metrics: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    groups: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for task, path, right, person in _parts(said, corpus):
+        name = f"{prefix}/{path}/{task.attribute}"
+        metrics[name], counts[name] = float(right.mean()), len(np.unique(person))
+        intervals[name] = over_examples([(right, person)])
+        if task.attribute != "birth_date" and not path.startswith("seen"):
+            groups.setdefault(f"{prefix}/{path}/mean", []).append((right, person))
+    for name, parts in groups.items():
+        # Each attribute counts alike, whatever number of rows it has.
+        metrics[name] = float(np.mean([right.mean() for right, _ in parts]))
+        counts[name], intervals[name] = len(np.unique(parts[0][1])), over_examples(parts)
+    return metrics | _baselines(said, corpus), counts, intervals
+
+
+def _parts(said: Said, corpus: Corpus) -> Iterator[tuple[Task, str, np.ndarray, np.ndarray]]:
+    """Task, path of the metric, what was right (examples,) and whose examples they are."""
+    rows = said.rows
+    for task, predicted in said.predicted.items():
+        right = predicted == said.classes[task].labels[rows.person][:, None]
+        valid = rows.valid(task)
+        if not (rows.entry >= 0).any():
+            yield task, task.measure, right[valid], rows.person
+            continue
+        for place in range(valid.shape[1]):
+            if (at := valid[:, place]).any():
+                yield task, f"{task.measure}/{place}", right[at, place], rows.person[at]
+        own = rows.sentence[:, ATTRIBUTES.index(task.attribute)]
+        yield task, f"{task.measure}/own", right[np.arange(len(own)), own], rows.person
+        read = seen(rows)
+        for code in np.unique(read[valid]):
+            at_row, at_place = np.nonzero(valid & (read == code))
+            yield task, f"seen/{task.measure}/{named(int(code))}", right[at_row, at_place], rows.person[at_row]
+
+
+def seen(rows: Rows) -> np.ndarray:
+    """Which attributes were read before each place, (rows, 6), as a sum of 2 ** index of the attribute."""
+    before = rows.sentence[:, None, :] < np.arange(rows.places.shape[1])[:, None]
+    return np.asarray((before * 2 ** np.arange(len(ATTRIBUTES))).sum(-1))
+
+
+def named(code: int) -> str:
+    """A set of attributes as `birth_date+major`, or `none`."""
+    return "+".join(a for i, a in enumerate(ATTRIBUTES) if code >> i & 1) or "none"
+
+
+def _baselines(said: Said, corpus: Corpus) -> dict[str, float]:
+    """What the commonest class of each task scores on the test half."""
+    found = {}
+    for task, about in said.classes.items():
+        counts = about.counts(~corpus.train)
+        found[f"baseline/{task.measure}/{task.attribute}"] = float(counts.max() / counts.sum())
+    for measure in ("first", "whole"):
+        values = [v for n, v in found.items() if n.startswith(f"baseline/{measure}/") and "birth_date" not in n]
+        if values:
+            found[f"baseline/{measure}/mean"] = float(np.mean(values))
+    return found
+
+
+def predictions(said: Said) -> pd.DataFrame:
+    """One row an example: person, entry, position, task, seen, expected, predicted; entry -1 is no entry but a name."""
+    rows, read, parts = said.rows, seen(said.rows), []
+    sets = np.array([named(code) for code in range(2 ** len(ATTRIBUTES))])
+    for task, predicted in said.predicted.items():
+        names = np.array(said.classes[task].names)
+        row, place = np.nonzero(rows.valid(task))
+        frame = {
+            "person": rows.person[row],
+            "entry": rows.entry[row],
+            "position": place,
+            "task": str(task),
+            "expected": names[said.classes[task].labels[rows.person[row]]],
+            "predicted": names[predicted[row, place]],
+        }
+        if (rows.entry >= 0).any():
+            frame["seen"] = sets[read[row, place]]
+        parts.append(pd.DataFrame(frame))
+    return pd.concat(parts, ignore_index=True)

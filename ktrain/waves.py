@@ -1,0 +1,102 @@
+"""Waves: how many members of a fleet are trained at once, found by measuring one step of one member."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ktrain.config import Readout, Runtime
+from ktrain.fleet import Fleet
+
+SHARE = 0.6
+"""Of the free memory that a wave may fill: compiled steps need workspace, and other processes live beside it."""
+TIE = 1.03
+"""A larger wave is preferred unless a smaller one is faster by more than the noise of the measurement."""
+
+Step = Callable[[int], tuple[Fleet, tuple[Tensor, ...]]]
+"""A fleet of so many members and a batch for it."""
+
+
+def size(make: Step, members: int, readout: Readout, runtime: Runtime, memory: Path) -> int:
+    """Members of a wave: the fastest of 1, 2, 4, ... that fits into memory, per member and step.
+
+    Every rank must call, because a step may be collective; rank 0's clock decides. What was found is kept in the file
+    `memory`, so that a restart makes the same waves and finds their resume points.
+    """
+    if known := _rank_0s(json.loads(memory.read_text())["members"] if memory.is_file() else None):
+        return int(known)
+    need = _bytes(*make(1), readout)
+    fits = max(1, min(_everyones(int(_free(runtime) * SHARE / need))))
+    most = min(fits, members)
+    candidates = sorted({*(2**k for k in range(members.bit_length()) if 2**k <= most), most})
+    seconds = {count: _seconds(*make(count), readout) / count for count in candidates}
+    fastest = min(seconds.values())
+    chosen = _rank_0s(max(count for count in candidates if seconds[count] <= fastest * TIE))
+    if not dist.get_rank():
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        memory.write_text(json.dumps({"members": chosen, "bytes_of_one": need, "seconds_of_one": seconds}))
+    return int(chosen)
+
+
+def _rank_0s(value: Any) -> Any:
+    words = [value]
+    if dist.get_world_size() > 1:
+        dist.broadcast_object_list(words, src=0)
+    return words[0]
+
+
+def _everyones(value: Any) -> list[Any]:
+    words = [value] * dist.get_world_size()
+    if dist.get_world_size() > 1:
+        dist.all_gather_object(words, value)
+    return words
+
+
+def _free(runtime: Runtime) -> float:
+    """Bytes that this worker may use."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.mem_get_info()[0])
+    return float(psutil.virtual_memory().available) * min(1.0, runtime.threads / (os.cpu_count() or 1))
+
+
+def _bytes(fleet: Fleet, batch: tuple[Tensor, ...], readout: Readout) -> int:
+    """What one member holds at the end of its forward: activations, and four times its parameters."""
+    shared = {p.untyped_storage().data_ptr() for p in fleet.parameters()}
+    held: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in shared:
+            held[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with _precision(batch, readout), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        losses = fleet(*batch)
+    trained = sum(p.numel() * p.element_size() for p in fleet.parameters() if p.requires_grad)
+    assert losses.requires_grad
+    return sum(held.values()) + 4 * trained
+
+
+def _seconds(fleet: Fleet, batch: tuple[Tensor, ...], readout: Readout) -> float:
+    """The shortest of three steps without optimizer, after one that allocates."""
+    times = []
+    for _ in range(4):
+        begin = time.perf_counter()
+        with _precision(batch, readout):
+            losses = fleet(*batch)
+        losses.sum().backward()
+        if losses.is_cuda:
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - begin)
+    return min(times[1:])
+
+
+def _precision(batch: tuple[Tensor, ...], readout: Readout) -> torch.autocast:
+    return torch.autocast(batch[0].device.type, torch.bfloat16, enabled=readout.precision == "bf16")

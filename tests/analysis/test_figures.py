@@ -1,0 +1,37 @@
+"""Which figures there are."""
+
+from collections.abc import Callable
+
+from analysis import figure, figures, paper, probe_figure
+from analysis.results import Cell, Results
+
+
+def test_figures_follow_the_readouts(contrast: Results, probes: Results, make: Callable[..., Cell]) -> None:
+    def names(results: Results) -> list[str]:
+        return [drawing.name for drawing in figures.draw(results, paper.beside("fig3"))]
+
+    assert names(contrast) == ["figure"]
+    assert names(Results("s", (make(0.2, readout="q_probe"),))) == ["probes"]
+    assert names(probes) == ["probes", "seen"]
+    assert names(Results("s", contrast.cells + probes.cells)) == ["figure", "probes", "seen"]
+    assert names(Results("s", ())) == ["figure"]
+
+
+def test_each_is_drawn_from_its_own_cells(contrast: Results, probes: Results) -> None:
+    both = figures.draw(Results("s", contrast.cells + probes.cells), question="Which?")
+    assert both[0].svg == figure.draw(contrast) and both[1].svg == probe_figure.draw(probes)
+    assert both[0].caption == "Which?" and len({drawing.caption for drawing in both}) == 3
+    assert figures.draw(probes, question="Which?")[0].caption.startswith("Which? ")
+
+
+def test_the_best_of_is_said_in_either_form(make: Callable[..., Cell]) -> None:
+    over = ("readout.rank_embedding",)
+    for many in (1, 4):
+        cells = tuple(
+            make(0.2 + 0.1 * k, rank_embedding=k, multi=m, permute=p)
+            for m in range(1, many + 1)
+            for p in (0, 1)
+            for k in (0, 1)
+        )
+        (drawn,) = figures.draw(Results("s", cells), best_of=over)
+        assert "best of 2" in drawn.svg and "rank_embedding" not in drawn.svg

@@ -1,0 +1,76 @@
+"""Rows: settings under the paper's names, axes that tell them apart, and what belongs to which readout."""
+
+from collections.abc import Callable
+
+import pytest
+
+from analysis import paper
+from analysis.names import PROBES
+from analysis.results import Axis, Cell, Results
+from analysis.rows import baseline, rows, setting
+
+
+@pytest.mark.parametrize(
+    ("multi", "permute", "fullname", "name"),
+    [
+        (1, 0, False, "bioS single"),
+        (1, 0, True, "bioS single+fullname"),
+        (1, 1, False, "bioS single+permute1"),
+        (1, 2, False, "bioS single+permute2"),
+        (1, 5, True, "bioS single+permute5+fullname"),
+        (5, 0, False, "bioS multi5"),
+        (2, 1, False, "bioS multi2+permute"),
+        (5, 1, True, "bioS multi5+permute+fullname"),
+        (5, 3, True, "bioS multi5+permute3+fullname"),
+    ],
+)
+def test_rows_are_named_as_in_the_paper(multi: int, permute: int, fullname: bool, name: str) -> None:
+    axes: dict[str, Axis] = {"corpus.multi": multi, "corpus.permute": permute, "corpus.fullname": fullname}
+    assert setting(axes) == name
+    assert name in paper.figure("fig3").index or permute == 3
+
+
+def test_a_further_axis_is_told_only_where_it_differs(make: Callable[..., Cell]) -> None:
+    same = rows(Results("s", (make(0.1), make(0.2, multi=5))))
+    assert [row.name for row in same] == ["bioS single", "bioS multi5"]
+    table = rows(Results("s", (make(0.1), make(0.2, steps=1500), make(0.3, steps=1500, seed=1))))
+    assert [row.name for row in table] == ["bioS single [train.steps=900]", "bioS single [train.steps=1500]"]
+    assert {row.setting for row in table} == {"bioS single"}
+
+
+def test_mixed_training_is_a_column_group_not_a_row(make: Callable[..., Cell]) -> None:
+    both = (make(0.1), make(0.8, readout="mixed", qa_ratio=0.8))
+    (row,) = rows(Results("s", both))
+    assert row.name == "bioS single"
+    assert row.value("qa", "mean") == pytest.approx(0.1) and row.value("mixed", "mean") == pytest.approx(0.8)
+    ratios = rows(Results("s", (*both, make(0.7, readout="mixed", qa_ratio=0.2))))
+    names = ["bioS single", "bioS single [train.qa_ratio=0.8]", "bioS single [train.qa_ratio=0.2]"]
+    assert [row.name for row in ratios] == names
+
+
+def test_answers_and_probes_do_not_name_each_others_rows(make: Callable[..., Cell]) -> None:
+    cells = (
+        make(0.1),
+        make(0.2, readout="q_probe", rank_embedding=16, steps=300),
+        make(0.3, readout="q_probe", rank_embedding=4, steps=300),
+        make(0.4, readout="p_probe", rank_embedding=2, steps=300),
+    )
+    assert [row.name for row in rows(Results("s", cells))] == ["bioS single"]
+    probed = rows(Results("s", cells), PROBES)
+    names = ["bioS single [readout.rank_embedding=16]", "bioS single [readout.rank_embedding=4]", "bioS single"]
+    assert [row.name for row in probed] == names
+    assert [set(row.folds) for row in probed] == [{"q_probe"}, {"q_probe"}, {"p_probe"}]
+
+
+def test_a_baseline_is_of_one_kind_of_readout(probes: Results) -> None:
+    table = rows(probes, PROBES)
+    assert baseline(table, "baseline/first/major", ("q_probe",)) == pytest.approx(0.03)
+    assert baseline(table, "baseline/first/major", ("qa",)) is None
+
+
+def test_the_axes_of_a_best_name_no_row(make: Callable[..., Cell]) -> None:
+    values = {(1, 16): 0.3, (1, 64): 0.2, (5, 16): 0.7, (5, 64): 0.9}
+    cells = tuple(make(value, multi=multi, rank_embedding=rank) for (multi, rank), value in values.items())
+    table = rows(Results("s", cells), best_of=("readout.rank_embedding",))
+    assert [(row.name, row.value("qa", "mean")) for row in table] == [("bioS single", 0.3), ("bioS multi5", 0.9)]
+    assert {row.folds["qa"].compared for row in table} == {2}

@@ -1,0 +1,38 @@
+"""P-probes by what was seen before."""
+
+import xml.etree.ElementTree as ET
+
+from analysis import seen_figure
+from analysis.results import Results
+
+TEXT = "{http://www.w3.org/2000/svg}text"
+
+
+def test_sets_that_occur_are_columns_with_value_and_n(probes: Results) -> None:
+    svg = seen_figure.closer(probes)
+    assert svg is not None and svg == seen_figure.closer(probes)
+    words = ["".join(element.itertext()) for element in ET.fromstring(svg).iter(TEXT)]
+    # Four sets of birth city and one of company city, each of first token and whole attribute.
+    assert (words.count("99.0"), words.count("55.0"), words.count("97.0"), words.count("250")) == (4, 4, 2, 10)
+    titles = [word for word in words if word.startswith("P-probe of")]
+    assert [title.split(",")[0] for title in titles] == ["P-probe of birth city", "P-probe of company city"]
+    assert words.count("bioS multi5+permute [corpus.couple=true], first token") == 2
+    assert "bioS single, first token" not in words
+    assert "held-out people" in titles[0]
+
+
+def test_smaller_sets_come_first(probes: Results) -> None:
+    (line,) = [row for row in seen_figure.rows(probes, ("p_probe",)) if "couple" in row.name]
+    assert seen_figure._sets([(line, "first")], "birth_city") == [
+        (),
+        ("birth_date",),
+        ("company",),
+        ("birth_date", "university"),
+    ]
+
+
+def test_targets_can_be_chosen_and_nothing_is_nothing(probes: Results, contrast: Results) -> None:
+    assert seen_figure.closer(contrast) is None
+    assert seen_figure.closer(probes, ("major",)) is None
+    chosen = seen_figure.closer(probes, ("company_city",))
+    assert chosen is not None and "P-probe of birth city" not in chosen

@@ -1,0 +1,226 @@
+"""What probes read and what is asked of them, looked up in the text rather than in spans."""
+
+import numpy as np
+import pytest
+
+from ktrain import corpus as corpora
+from ktrain import guards, probes
+from ktrain.config import ATTRIBUTES, Corpus, PoolSizes, Readout
+from ktrain.pools import MONTHS
+from ktrain.probe_scores import Said, named, score, seen
+from ktrain.probes import TASKS, Rows, Stream, Task
+
+FEW = dict.fromkeys(("birth_years", "birth_cities", "universities", "majors", "companies"), 8)
+POOLS = PoolSizes(first_names=20, middle_names=20, last_names=20, **FEW)
+P, Q = (Readout.model_validate({"kind": kind, "people_per_class": 0}) for kind in ("p_probe", "q_probe"))
+
+
+def corpus(multi: int = 2, permute: int = 1, people: int = 40) -> corpora.Corpus:
+    return corpora.build(Corpus(people=people, multi=multi, permute=permute, tokenizer="bpe-600", pools=POOLS), 0)
+
+
+FIXED, SHUFFLED = corpus(1, 0), corpus()
+
+
+def inspected(found: corpora.Corpus, readout: Readout, **changes: object) -> guards.InspectedProbes:
+    rows = probes.rows(found, readout)
+    classes = {task: probes.classes(found, task) for task in TASKS}
+    streams = {t: Stream(rows, classes[t], found.train, 5, 0, str(t)) for t in TASKS}
+    return guards.InspectedProbes(**{"corpus": found, "rows": rows, "streams": streams, "classes": classes} | changes)  # type: ignore[arg-type]
+
+
+def spoken(seen: guards.InspectedProbes) -> set[str]:
+    """The guards that speak."""
+    return {name for name, guard in guards.PROBE_GUARDS.items() if guard(seen)}
+
+
+def test_there_are_the_papers_eleven_tasks() -> None:
+    assert len(TASKS) == 11 and sum(task.measure == "first" for task in TASKS) == 6
+    assert Task("whole", "birth_date") not in TASKS
+
+
+@pytest.mark.parametrize("found", [FIXED, SHUFFLED], ids=["fixed", "shuffled"])
+def test_each_place_ends_right_before_an_attribute(found: corpora.Corpus) -> None:
+    rows = probes.rows(found, P)
+    assert len(rows) == len(found.entries) and rows.ids.shape[1] % 8 == 0
+    for row in range(len(rows)):
+        text = found.entry_text(row)
+        assert rows.ids[row, 0] == found.eos
+        assert (np.diff(rows.places[row]) > 0).all()
+        for attribute, sentence in zip(ATTRIBUTES, rows.sentence[row], strict=True):
+            read = found.tokenizer.decode(rows.ids[row, 1 : rows.places[row, sentence] + 1].tolist())
+            assert text.startswith(read)
+            assert text[len(read) :].startswith(f" {found.people.value(int(rows.person[row]), attribute)}")
+    if found is FIXED:
+        assert (rows.sentence == np.arange(6)).all()
+
+
+def test_nothing_after_the_last_place_is_read() -> None:
+    rows = probes.rows(SHUFFLED, P)
+    after = np.arange(rows.ids.shape[1]) > rows.places[:, -1:]
+    assert (rows.ids[after] == SHUFFLED.eos).all()
+
+
+def test_entries_of_a_person_can_be_limited() -> None:
+    rows = probes.rows(SHUFFLED, P.model_copy(update={"entries": 1}))
+    assert rows.entry.tolist() == list(range(0, 80, 2)) and rows.person.tolist() == list(range(40))
+
+
+def test_a_name_stands_between_two_ends() -> None:
+    rows = probes.rows(SHUFFLED, Q)
+    for person in range(40):
+        last = int(rows.places[person, 0])
+        assert rows.ids[person, 0] == rows.ids[person, last] == SHUFFLED.eos
+        assert SHUFFLED.tokenizer.decode(rows.ids[person, 1:last].tolist()) == f" {SHUFFLED.people.name(person)}"
+        assert (rows.ids[person, last:] == SHUFFLED.eos).all()
+
+
+@pytest.mark.parametrize("task", TASKS, ids=str)
+def test_classes_are_what_the_people_have(task: Task) -> None:
+    found = probes.classes(SHUFFLED, task)
+    for person in range(40):
+        value = SHUFFLED.people.value(person, task.attribute)
+        told = SHUFFLED.tokenizer.decode(SHUFFLED.tokenizer.encode(f" {value}").ids[:1])
+        assert found.names[found.labels[person]] == (value if task.measure == "whole" else told)
+    assert len(set(found.names)) == len(found.names) == len(set(found.labels.tolist()))
+    assert found.counts(SHUFFLED.train).sum() == 20
+
+
+def test_targets_are_at_and_before_their_attribute() -> None:
+    rows = probes.rows(SHUFFLED, P)
+    for task in TASKS:
+        own = rows.sentence[:, ATTRIBUTES.index(task.attribute)]
+        assert (rows.valid(task).sum(1) == own + 1).all()
+    assert (seen(rows)[:, 0] == 0).all() and named(0) == "none" and named(0b101001) == "birth_date+major+company_city"
+    # What was read before a place are the attributes of the sentences before it, whatever their order.
+    assert all(bin(code).count("1") == place for codes in seen(rows).tolist() for place, code in enumerate(codes))
+
+
+@pytest.mark.parametrize("readout", [P, Q], ids=["p", "q"])
+def test_a_stream_is_each_training_row_once_an_epoch_in_an_order_of_its_own(readout: Readout) -> None:
+    rows, task = probes.rows(SHUFFLED, readout), TASKS[3]
+    found = probes.classes(SHUFFLED, task)
+    stream, other = (Stream(rows, found, SHUFFLED.train, 10, 0, name) for name in ("a", "b"))
+    steps = len(stream.chosen) // 10
+    epochs = [np.concatenate([stream.batch(s)[0] for s in range(e * steps, (e + 1) * steps)]) for e in (0, 1)]
+    wanted = sorted(map(tuple, rows.ids[SHUFFLED.train[rows.person]].tolist()))
+    for read in epochs:
+        assert sorted(map(tuple, read.tolist())) == wanted
+    assert not np.array_equal(*epochs) and not np.array_equal(stream.batch(0)[0], other.batch(0)[0])
+    _, places, targets, weights = stream.batch(1)
+    assert weights.sum() == pytest.approx(1.0) and weights.shape == places.shape == targets.shape
+    assert len(np.unique(weights[weights > 0])) == 1
+
+
+def test_tasks_with_too_few_people_are_refused_with_the_numbers() -> None:
+    people = int(SHUFFLED.train.sum())
+    asked = P.model_copy(update={"people_per_class": 3})
+    left_out = probes.refused(SHUFFLED.people.pools, SHUFFLED.tokenizer, people, asked)
+    assert set(left_out) == {task for task in TASKS if people < 3 * _classes(task)}
+    line = left_out[Task("whole", "birth_city")]
+    assert line == "whole/birth_city: 20 people for 8 classes are 2.5 each, readout.people_per_class=3"
+    assert not probes.refused(SHUFFLED.people.pools, SHUFFLED.tokenizer, people, P)
+
+
+def _classes(task: Task) -> int:
+    """Classes of a task by counting the texts of its pool."""
+    pools = SHUFFLED.people.pools
+    plural = {"birth_city": "birth_cities", "university": "universities", "major": "majors", "company": "companies"}
+    name = plural.get(task.attribute, "company_cities")
+    values = MONTHS if task.attribute == "birth_date" else getattr(pools, name)
+    if task.measure == "whole":
+        return len(set(values))
+    return len({SHUFFLED.tokenizer.encode(f" {value}").ids[0] for value in values})
+
+
+# Guards, and the faults that they find.
+
+
+@pytest.mark.parametrize("readout", [P, Q], ids=["p", "q"])
+@pytest.mark.parametrize("found", [FIXED, SHUFFLED], ids=["fixed", "shuffled"])
+def test_nothing_speaks_where_all_is_well(found: corpora.Corpus, readout: Readout) -> None:
+    assert not spoken(inspected(found, readout))
+
+
+def moved(rows: Rows, **columns: np.ndarray) -> Rows:
+    return Rows(**{**vars(rows), **columns})
+
+
+def restreamed(found: corpora.Corpus, rows: Rows) -> dict[str, object]:
+    classes = {task: probes.classes(found, task) for task in TASKS}
+    return {"rows": rows, "streams": {t: Stream(rows, classes[t], found.train, 5, 0, str(t)) for t in TASKS}}
+
+
+@pytest.mark.parametrize("shift", [-1, 1])
+@pytest.mark.parametrize("readout", [P, Q], ids=["p", "q"])
+def test_a_place_that_is_off_by_one_is_found(readout: Readout, shift: int) -> None:
+    rows = probes.rows(SHUFFLED, readout)
+    planted = restreamed(SHUFFLED, moved(rows, places=rows.places + shift))
+    assert "probe_places" in spoken(inspected(SHUFFLED, readout, **planted))
+
+
+def test_a_span_that_is_off_by_one_is_found() -> None:
+    broken = corpus()
+    broken.entries.spans[...] += 1
+    assert "probe_places" in spoken(inspected(broken, P))
+
+
+def test_a_place_after_its_target_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    everywhere = lambda self, task: np.ones(self.places.shape, dtype=bool)  # noqa: E731
+    monkeypatch.setattr(Rows, "valid", everywhere)
+    assert spoken(inspected(SHUFFLED, P)) == {"probe_targets"}
+    assert not spoken(inspected(SHUFFLED, Q))
+
+
+def test_train_people_among_the_tested_are_found() -> None:
+    rows, found = probes.rows(SHUFFLED, P), SHUFFLED
+    classes = {task: probes.classes(found, task) for task in TASKS}
+    everyone = np.ones_like(found.train)
+    streams = {t: Stream(rows, classes[t], everyone, 5, 0, str(t)) for t in TASKS}
+    assert spoken(inspected(found, P, streams=streams)) == {"probe_people_disjoint"}
+
+
+def test_classes_of_other_people_are_found() -> None:
+    classes = {task: probes.classes(SHUFFLED, task) for task in TASKS}
+    task = TASKS[2]
+    classes[task] = probes.Classes(task, np.roll(classes[task].labels, 1), classes[task].names)
+    assert spoken(inspected(SHUFFLED, P, classes=classes)) == {"probe_classes"}
+
+
+# Scores.
+
+
+def test_scores_are_counted_by_hand() -> None:
+    """Probes that say the truth at some places of some rows: each metric by a plain loop over the examples."""
+    rows = probes.rows(SHUFFLED, P)
+    tested = np.flatnonzero(~SHUFFLED.train[rows.person])
+    rows = Rows(*(vars(rows)[n][tested] for n in ("ids", "places", "sentence", "person", "entry")))
+    classes = {task: probes.classes(SHUFFLED, task) for task in TASKS}
+    drawn = np.random.default_rng(0)
+    predicted = {}
+    for task, about in classes.items():
+        truth = np.repeat(about.labels[rows.person][:, None], 6, 1)
+        lie = (truth + 1) % len(about.names)
+        predicted[task] = np.where(drawn.random(truth.shape) < 0.6, truth, lie)
+    metrics, counts, intervals = score(Said(rows, classes, predicted), SHUFFLED, "p_probe")
+    wanted: dict[str, list[bool]] = {}
+    for task, said in predicted.items():
+        for row in range(len(rows)):
+            order = SHUFFLED.order[rows.entry[row]].tolist()
+            own = order.index(ATTRIBUTES.index(task.attribute))
+            for place in range(own + 1):
+                right = bool(said[row, place] == classes[task].labels[rows.person[row]])
+                before = "+".join(a for i, a in enumerate(ATTRIBUTES) if i in order[:place]) or "none"
+                for path in (f"{place}", *(["own"] if place == own else [])):
+                    wanted.setdefault(f"p_probe/{task.measure}/{path}/{task.attribute}", []).append(right)
+                wanted.setdefault(f"p_probe/seen/{task.measure}/{before}/{task.attribute}", []).append(right)
+    found = {n: v for n, v in metrics.items() if n.startswith("p_probe") and not n.endswith("/mean")}
+    assert found == pytest.approx({name: np.mean(values) for name, values in wanted.items()})
+    attributes = ATTRIBUTES[1:]
+    assert metrics["p_probe/whole/2/mean"] == pytest.approx(
+        np.mean([metrics[f"p_probe/whole/2/{a}"] for a in attributes])
+    )
+    for name in intervals:
+        assert intervals[name][0] - 1e-9 <= metrics[name] <= intervals[name][1] + 1e-9 and counts[name] <= 20
+    test = SHUFFLED.people.classes("major")[~SHUFFLED.train]
+    assert metrics["baseline/whole/major"] == np.bincount(test).max() / 20
