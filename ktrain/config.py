@@ -3,7 +3,7 @@
 How and where a cell is run (workers, micro-batch, store) is `Runtime`, which no key ever sees.
 """
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -20,7 +20,8 @@ class Settings(BaseModel):
     @classmethod
     def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         """Pydantic would take `True` for 1."""
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and {int, float} & {annotation, *get_args(annotation)}:
             raise ValueError("a number is wanted")
         return value
 
@@ -196,7 +197,8 @@ class Cell(Settings):
                 f"train.qa_ratio={self.train.qa_ratio}: corpus.question_share leaves no question to mix in"
             )
         if not asked and self.readout.kind != "mixed":
-            raise ValueError("corpus.question_share leaves nobody to train the readout on")
+            lacking = "nobody to train a probe on" if self.readout.probe else "no question to finetune on"
+            raise ValueError(f"corpus.question_share leaves {lacking}")
         if self.readout.kind == "mixed" and not self.train.qa_ratio:
             raise ValueError("readout.kind=mixed: needs train.qa_ratio > 0, or the model has never seen a question")
         return self

@@ -80,7 +80,8 @@ def train(
 
     `resumed` is the point whose weights the engine's module already holds. Raises `Diverged`.
     """
-    curve = [Progress(**p) for p in resumed.record["curve"]] if resumed else []
+    told = resumed.record["curve"] if resumed else []
+    curve = [Progress(**{**line, "members": tuple(line["members"])}) for line in told]
     first = resumed.step if resumed else 0
     if resumed:
         _restore_generator(resumed.record)

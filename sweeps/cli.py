@@ -15,7 +15,7 @@ HELP = {
     "plan": "cells, distinct stages, cost, departures from the paper; touches nothing",
     "run": "run what is missing, then print the table and the report's path",
     "status": "the state of each cell",
-    "show": "what a model is fed: people, entries, questions or a window",
+    "show": "what a model is fed: people, entries, questions, the classes of probes or a window",
     "results": "cells x metrics, read from MLflow",
     "report": "table, figure and one self-contained page",
     "ui": "open MLflow on the tracking store",
@@ -90,7 +90,7 @@ def _parser() -> Parser:
     run.add_argument("--no-compile", action="store_true", help="train without torch.compile")
     command("status")
     show = command("show", sweep=False)
-    show.add_argument("what", choices=("people", "entries", "questions", "window"))
+    show.add_argument("what", choices=("people", "entries", "questions", "classes", "window"))
     show.add_argument("axes", nargs="*", metavar="axis=value", help="the setting, such as corpus.multi=5")
     show.add_argument("--scale", default="mini", help="mini (default), small or full")
     show.add_argument("-n", type=int, default=3, help="how many (default: 3)")
@@ -103,7 +103,7 @@ def _parser() -> Parser:
     ui.add_argument("--store", default="results", help="folder of results (default: results)")
     ui.add_argument("--port", type=int, default=5000)
     bench = command("bench", sweep=False)
-    bench.add_argument("what", choices=("train",))
+    bench.add_argument("what", choices=("train", "fleet"))
     bench.add_argument("--json", action="store_true", help="machine-readable")
     bench.add_argument("--scale", default="mini", help="mini (default), small or full")
     bench.add_argument("--seconds", type=float, default=5.0, help="measured seconds of each loop and thread count")
@@ -293,14 +293,21 @@ def _ui(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from ktrain import bench
-    from sweeps.scales import SCALES
+    from ktrain import bench, bench_fleet
+    from sweeps.scales import SCALES, base
 
     if arguments.scale not in SCALES:
         raise WrongRequest(f"scale={arguments.scale}: must be one of {', '.join(SCALES)}")
     cell = SCALES[arguments.scale]
-    found = bench.train(cell.train, cell.model, seconds=arguments.seconds)
-    print(json.dumps(found, indent=1) if arguments.json else bench.text(found))
+    if arguments.what == "train":
+        found = bench.train(cell.train, cell.model, seconds=arguments.seconds)
+        shown = bench.text(found)
+    else:
+        readouts = {kind: base(arguments.scale, kind).readout for kind in ("qa_finetune", "p_probe", "q_probe")}
+        size = bench.VOCABULARY if arguments.scale == "mini" else 50_257
+        found = bench_fleet.fleet(readouts, cell.model, size, seconds=arguments.seconds)
+        shown = bench_fleet.text(found)
+    print(json.dumps(found, indent=1) if arguments.json else shown)
     return EXIT_DONE
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ktrain import corpus as corpora
+from ktrain import probes
 from ktrain.config import ATTRIBUTES, Cell
 from ktrain.corpus import Corpus
 from ktrain.stages import chain
@@ -74,10 +75,10 @@ def status(plan: Plan) -> None:
 
 
 def fed(what: str, cell: Cell, count: int, step: int) -> None:
-    """People, entries, questions, or the windows of a step."""
+    """People, entries, questions, the classes of probes, or the windows of a step."""
     console = Screen(soft_wrap=True, highlight=False)
     corpus = corpora.build(cell.corpus, cell.seed)
-    printers = {"people": _people, "entries": _entries, "questions": _questions}
+    printers = {"people": _people, "entries": _entries, "questions": _questions, "classes": _classes}
     if what != "window":
         for text in printers[what](corpus, count):
             console.print(text)
@@ -121,6 +122,30 @@ def _questions(corpus: Corpus, count: int) -> Iterator[Text]:
         for a in ATTRIBUTES:
             prompt, answer = corpus.question_text(p, a)
             yield Text(f"  {prompt}").append(answer, f"underline {COLOURS[a]}")
+
+
+def _classes(corpus: Corpus, count: int) -> Iterator[Any]:
+    tested = ~corpus.train
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("task")
+    for name in ("classes", "baseline %", "fewest people", "mean people"):
+        table.add_column(name, justify="right")
+    table.add_column(f"the {count} largest, in the test half")
+    for task in probes.TASKS:
+        found = probes.classes(corpus, task)
+        asked, learned = found.counts(tested), found.counts(corpus.train)
+        largest = [f"{found.names[k].strip()} {asked[k] / asked.sum():.1%}" for k in np.argsort(-asked)[:count]]
+        table.add_row(
+            str(task),
+            f"{len(found.names):,}",
+            f"{100 * asked.max() / asked.sum():.1f}",
+            f"{learned.min():,}",
+            f"{learned.mean():,.1f}",
+            ", ".join(largest),
+        )
+    yield table
+    tokens = len(corpus.entries.ids) / len(corpus.entries)
+    yield f"{len(corpus.entries):,} entries of {tokens:.1f} tokens; people are those of the training half"
 
 
 def _varied(plan: Plan) -> list[str]:

@@ -124,6 +124,8 @@ def test_questions_must_exist_before_they_are_trained_on() -> None:
     mixed = Train(qa_ratio=0.5)
     with pytest.raises(ValidationError, match="no question to finetune on"):
         Cell(corpus=nobody)
+    with pytest.raises(ValidationError, match="nobody to train a probe on"):
+        Cell(corpus=nobody, readout=Readout(kind="p_probe"))
     with pytest.raises(ValidationError, match=r"train\.qa_ratio=0\.5: .*no question to mix in"):
         Cell(corpus=nobody, train=mixed, readout=Readout(kind="mixed"))
     one = Corpus(people=10, question_share=0.11)
@@ -138,3 +140,21 @@ def test_a_mixed_readout_needs_mixed_training() -> None:
 
 def test_equal_settings_are_one_member_of_a_set() -> None:
     assert len({Cell(), Cell(seed=0), Cell(seed=1)}) == 2
+
+
+@pytest.mark.parametrize(("given", "kept"), [("128", 128), (0, 0), ("full", "full")])
+def test_the_embedding_is_updated_by_rank_or_whole(given: object, kept: object) -> None:
+    assert Readout.model_validate({"rank_embedding": given}).rank_embedding == kept
+
+
+@pytest.mark.parametrize("given", [-1, "all", 1.5, True])
+def test_no_other_rank_is_taken(given: object) -> None:
+    with pytest.raises(ValidationError):
+        Readout.model_validate({"rank_embedding": given})
+
+
+def test_adapters_are_not_sharded_and_whole_networks_are() -> None:
+    for adapted in ({"kind": "p_probe"}, {"kind": "q_probe"}, {"method": "lora"}):
+        with pytest.raises(ValidationError, match="zero=2: adapters are clipped one by one"):
+            Readout.model_validate({**adapted, "zero": 2})
+    assert not Readout(method="full", zero=2).adapted and not Readout(kind="mixed").adapted

@@ -150,7 +150,8 @@ def test_tokens_and_flops_of_the_paper_by_hand(store: Store) -> None:
     assert 0.79e9 < pretrain.flops / pretrain.tokens < 0.81e9
     assert pretrain.seconds == pretrain.flops / 4e14
     assert readout.tokens == 50_000 * 48 * 24
-    assert readout.flops == readout.tokens * (6 * parameters + 12 * 12 * 768 * 24)
+    # Adapters: frozen weights have no gradient.
+    assert readout.flops == pytest.approx(readout.tokens * (6 * parameters + 12 * 12 * 768 * 24) * 2 / 3)
     assert plan.totals()["bytes"] == corpus.tokens * 2 + 2 * 4 * parameters
 
 
@@ -205,7 +206,7 @@ def test_the_json_of_a_plan_keeps_its_contract(planned: Planner, publish: Callab
     found = json.loads(json.dumps(plan.as_json(), allow_nan=False))
     assert set(found) == {"sweep", "scale", "cells", "stages", "totals"}
     assert (found["sweep"], found["scale"]) == ("tiny", "mini")
-    assert all(set(cell) == {"key", "axes", "stages", "state"} for cell in found["cells"])
+    assert all(set(cell) == {"key", "axes", "stages", "state", "refused"} for cell in found["cells"])
     assert all(set(s) == {"key", "kind", "state", "tokens", "flops", "seconds"} for s in found["stages"])
     keys = [stage["key"] for stage in found["stages"]]
     assert [key for cell in found["cells"] for key in cell["stages"]] == keys
@@ -276,3 +277,43 @@ def test_workers_must_divide_the_batch_of_a_readout_that_trains(tiny: Callable[.
         make(tiny({"readout.batch": 6}), "mini", {}, store, 4)
     mixed = {"readout.batch": 6, "train.qa_ratio": 0.5, "readout.kind": "mixed"}
     assert len(make(tiny(mixed), "mini", {}, store, 4).cells) == 1
+
+
+# Probes.
+
+
+@pytest.mark.parametrize(("kind", "batch", "row"), [("p_probe", 50, 73), ("q_probe", 200, 8)])
+def test_a_probe_is_eleven_tasks_with_the_papers_hyperparameters(store: Store, kind: str, batch: int, row: int) -> None:
+    plan = make(Sweep("one", {"readout.kind": kind}), "full", {}, store)
+    assert plan.stages[2].tokens == 30_000 * batch * row * 11
+    readout = plan.cells[0].cell.readout
+    assert (readout.steps, readout.batch, readout.weight_decay, readout.learning_rate) == (30_000, batch, 0.3, 1e-3)
+    assert (readout.decay, readout.final_learning_rate, readout.epsilon, readout.rank_qv) == ("linear", 0.0, 1e-6, 0)
+    assert readout.rank_embedding == {"p_probe": 2, "q_probe": 16}[kind]
+    assert not plan.refused() and plan.cells[0].state == "planned"
+    assert not any(line.startswith("readout.") for line in plan.departures())
+
+
+def test_probes_of_too_few_people_are_blocked_with_the_numbers(store: Store) -> None:
+    plan = make(Sweep("one", {"readout.kind": "q_probe"}), "mini", {"corpus.people": [100]}, store)
+    (cell,) = plan.cells
+    assert cell.state.startswith("blocked: not enough people: ") and "readout.people_per_class=" in cell.state
+    assert len(cell.refused) == len(plan.refused()) == 11 and not plan.trials()
+    assert "whole/major: 50 people for 25 classes are 2.0 each" in plan.refused()[8]
+
+
+def test_only_tasks_with_too_few_people_are_refused(store: Store) -> None:
+    """Ten majors have enough people where twenty-five cities have not."""
+    grid = {"readout.kind": "q_probe", "readout.people_per_class": 20, "corpus.pools.majors": 10}
+    (cell,) = make(Sweep("one", grid), "mini", {"corpus.people": [400]}, store).cells
+    assert cell.state == "planned"
+    assert "whole/birth_city" in " ".join(cell.refused) and "whole/major" not in " ".join(cell.refused)
+
+
+def test_departures_compare_each_kind_with_the_paper_of_its_kind(store: Store) -> None:
+    both = {"readout.kind": tune.grid_search(["qa_finetune", "p_probe"])}
+    lines = make(Sweep("one", both), "full", {"readout.steps": [30_000]}, store).departures()
+    assert "readout.steps (qa_finetune): the paper has 50000, here 30000" in lines
+    assert not any("(p_probe)" in line for line in lines)
+    assert any(line.startswith("assumed: P-probes: an EOS before the entry") for line in lines)
+    assert not any("Q-probes" in line for line in lines)

@@ -103,7 +103,7 @@ def test_a_file_that_is_wrong_is_told_in_one_line(write: Callable[..., str], tex
 
 def test_a_name_that_does_not_exist_lists_those_that_do() -> None:
     message = refusal(lambda: load("figg3"))
-    assert "there are demo, fig3" in message and "did you mean fig3?" in message
+    assert "there are demo, fig2, fig3, probes" in message and "did you mean fig3?" in message
     assert "no such sweep or file" in refusal(lambda: load("nowhere/mine.py"))
 
 

@@ -78,8 +78,8 @@ def test_a_run_of_a_cell_has_all_axes_and_every_final_number(tracker: Tracker, d
     assert run.info.status == "FINISHED" and run.info.run_name == cell.key
     tags = run.data.tags
     assert (tags["ktrain.state"], tags["ktrain.scale"]) == ("done", "mini")
-    assert json.loads(tags["ktrain.n"])["qa/exact_match/test/mean"] == 30
-    assert json.loads(tags["ktrain.interval"])["qa/exact_match/test/mean"] == [0.65, 0.85]
+    assert json.loads(tags["ktrain.n.0"])["qa/exact_match/test/mean"] == 30
+    assert json.loads(tags["ktrain.interval.0"])["qa/exact_match/test/mean"] == [0.65, 0.85]
     folders = json.loads(tags["ktrain.stages"])
     assert list(folders) == ["corpus", "pretrain", "qa_finetune"]
     assert all((Path(folder) / "manifest.json").is_file() for folder in folders.values())
