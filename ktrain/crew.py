@@ -69,6 +69,7 @@ class Crew:
                 runtime,
                 partial(_tell, report, self.asked[0].stage.key, index, len(planned)),
                 clip=fleet.clip,
+                keep_end=len(planned) > 1,
             )
             if not dist.get_rank():
                 publish(wave, fleet.eval(), curve)

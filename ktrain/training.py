@@ -75,13 +75,14 @@ def train(
     resumed: Point | None,
     every: int,
     checkpoint_seconds: float,
+    keep_end: bool = False,
 ) -> list[Progress]:
     """Runs all steps that `resumed` has not done and returns the whole curve, one `Progress` every `every` steps.
 
-    `resumed` is the point whose weights the engine's module already holds. Raises `Diverged`.
+    `resumed` is the point whose weights the engine's module already holds. With `keep_end` there is a point after the
+    last step too. Raises `Diverged`.
     """
-    told = resumed.record["curve"] if resumed else []
-    curve = [Progress(**{**line, "members": tuple(line["members"])}) for line in told]
+    curve = curve_of(resumed.record) if resumed else []
     first = resumed.step if resumed else 0
     if resumed:
         _restore_generator(resumed.record)
@@ -112,7 +113,7 @@ def train(
             value, members = sum(finite) / len(finite), tuple(values) if loss.dim() else ()
             curve.append(Progress(step + 1, schedule.steps, value, schedule.rate(step), timed, seconds, members))
             report(curve[-1])
-            if not last and agree(now - saved > checkpoint_seconds):
+            if keep_end if last else agree(now - saved > checkpoint_seconds):
                 record = {"curve": [vars(p) for p in curve], "seconds": seconds, "timed": timed, **_generator()}
                 state = engine.state()
                 if not dist.get_rank():
@@ -120,6 +121,11 @@ def train(
                 saved = time.monotonic()
                 clock = saved
     return curve
+
+
+def curve_of(record: dict[str, Any]) -> list[Progress]:
+    """The curve that a resume point holds."""
+    return [Progress(**{**line, "members": tuple(line["members"])}) for line in record["curve"]]
 
 
 def share(rows: Tensor, dimension: int = 0) -> Tensor:

@@ -15,7 +15,7 @@ from ktrain.corpus import Corpus
 from ktrain.engine import Engine, kept
 from ktrain.resume import ResumePoints
 from ktrain.tokenizer import EOS
-from ktrain.training import Batches, Progress, Schedule, train
+from ktrain.training import Batches, Progress, Schedule, curve_of, train
 
 Report = Callable[[str, Progress], None]
 """Called on every rank at the same steps, with the stage's key."""
@@ -33,15 +33,18 @@ def fit(
     report: Callable[[Progress], None],
     *,
     clip: Callable[[float], None] | None = None,
+    keep_end: bool = False,
 ) -> list[Progress]:
     """Trains `module` in place, from the latest resume point in `folder` if there is one; returns its curve.
 
-    Raises `Diverged`.
+    `keep_end` leaves a point after the last step, for work that has more parts. Raises `Diverged`.
     """
     points = ResumePoints(folder)
     resumed = points.latest()
     if resumed:
         load(module, resumed.tensors)
+        if resumed.step == setting.steps:
+            return curve_of(resumed.record)
     module.train()
     # Dropout draws from torch's own generator, a stream of its own for each stage and rank.
     torch.manual_seed(int(folder.name[-8:], 16) + dist.get_rank())
@@ -56,6 +59,7 @@ def fit(
         resumed=resumed,
         every=max(1, setting.steps // LINES),
         checkpoint_seconds=runtime.checkpoint_seconds,
+        keep_end=keep_end,
     )
     final = engine.state()
     engine.close()
