@@ -37,8 +37,12 @@ class Adapters(nn.Module):
     r) zero: nothing changes at first. All members train the whole embedding, or none.
     """
 
-    def __init__(self, network: Any, members: Sequence[Member], scale: float, rate: float) -> None:
+    def __init__(
+        self, network: Any, members: Sequence[Member], scale: float, rate: float, tokens: Tensor | None = None
+    ) -> None:
+        """`rate` is that of dropout; `tokens` (vocabulary,) bool confines updates of low rank to some tokens."""
         super().__init__()
+        self.register_buffer("tokens", None if tokens is None else tokens.float(), persistent=False)
         self.members, self.scale, self.rate = tuple(members), scale, rate
         self.rank, self.ranks = 0, 1
         self._seeds: Tensor | None = None
@@ -72,6 +76,8 @@ class Adapters(nn.Module):
         rows = nn.functional.embedding(parts + member * stack.shape[1], stack.flatten(0, 1))
         if self.embedding_b is None:
             return rows.flatten(0, 1)
+        if self.tokens is not None:
+            rows = rows * self.tokens[parts][..., None]
         update = torch.bmm(rows.flatten(1, 2), self.embedding_b).unflatten(1, parts.shape[1:]).flatten(0, 1)
         embedded: Tensor = table(ids) + update * self.scale
         return embedded

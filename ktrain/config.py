@@ -127,6 +127,10 @@ class Readout(Settings):
     """LoRA rank r on the query and value matrices."""
     rank_embedding: int | Literal["full"] = 128
     """Rank r' of the update of the input embedding; `full` trains the whole input embedding."""
+    token_share: float = Field(0.0, ge=0.0, le=1.0)
+    """A probe's update of the embedding is confined to tokens that this share of the training people have in their
+    rows; 0 is all tokens, as in the paper. A rarer token gives people away, and with few people a probe learns them by
+    heart instead of reading the network."""
     lora_scale: float = Field(1.0, gt=0.0)
     """What the low-rank products are multiplied by; not stated in the paper, an assumption."""
     steps: int = Field(50_000, ge=1)
@@ -165,6 +169,8 @@ class Readout(Settings):
     def _trains_something(self) -> Self:
         if self.kind == "qa_finetune" and self.adapted and not (self.rank_qv or self.rank_embedding):
             raise ValueError("method=lora: needs rank_qv or rank_embedding above 0")
+        if self.token_share and not (self.probe and self.rank_embedding != "full"):
+            raise ValueError(f"token_share={self.token_share:g}: is for probes with rank_embedding a number")
         if self.adapted and self.zero:
             raise ValueError(f"zero={self.zero}: adapters are clipped one by one, which needs whole gradients: zero=0")
         return self

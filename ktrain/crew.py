@@ -39,7 +39,7 @@ Publish = Callable[[Wave, Fleet, list[Progress]], None]
 class Crew:
     """What is trained: `batch(wave, step)` gives ids, places, targets and weights of whole batches, each (K, B, ...),
     `head(wave)` what reads the states; `width` is the tokens of a row, `dropout` its rate
-    in the frozen network.
+    in the frozen network, `tokens` (vocabulary,) bool those whose embedding may be updated.
     """
 
     network: Any
@@ -49,6 +49,7 @@ class Crew:
     head: Callable[[Wave], nn.Module]
     width: int
     dropout: float
+    tokens: Tensor | None = None
 
     def train(self, store: Store, runtime: Runtime, report: Report, publish: Publish) -> None:
         """Trains the members wave after wave; `publish` gets each on rank 0, in evaluation mode.
@@ -78,7 +79,9 @@ class Crew:
 
     def fleet(self, wave: Wave) -> Fleet:
         """The members of a wave as they are before training."""
-        adapters = Adapters(self.network, [one.member for one in wave], self.readout.lora_scale, self.dropout)
+        adapters = Adapters(
+            self.network, [one.member for one in wave], self.readout.lora_scale, self.dropout, self.tokens
+        )
         adapters.rank, adapters.ranks = dist.get_rank(), dist.get_world_size()
         return Fleet(self.network, adapters, self.head(wave)).to(_device()).train()
 

@@ -87,9 +87,12 @@ def read_out(
                     write_numbers(folder, heard[stage.key], *result)
                 store.clear_work(stage.key)
 
-    Crew(network, readout, asked, batch, head, rows.ids.shape[1], cells[0].model.dropout).train(
-        store, runtime, report, publish
-    )
+    tokens = None
+    if readout.token_share:
+        vocabulary = network.config.vocab_size
+        tokens = torch.from_numpy(probes.common_tokens(rows, corpus.train, readout.token_share, vocabulary))
+    crew = Crew(network, readout, asked, batch, head, rows.ids.shape[1], cells[0].model.dropout, tokens)
+    crew.train(store, runtime, report, publish)
 
 
 def _task(one: Asked) -> Task:

@@ -152,6 +152,14 @@ def _padded(corpus: Corpus, begin: np.ndarray, length: np.ndarray) -> np.ndarray
     return np.where(inside, corpus.entries.ids[source].astype(np.int64), corpus.eos)
 
 
+def common_tokens(rows: Rows, people: np.ndarray, share: float, vocabulary: int) -> np.ndarray:
+    """Which tokens stand in rows of at least `share` of the `people` (bool, (people,)): (vocabulary,) bool."""
+    mine = people[rows.person]
+    person = np.repeat(rows.person[mine], rows.ids.shape[1])
+    pairs = np.unique(person * vocabulary + rows.ids[mine].ravel())
+    return np.asarray(np.bincount(pairs % vocabulary, minlength=vocabulary) >= share * people.sum())
+
+
 class Stream:
     """The training rows of one task in an order of its own, shuffled every epoch."""
 

@@ -132,3 +132,19 @@ def test_only_adapters_have_gradients(small: Make, random_batch: Callable[..., t
     hidden(network, ids.repeat(3, 1), adapters).square().sum().backward()
     assert all(p.grad is None for p in network.parameters())
     assert all(p.grad is not None and p.grad.any() for p in adapters.parameters())
+
+
+def test_updates_can_be_confined_to_some_tokens(
+    small: Make, random_batch: Callable[..., tuple[Tensor, Tensor]]
+) -> None:
+    network, (ids, _) = small(spread=0.2).requires_grad_(False), random_batch(0)
+    tokens = torch.arange(97) % 3 == 0
+    free, confined = moved(network, MEMBERS[:1]), Adapters(network, MEMBERS[:1], SCALE, 0.0, tokens)
+    confined.load_state_dict(free.state_dict())
+    table = network.get_input_embeddings()
+    embedded = confined.embed(table, ids)
+    allowed = tokens[ids][..., None]
+    assert torch.equal(torch.where(allowed, free.embed(table, ids), table(ids)), embedded)
+    embedded.square().sum().backward()
+    assert confined.embedding_a.grad[0][tokens][torch.unique(ids[tokens[ids]]) // 3].any()
+    assert not confined.embedding_a.grad[0][~tokens].any()

@@ -37,8 +37,9 @@ def cell(kind: str, **readout: Any) -> Cell:
 
 
 P, WIDE, Q = cell("p_probe"), cell("p_probe", rank_embedding=4), cell("q_probe")
+CONFINED = cell("q_probe", token_share=1.0)
 CORPUS = chain(P)[0].key
-KEYS = {name: chain(asked)[2].key for name, asked in (("p", P), ("wide", WIDE), ("q", Q))}
+KEYS = {name: chain(asked)[2].key for name, asked in (("p", P), ("wide", WIDE), ("q", Q), ("confined", CONFINED))}
 
 
 class Killed(Exception):
@@ -60,7 +61,7 @@ def narrow() -> Iterator[None]:
 def whole(tmp_path_factory: pytest.TempPathFactory, narrow: None) -> Path:
     """A store with both ranks of a P-probe, and a Q-probe; read only."""
     store = tmp_path_factory.mktemp("whole")
-    trial.run([P, Q, WIDE], runtime(store), lambda key, progress: None)
+    trial.run([P, Q, WIDE, CONFINED], runtime(store), lambda key, progress: None)
     return store
 
 
@@ -96,7 +97,7 @@ def test_metrics_can_be_recomputed_from_the_predictions(whole: Path, name: str) 
     found, wanted = numbers(whole, name), {}
     for task, examples in said.groupby("task"):
         measure, attribute = str(task).split("/")
-        if name == "q":
+        if name in ("q", "confined"):
             wanted[f"q_probe/{measure}/{attribute}"] = examples.right.mean()
             continue
         for place, at in examples.groupby("position"):
@@ -124,20 +125,29 @@ def test_predictions_are_about_held_out_people(whole: Path, name: str) -> None:
         measure, attribute = row.task.split("/")
         value = corpus.people.value(row.person, attribute)
         assert f" {value}".startswith(row.expected) if measure == "first" else row.expected == value
-        if name != "q":
+        if name in ("p", "wide"):
             order = [ATTRIBUTES[a] for a in corpus.order[row.entry]]
             assert corpus.person[row.entry] == row.person and row.position <= order.index(attribute)
             assert set(row.seen.split("+")) - {"none"} == set(order[: row.position])
 
 
 def test_adapters_and_heads_are_kept_at_their_own_sizes(whole: Path) -> None:
-    for name, rank in (("p", 2), ("wide", 4), ("q", 2)):
+    for name, rank in (("p", 2), ("wide", 4), ("q", 2), ("confined", 2)):
         saved = load_file(stage(whole, name) / "adapters.safetensors")
         for task in map(str, TASKS):
             assert saved[f"{task}/embedding_b"].shape == (rank, 32)
             assert saved[f"{task}/head/bias"].shape[-1] == saved[f"{task}/head/weight"].shape[-1]
-        assert ("whole/major/head/running_mean" in saved) == (name == "q")
+        assert ("whole/major/head/running_mean" in saved) == (name not in ("p", "wide"))
     assert saved["whole/major/head/weight"].shape == (32, 4)
+
+
+def test_an_update_is_confined_to_common_tokens(whole: Path) -> None:
+    corpus = corpora.load(stage(whole, CORPUS), P.corpus, 0)
+    free, confined = (load_file(stage(whole, name) / "adapters.safetensors") for name in ("q", "confined"))
+    for task in map(str, TASKS):
+        rows = confined[f"{task}/embedding_a"].abs().sum(1).nonzero().flatten().tolist()
+        assert corpus.eos in rows and len(rows) < 5
+        assert (free[f"{task}/embedding_a"].abs().sum(1) > 0).sum() > 20
 
 
 def test_the_curve_is_the_mean_of_the_tasks(whole: Path) -> None:

@@ -112,6 +112,18 @@ def test_a_stream_is_each_training_row_once_an_epoch_in_an_order_of_its_own(read
     assert len(np.unique(weights[weights > 0])) == 1
 
 
+def test_common_tokens_are_those_of_enough_people() -> None:
+    """By a plain loop over people: the end stands in every row, a name in few."""
+    rows, vocabulary = probes.rows(SHUFFLED, P), SHUFFLED.tokenizer.get_vocab_size()
+    trained = np.flatnonzero(SHUFFLED.train)
+    held = [set(rows.ids[rows.person == person].ravel().tolist()) for person in trained]
+    for share in (0.1, 0.5, 1.0):
+        found = probes.common_tokens(rows, SHUFFLED.train, share, vocabulary)
+        assert found.tolist() == [sum(t in mine for mine in held) >= share * len(held) for t in range(vocabulary)]
+        assert found[SHUFFLED.eos]
+    assert probes.common_tokens(probes.rows(SHUFFLED, Q), SHUFFLED.train, 1.0, vocabulary).sum() < 10
+
+
 def test_tasks_with_too_few_people_are_refused_with_the_numbers() -> None:
     people = int(SHUFFLED.train.sum())
     asked = P.model_copy(update={"people_per_class": 3})
