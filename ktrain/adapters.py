@@ -37,6 +37,8 @@ class Adapters(nn.Module):
     r) zero: nothing changes at first. All members train the whole embedding, or none.
     """
 
+    tokens: Tensor | None
+
     def __init__(
         self, network: Any, members: Sequence[Member], scale: float, rate: float, tokens: Tensor | None = None
     ) -> None:

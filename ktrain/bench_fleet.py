@@ -34,6 +34,8 @@ SAMPLED: tuple[tuple[Rank, int], ...] = ((0, 8), (16, 8), (128, 8), ("full", 8))
 """Members of the grid that are measured alone; the others take as long as the sampled one with the nearest r'."""
 TASKS = 11
 
+COMPILE = True
+
 Loop = Callable[[float], float]
 """Runs steps for about so many seconds and returns seconds a step."""
 
@@ -49,7 +51,7 @@ class Load:
     places: int
     classes: int
 
-    def flops(self, network: Model, vocabulary: int) -> float:
+    def flops(self, network: Model) -> float:
         """Of one member's step: four a weight and token, the last layer's query and MLP at the places only.
 
         4 d^2 (12 (L - 1) T + 2 T + 10 P) + 8 L d T T + 4 C d P for each row.
@@ -142,7 +144,7 @@ def _measured(load: Load, network: Model, vocabulary: int, seconds: float, peak:
                 timed[name][threads].append(sum(count * loop(seconds / len(loops)) for count, loop in loops))
     best = {name: min(statistics.median(v) for v in runs.values()) for name, runs in timed.items()}
     threads_of = {name: min(runs, key=lambda n: statistics.median(runs[n])) for name, runs in timed.items()}
-    flops = load.flops(network, vocabulary) * len(load.members)
+    flops = load.flops(network) * len(load.members)
     return {
         "name": load.name,
         "members": len(load.members),
@@ -199,7 +201,7 @@ def _batch(load: Load, fleet: Fleet) -> tuple[Tensor, ...]:
 
 
 def _engine_loop(load: Load, fleet: Fleet) -> Loop:
-    engine = Engine(fleet, load.readout, load.readout.batch, compile=True, clip=fleet.clip)
+    engine = Engine(fleet, load.readout, load.readout.batch, compile=COMPILE, clip=fleet.clip)
     batch = _batch(load, fleet)
     return _timed(lambda: engine.step(*batch, learning_rate=1e-4))
 

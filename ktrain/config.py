@@ -155,7 +155,7 @@ class Readout(Settings):
     """1 is greedy; the paper generates with beam 4 and reports the same without."""
     entries: int = Field(0, ge=0)
     """Biographies of each person that a P-probe reads, the first ones, in training and in test; 0 is all of them."""
-    people_per_class: int = Field(25, ge=0)
+    people_per_class: int = Field(20, ge=0)
     """A probe task with fewer training people for each of its classes, on average, is refused."""
 
     @field_validator("rank_embedding")

@@ -15,7 +15,7 @@ PROBES = [
 ]
 """The paper's ranks, and the larger ones of its controls."""
 SETTINGS_MINI = [SETTINGS[0], {"corpus.multi": 5, "corpus.permute": 1, "corpus.fullname": False}]
-PEOPLE_MINI: dict[str, Any] = {}
+PEOPLE_MINI = {"corpus.people": 1000, "train.steps": 10_800}
 """More people than `mini` has, or classes would have too few: docs/miniature.md says how these were found."""
 
 

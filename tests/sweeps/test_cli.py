@@ -248,12 +248,13 @@ def test_a_status_is_one_line_a_cell(run: Run, done: Plan) -> None:
     assert [line.split()[-1] for line in out.splitlines()] == ["state", "done", "planned"]
 
 
-@pytest.mark.parametrize("what", ["people", "entries", "questions", "window"])
+@pytest.mark.parametrize("what", ["people", "entries", "questions", "classes", "window"])
 def test_what_a_model_is_fed_is_shown(run: Run, what: str) -> None:
     axes = ["corpus.people=60", "corpus.tokenizer=bpe-600", "corpus.multi=2"]
     code, out, error = run("show", what, *axes, "-n", "2", *(["--step", "3"] if what == "window" else []))
     assert (code, error) == (0, "")
     told = {"people": "birth date", "entries": "entry 1 of person", "questions": "person 1", "window": "step 3 row 1"}
+    told["classes"] = "whole/company_city"
     assert told[what] in out
 
 

@@ -7,6 +7,7 @@ from rich.console import Console
 from ktrain import corpus as corpora
 from ktrain.config import ATTRIBUTES, Cell
 from ktrain.corpus import Corpus
+from ktrain.probes import TASKS, classes
 from ktrain.stages import chain
 from ktrain.windows import Windows
 from sweeps import Sweep, show
@@ -76,6 +77,17 @@ def test_questions_are_shown_with_prompt_and_answer(printed: Callable[..., str],
         assert lines[7 * p] == f"person {p}, {'train' if corpus.train[p] else 'test'} half"
         for a, line in zip(ATTRIBUTES, lines[7 * p + 1 : 7 * p + 7], strict=True):
             assert line == "  " + "".join(corpus.question_text(p, a))
+
+
+def test_classes_are_shown_with_their_people_and_baselines(printed: Callable[..., str], corpus: Corpus) -> None:
+    text = printed("classes", 1)
+    for task in TASKS:
+        found = classes(corpus, task)
+        (line,) = [line.split() for line in text.splitlines() if line.startswith(f"{task} ")]
+        asked = found.counts(~corpus.train)
+        assert int(line[1]) == len(found.names) and line[2] == f"{100 * asked.max() / asked.sum():.1f}"
+        assert int(line[3]) == found.counts(corpus.train).min()
+    assert f"{len(corpus.entries.ids) / len(corpus.entries):.1f} tokens" in text
 
 
 @pytest.mark.parametrize("step", [0, 1, 37])
