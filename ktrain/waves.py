@@ -20,6 +20,9 @@ SHARE = 0.6
 TIE = 1.03
 """A larger wave is preferred unless a smaller one is faster by more than the noise of the measurement."""
 
+WORSE = 1.1
+"""Larger waves are not tried once one was slower than the best by this factor."""
+
 Step = Callable[[int], tuple[Fleet, tuple[Tensor, ...]]]
 """A fleet of so many members and a batch for it."""
 
@@ -35,10 +38,12 @@ def size(make: Step, members: int, readout: Readout, runtime: Runtime, memory: P
     need = _bytes(*make(1), readout)
     fits = max(1, min(_everyones(int(_free(runtime) * SHARE / need))))
     most = min(fits, members)
-    candidates = sorted({*(2**k for k in range(members.bit_length()) if 2**k <= most), most})
-    seconds = {count: _seconds(*make(count), readout) / count for count in candidates}
-    fastest = min(seconds.values())
-    chosen = _rank_0s(max(count for count in candidates if seconds[count] <= fastest * TIE))
+    seconds: dict[int, float] = {}
+    for count in sorted({*(2**k for k in range(members.bit_length()) if 2**k <= most), most}):
+        seconds[count] = _seconds(*make(count), readout) / count
+        if _rank_0s(seconds[count] > WORSE * min(seconds.values())):
+            break
+    chosen = _rank_0s(max(count for count in seconds if seconds[count] <= TIE * min(seconds.values())))
     if not dist.get_rank():
         memory.parent.mkdir(parents=True, exist_ok=True)
         memory.write_text(json.dumps({"members": chosen, "bytes_of_one": need, "seconds_of_one": seconds}))

@@ -165,11 +165,10 @@ def clock(seconds: float | None) -> str:
 
 
 def _label(plan: Plan, cell: Any) -> str:
-    """A cell by its setting and by whatever else varies in the sweep."""
+    """A cell by its setting and by whatever else varies in the sweep, its readout among readouts of its kind."""
     found = next(c for c in plan.cells if c.cell == cell)
     parts = [found.key.rsplit("-", 1)[0]]
-    for axis, value in found.axes.items():
-        varies = any(c.axes[axis] != value for c in plan.cells)
-        if varies and not axis.startswith("corpus.") and axis != "seed":
-            parts.append(f"{axis.split('.')[-1]}={value}")
+    for axis in plan.varied():
+        if not axis.startswith("corpus.") and axis != "seed":
+            parts.append(f"{axis.split('.')[-1]}={found.axes[axis]}")
     return " ".join(parts)

@@ -71,6 +71,18 @@ class Plan:
                 found.setdefault(line, []).append(cell.key)
         return [f"{line} ({len(keys)} cells)" for line, keys in found.items()]
 
+    def varied(self) -> list[str]:
+        """The axes whose value differs between cells; of a readout, between cells of one kind."""
+        found = []
+        for axis in self.cells[0].axes if self.cells else ():
+            of_kind = axis.startswith("readout.") and axis != "readout.kind"
+            values: dict[str, set[Any]] = {}
+            for cell in self.cells:
+                values.setdefault(cell.cell.readout.kind if of_kind else "", set()).add(cell.axes[axis])
+            if any(len(different) > 1 for different in values.values()):
+                found.append(axis)
+        return found
+
     @cached_property
     def stages(self) -> tuple[Planned, ...]:
         """The distinct stages, parents before children."""

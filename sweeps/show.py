@@ -31,7 +31,7 @@ class Screen(Console):
 def plan(plan: Plan) -> None:
     """Cells, stages, cost and departures."""
     console = Screen()
-    varied = _varied(plan)
+    varied = plan.varied()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("cell", *varied, "state"):
         table.add_column(name, overflow="fold")
@@ -66,7 +66,7 @@ def plan(plan: Plan) -> None:
 def status(plan: Plan) -> None:
     """One line a cell."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    varied = _varied(plan)
+    varied = plan.varied()
     for name in ("cell", *varied, "state"):
         table.add_column(name, overflow="fold")
     for cell in plan.cells:
@@ -146,16 +146,3 @@ def _classes(corpus: Corpus, count: int) -> Iterator[Any]:
     yield table
     tokens = len(corpus.entries.ids) / len(corpus.entries)
     yield f"{len(corpus.entries):,} entries of {tokens:.1f} tokens; people are those of the training half"
-
-
-def _varied(plan: Plan) -> list[str]:
-    """The axes whose value differs between cells; of a readout, between cells of one kind."""
-    found = []
-    for axis in plan.cells[0].axes if plan.cells else ():
-        of_kind = axis.startswith("readout.") and axis != "readout.kind"
-        values: dict[str, set[Any]] = {}
-        for cell in plan.cells:
-            values.setdefault(cell.cell.readout.kind if of_kind else "", set()).add(cell.axes[axis])
-        if any(len(different) > 1 for different in values.values()):
-            found.append(axis)
-    return found

@@ -1,0 +1,102 @@
+"""The size of a wave is measured: memory by what a step holds, time by the clock; what was found is kept."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from ktrain import waves
+from ktrain.config import Readout, Runtime
+
+READOUT = Readout(precision="fp32")
+
+
+class Held(torch.nn.Module):
+    """Stands for a fleet: a hundred weights a member, and a thousand elements that its backward needs."""
+
+    def __init__(self, members: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(members, 100))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * 2).exp().sum((1, 2)) * self.weight.sum(1)
+
+
+def make(members: int) -> tuple[Held, tuple[Tensor, ...]]:
+    return Held(members), (torch.ones(members, 10, 100, requires_grad=True),)
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waves.dist, "get_world_size", lambda: 1)
+    monkeypatch.setattr(waves.dist, "get_rank", lambda: 0)
+
+
+def clocked(monkeypatch: pytest.MonkeyPatch, free: float, each: dict[int, float]) -> list[int]:
+    """A machine with so many free bytes, where a wave of n takes `each[n]` seconds a member."""
+    tried: list[int] = []
+
+    def seconds(fleet: Held, batch: tuple[Tensor, ...], readout: Readout) -> float:
+        tried.append(len(fleet.weight))
+        return each[len(fleet.weight)] * len(fleet.weight)
+
+    monkeypatch.setattr(waves, "_free", lambda runtime: free)
+    monkeypatch.setattr(waves, "_seconds", seconds)
+    return tried
+
+
+def size(folder: Path, members: int = 11) -> int:
+    return waves.size(make, members, READOUT, Runtime(), folder / "wave.json")
+
+
+def test_what_a_member_holds_is_counted() -> None:
+    """The exponentials, a thousand floats, the two sums of one float each, and four times the weights."""
+    fleet, batch = make(1)
+    found = waves._bytes(fleet, batch, READOUT)
+    assert 4 * (1000 + 4 * 100) <= found <= 4 * (1000 + 4 * 100) + 64
+
+
+@pytest.mark.parametrize(
+    ("each", "chosen", "tried"),
+    [
+        ({1: 9, 2: 5, 4: 3, 8: 2, 11: 1}, 11, [1, 2, 4, 8, 11]),
+        ({1: 9, 2: 5, 4: 5.1, 8: 5.2, 11: 5.4}, 4, [1, 2, 4, 8, 11]),
+        ({1: 2, 2: 1, 4: 1.2}, 2, [1, 2, 4]),
+        ({1: 1, 2: 2}, 1, [1, 2]),
+    ],
+    ids=["the more the better", "a tie goes to the larger", "no further than needed", "alone is best"],
+)
+def test_the_fastest_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, each: dict[int, float], chosen: int, tried: list[int]
+) -> None:
+    seen = clocked(monkeypatch, 1e12, each)
+    assert size(tmp_path) == chosen
+    assert seen == tried
+
+
+def test_no_wave_is_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need = waves._bytes(*make(1), READOUT)
+    faster_together = {n: 1 / n for n in range(1, 12)}
+    for fits in (1, 3, 7):
+        clocked(monkeypatch, (fits + 0.5) * need / waves.SHARE, faster_together)
+        assert size(tmp_path / str(fits)) == fits
+    clocked(monkeypatch, 0.0, faster_together)
+    assert size(tmp_path / "none") == 1, "one member has to be tried"
+
+
+def test_a_restart_makes_the_same_waves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clocked(monkeypatch, 1e12, {1: 1, 2: 0.5, 4: 1})
+    assert size(tmp_path) == 2
+    tried = clocked(monkeypatch, 1e12, {1: 1, 2: 2})
+    assert size(tmp_path) == 2 and not tried
+    about = json.loads((tmp_path / "wave.json").read_text())
+    assert about["members"] == 2 and about["bytes_of_one"] > 0
+
+
+def test_a_processor_is_shared_by_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waves.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(waves.psutil, "virtual_memory", lambda: SimpleNamespace(available=800.0))
+    assert waves._free(Runtime(threads=2)) == 200.0 and waves._free(Runtime(threads=16)) == 800.0
