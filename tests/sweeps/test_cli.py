@@ -121,7 +121,7 @@ WRONG = {
     "file that raises": ("run raises.py", "sweep raises.py: the file raises ZeroDivisionError in line 2: "),
     "file that leaves": ("run leaves.py", "sweep leaves.py: the file raises SystemExit in line 2: 0"),
     "file without a sweep": ("plan empty.py", "sweep empty.py: the file defines no `sweep = Sweep(...)`"),
-    "no such file": ("run nowhere.py", "sweep nowhere.py: no such sweep or file; there are demo, fig3"),
+    "no such file": ("run nowhere.py", "sweep nowhere.py: no such sweep or file; there are demo, fig2, fig3, probes"),
     "no such sweep": ("status figg3", "did you mean fig3?"),
     "no such scale": ("plan demo --scale huge", "scale=huge: must be one of mini, small, full"),
     "no such scale to measure": ("bench train --scale huge", "scale=huge"),
