@@ -46,7 +46,7 @@ def p_probe(of: Of, position: int | Literal["own"], column: str) -> str:
 def seen(of: Of, attributes: Iterable[str], column: str) -> str:
     """Accuracy of a P-probe where exactly these attributes stand before the position."""
     chosen = set(attributes)
-    return f"p_probe/seen/{of}/{'+'.join(name for name in ATTRIBUTES if name in chosen) or 'none'}/{column}"
+    return f"p_probe/seen/{of}/{'-'.join(name for name in ATTRIBUTES if name in chosen) or 'none'}/{column}"
 
 
 def majority(group: str, of: Of, column: str) -> str:

@@ -76,7 +76,7 @@ def _recorded(row: Row, of: Of, target: str) -> set[tuple[str, ...]]:
     prefix, suffix = seen(of, (), "").removesuffix("none/"), f"/{target}"
     names = [name for name in row.folds["p_probe"].metrics if name.startswith(prefix) and name.endswith(suffix)]
     sets = [name[len(prefix) : -len(suffix)] for name in names]
-    return {() if text == "none" else tuple(text.split("+")) for text in sets}
+    return {() if text == "none" else tuple(text.split("-")) for text in sets}
 
 
 def _sets(lines: Sequence[Line], target: str) -> list[tuple[str, ...]]:

@@ -1,7 +1,7 @@
 """Speed of fleets against the same members trained one by one, in one run.
 
 One by one is the best loop there is for it: the same forward for one member, compiled, in the same precision, with
-fused AdamW and without an engine. The two take turns, each at its best thread count.
+fused AdamW and without an engine. The two take turns, on all cores.
 """
 
 import os
@@ -116,8 +116,11 @@ def text(found: dict[str, Any]) -> str:
 
 
 def _measured(load: Load, network: Model, vocabulary: int, seconds: float, peak: float) -> dict[str, Any]:
-    counts = sorted({1, os.cpu_count() or 1})
-    torch.set_num_threads(counts[-1])
+    cores = os.cpu_count() or 1
+    torch.set_num_threads(cores)
+    # Every loop is a compilation of its own of the same functions; beyond the limit they would run uncompiled.
+    torch.compiler.reset()
+    torch._dynamo.config.recompile_limit = 64
     frozen = model.build(network, vocabulary, 512, 0, 0).to(_device())
     make = partial(_fleet, load, network, frozen)
     together: list[tuple[int, Loop]] = []
@@ -127,7 +130,7 @@ def _measured(load: Load, network: Model, vocabulary: int, seconds: float, peak:
         if not kind:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            runtime = Runtime(threads=counts[-1])
+            runtime = Runtime(threads=cores)
             first = partial(_first, make, kind)
             size = waves.size(first, len(kind), load.readout, runtime, Path(folder) / "wave.json")
         sizes.append(size)
@@ -136,23 +139,20 @@ def _measured(load: Load, network: Model, vocabulary: int, seconds: float, peak:
         if rest := len(kind) % size:
             together.append((1, _engine_loop(load, make(kind[-rest:]))))
     alone = [(count, _plain_loop(load, make([member]))) for member, count in _sampled(load)]
-    timed: dict[str, dict[int, list[float]]] = {name: {n: [] for n in counts} for name in ("fleet", "one_by_one")}
+    timed: dict[str, list[float]] = {"fleet": [], "one_by_one": []}
     for _ in range(ROUNDS):
-        for threads in counts:
-            torch.set_num_threads(threads)
-            for name, loops in (("fleet", together), ("one_by_one", alone)):
-                timed[name][threads].append(sum(count * loop(seconds / len(loops)) for count, loop in loops))
-    best = {name: min(statistics.median(v) for v in runs.values()) for name, runs in timed.items()}
-    threads_of = {name: min(runs, key=lambda n: statistics.median(runs[n])) for name, runs in timed.items()}
+        for name, loops in (("fleet", together), ("one_by_one", alone)):
+            timed[name].append(sum(count * loop(seconds / len(loops)) for count, loop in loops))
+    best = {name: statistics.median(runs) for name, runs in timed.items()}
     flops = load.flops(network) * len(load.members)
     return {
         "name": load.name,
         "members": len(load.members),
         "waves": sizes,
         **best,
-        "spread": {name: max(runs[threads_of[name]]) - min(runs[threads_of[name]]) for name, runs in timed.items()},
+        "spread": {name: max(runs) - min(runs) for name, runs in timed.items()},
         "unit": "seconds for one step of all members",
-        "threads": threads_of,
+        "threads": cores,
         "flops": flops,
         "share_of_peak": flops / best["fleet"] / peak,
         "share_of_peak_one_by_one": flops / best["one_by_one"] / peak,
@@ -224,12 +224,12 @@ def _plain_loop(load: Load, fleet: Fleet) -> Loop:
 
 
 def _timed(step: Callable[[], Any]) -> Loop:
-    warmed: set[int] = set()
+    warmed: list[bool] = []
 
     def loop(seconds: float) -> float:
-        for _ in range(0 if torch.get_num_threads() in warmed else WARM):
+        for _ in range(0 if warmed else WARM):
             step()
-        warmed.add(torch.get_num_threads())
+        warmed.append(True)
         _wait()
         begin, steps = time.perf_counter(), 0
         while not steps or time.perf_counter() - begin < seconds:

@@ -144,8 +144,13 @@ class Engine:
                 state["step"] = torch.full_like(torch.as_tensor(state["step"]), steps)
 
     def close(self) -> None:
-        """Frees what the engine holds; the module stays."""
+        """Frees what the engine holds; the module stays.
+
+        Compiled code goes too: the compiler counts every engine as one more version of the same functions, and after
+        eight of them it silently runs the rest uncompiled.
+        """
         self._engine.destroy()
+        torch.compiler.reset()
 
     @property
     def _sharded(self) -> bool:

@@ -74,8 +74,8 @@ def seen(rows: Rows) -> np.ndarray:
 
 
 def named(code: int) -> str:
-    """A set of attributes as `birth_date+major`, or `none`."""
-    return "+".join(a for i, a in enumerate(ATTRIBUTES) if code >> i & 1) or "none"
+    """A set of attributes as `birth_date-major`, or `none`; MLflow takes no plus in a name."""
+    return "-".join(a for i, a in enumerate(ATTRIBUTES) if code >> i & 1) or "none"
 
 
 def _baselines(said: Said, corpus: Corpus) -> dict[str, float]:

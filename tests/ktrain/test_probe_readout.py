@@ -128,7 +128,7 @@ def test_predictions_are_about_held_out_people(whole: Path, name: str) -> None:
         if name in ("p", "wide"):
             order = [ATTRIBUTES[a] for a in corpus.order[row.entry]]
             assert corpus.person[row.entry] == row.person and row.position <= order.index(attribute)
-            assert set(row.seen.split("+")) - {"none"} == set(order[: row.position])
+            assert set(row.seen.split("-")) - {"none"} == set(order[: row.position])
 
 
 def test_adapters_and_heads_are_kept_at_their_own_sizes(whole: Path) -> None:

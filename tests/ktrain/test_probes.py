@@ -1,5 +1,7 @@
 """What probes read and what is asked of them, looked up in the text rather than in spans."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -91,7 +93,7 @@ def test_targets_are_at_and_before_their_attribute() -> None:
     for task in TASKS:
         own = rows.sentence[:, ATTRIBUTES.index(task.attribute)]
         assert (rows.valid(task).sum(1) == own + 1).all()
-    assert (seen(rows)[:, 0] == 0).all() and named(0) == "none" and named(0b101001) == "birth_date+major+company_city"
+    assert (seen(rows)[:, 0] == 0).all() and named(0) == "none" and named(0b101001) == "birth_date-major-company_city"
     # What was read before a place are the attributes of the sentences before it, whatever their order.
     assert all(bin(code).count("1") == place for codes in seen(rows).tolist() for place, code in enumerate(codes))
 
@@ -222,7 +224,7 @@ def test_scores_are_counted_by_hand() -> None:
             own = order.index(ATTRIBUTES.index(task.attribute))
             for place in range(own + 1):
                 right = bool(said[row, place] == classes[task].labels[rows.person[row]])
-                before = "+".join(a for i, a in enumerate(ATTRIBUTES) if i in order[:place]) or "none"
+                before = "-".join(a for i, a in enumerate(ATTRIBUTES) if i in order[:place]) or "none"
                 for path in (f"{place}", *(["own"] if place == own else [])):
                     wanted.setdefault(f"p_probe/{task.measure}/{path}/{task.attribute}", []).append(right)
                 wanted.setdefault(f"p_probe/seen/{task.measure}/{before}/{task.attribute}", []).append(right)
@@ -234,5 +236,7 @@ def test_scores_are_counted_by_hand() -> None:
     )
     for name in intervals:
         assert intervals[name][0] - 1e-9 <= metrics[name] <= intervals[name][1] + 1e-9 and counts[name] <= 20
+    # What MLflow takes as the name of a metric.
+    assert all(re.fullmatch(r"[\w\-. /]+", name) for name in metrics)
     test = SHUFFLED.people.classes("major")[~SHUFFLED.train]
     assert metrics["baseline/whole/major"] == np.bincount(test).max() / 20
