@@ -14,7 +14,7 @@ ADAPTERS = {
     "readout.final_learning_rate": 0.1,
     "readout.weight_decay": 0.01,
 }
-"""The paper's (appendix B); at scale `mini` a hundredth of the steps has to do, with ten times the rate; not measured."""
+"""The paper's (appendix B). At `mini` a hundredth of the steps has to do, with ten times the rate: not measured."""
 ADAPTERS_MINI = {**ADAPTERS, "readout.learning_rate": 3e-3, "readout.final_learning_rate": 0.0}
 
 
