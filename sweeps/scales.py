@@ -62,7 +62,7 @@ tokens by which people are told apart: docs/miniature.md."""
 
 PROBES: dict[str, dict[str, Readout]] = {
     "mini": {
-        "p_probe": P_PROBE.model_copy(update={**PROBE_MINI, "steps": 200, "token_share": 0.1}),
+        "p_probe": P_PROBE.model_copy(update={**PROBE_MINI, "steps": 100, "token_share": 0.1}),
         "q_probe": Q_PROBE.model_copy(update={**PROBE_MINI, "steps": 300, "batch": 100, "token_share": 0.5}),
     },
     "small": {
