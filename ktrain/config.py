@@ -3,9 +3,12 @@
 How and where a cell is run (workers, micro-batch, store) is `Runtime`, which no key ever sees.
 """
 
+import re
 from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from ktrain.errors import nearest
 
 ATTRIBUTES = ("birth_date", "birth_city", "university", "major", "company", "company_city")
 """The six attributes in the order of a biography with fixed sentence order (paper, section 2.1)."""
@@ -158,11 +161,14 @@ class Readout(Settings):
     people_per_class: int = Field(20, ge=0)
     """A probe task with fewer training people for each of its classes, on average, is refused."""
 
-    @field_validator("rank_embedding")
+    @field_validator("rank_embedding", mode="before")
     @classmethod
-    def _rank(cls, value: int | str) -> int | str:
-        if isinstance(value, int) and value < 0:
-            raise ValueError(f"rank_embedding={value}: must be 0 or more, or full")
+    def _rank(cls, value: Any) -> Any:
+        """Pydantic would name the members of the union, not what is allowed."""
+        if isinstance(value, bool) or not (value == "full" or re.fullmatch(r"\d+", str(value))):
+            raise ValueError(
+                f"rank_embedding={value}: must be a whole number from 0, or full{nearest(str(value), ['full'])}"
+            )
         return value
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ HELP = {
     "results": "cells x metrics, read from MLflow",
     "report": "table, figure and one self-contained page",
     "ui": "open MLflow on the tracking store",
-    "bench": "training speed against reference loops, as ratios in one run",
+    "bench": "speed of training or of fleets against reference loops, as ratios in one run",
 }
 TABLE_WIDTH = 144
 """Columns of the results table: a narrower terminal wraps its lines, which loses nothing."""
@@ -106,7 +106,7 @@ def _parser() -> Parser:
     bench.add_argument("what", choices=("train", "fleet"))
     bench.add_argument("--json", action="store_true", help="machine-readable")
     bench.add_argument("--scale", default="mini", help="mini (default), small or full")
-    bench.add_argument("--seconds", type=float, default=5.0, help="measured seconds of each loop and thread count")
+    bench.add_argument("--seconds", type=float, default=5.0, help="measured seconds of each loop")
     return parser
 
 
