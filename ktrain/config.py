@@ -166,9 +166,7 @@ class Readout(Settings):
     def _rank(cls, value: Any) -> Any:
         """Pydantic would name the members of the union, not what is allowed."""
         if isinstance(value, bool) or not (value == "full" or re.fullmatch(r"\d+", str(value))):
-            raise ValueError(
-                f"rank_embedding={value}: must be a whole number from 0, or full{nearest(str(value), ['full'])}"
-            )
+            raise ValueError(f"must be a whole number from 0, or full{nearest(str(value), ['full'])}")
         return value
 
     @model_validator(mode="after")
