@@ -29,8 +29,10 @@ def over_examples(parts: Sequence[tuple[np.ndarray, np.ndarray]], level: float =
     )
     n = float(owner.max() + 1)
     spread = float((np.bincount(owner, weights=residual) ** 2).sum()) * n / max(1.0, n - 1)
-    if len(owner) > n and spread > 0:
-        n = mean * (1 - mean) / spread
+    alone = mean * (1 - mean)
+    # People who all answer alike leave no spread but that of rounding; they count as one example each, not as endless.
+    if len(owner) > n and spread * len(owner) > 1e-12 * alone:
+        n = min(float(len(owner)), alone / spread)
     z = float(stats.norm.ppf(0.5 + level / 2))
     centre = (mean + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * float(np.sqrt(mean * (1 - mean) / n + z * z / (4 * n * n)))

@@ -33,6 +33,19 @@ def test_the_level_widens_the_interval() -> None:
     assert over_people(counted(7, 10), level=0.99) == pytest.approx((0.320025, 0.920434), abs=1e-6)
 
 
+@pytest.mark.parametrize("people", [1, 2, 7, 40])
+@pytest.mark.parametrize("questions", [3, 5, 6])
+def test_people_who_all_answer_alike_count_as_one_example_each(people: int, questions: int) -> None:
+    """One of five right each: sums such as 0.8 - 4 * 0.2 leave a spread of rounding, which must not count."""
+    right = np.repeat(np.arange(questions)[None, :] == 1, people, axis=0)
+    assert over_people(right) == pytest.approx(_wilson(1 / questions, people), abs=1e-9)
+
+
+def test_answers_cannot_count_as_more_than_their_number() -> None:
+    right = np.array([[True, False, False, False, False, False]] * 39 + [[True, True, False, False, False, False]])
+    assert over_people(right) == pytest.approx(_wilson(right.mean(), right.size), abs=1e-9)
+
+
 @light
 @given(st.integers(1, 40), st.integers(1, 6), st.data())
 def test_the_interval_holds_the_mean_and_stays_within_0_and_1(people: int, questions: int, data: st.DataObject) -> None:
