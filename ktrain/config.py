@@ -42,17 +42,43 @@ class PoolSizes(Settings):
     companies: int = Field(263, ge=1)
 
 
+class Augmentation(Settings):
+    """How the biographies of a group of people are written (paper, section 2.1 and appendix A.2)."""
+
+    multi: int = Field(5, ge=1)
+    permute: int = Field(1, ge=0)
+    fullname: bool = False
+
+    @property
+    def entries_per_person(self) -> int:
+        """M * max(P, 1)."""
+        return self.multi * max(self.permute, 1)
+
+
 class Corpus(Settings):
     """What is read: the people and their biographies (paper, section 2.1 and appendix A)."""
 
-    kind: Literal["bioS"] = "bioS"
+    kind: Literal["bioS", "bioR"] = "bioS"
+    """Written from templates, or by a language model."""
     people: int = Field(100_000, ge=4)
+    """The people under test; celebrities are counted besides."""
     multi: int = Field(1, ge=1)
     """M: entries per person whose templates are drawn anew."""
     permute: int = Field(0, ge=0)
     """P: 0 is fixed order; otherwise each of the M drafts is shuffled P times."""
     fullname: bool = False
     """The full name instead of a pronoun in every sentence."""
+    couple: int = Field(0, ge=0)
+    """C: entries per person whose sentences are three ordered pairs (birth, studies, work) in any order, with templates
+    drawn anew; 0 is none. It takes the place of `multi` and `permute` (paper, section 4.3)."""
+    celebrity_fraction: float = Field(0.0, ge=0.0, lt=1.0)
+    """f: share of all people who are celebrities, N f / (1 - f) of them beside the N under test (paper, section 5)."""
+    celebrity: Augmentation = Augmentation()
+    """How the biographies of celebrities are written."""
+    background: str | None = None
+    """A folder of plain text (`*.txt`) that is read besides; its content, not its path, is identity."""
+    background_share: float = Field(0.5, gt=0.0, lt=1.0)
+    """Share of the windows that hold background text, where there is some (the paper's `+wiki` has half)."""
     tokenizer: str = Field("gpt2", pattern=r"^(gpt2|bpe-[1-9]\d{2,4})$")
     """`gpt2`, or `bpe-V`: a byte-level BPE of V entries trained on this corpus."""
     question_share: float = Field(0.5, ge=0.0, lt=1.0)
@@ -70,16 +96,36 @@ class Corpus(Settings):
             raise ValueError(f"tokenizer={self.tokenizer}: a vocabulary has 300 to 65536 entries")
         return self
 
+    @model_validator(mode="after")
+    def _couple_stands_alone(self) -> Self:
+        if self.couple and (self.multi > 1 or self.permute):
+            raise ValueError(f"couple={self.couple}: says how many entries there are, so multi=1 and permute=0")
+        if self.celebrity_fraction and not self.celebrities:
+            raise ValueError(f"celebrity_fraction={self.celebrity_fraction:g}: of {self.people} people is not one")
+        return self
+
     @property
     def entries_per_person(self) -> int:
-        """M * max(P, 1)."""
-        return self.multi * max(self.permute, 1)
+        """C, or M * max(P, 1), of the people under test."""
+        return self.couple or self.multi * max(self.permute, 1)
+
+    @property
+    def celebrities(self) -> int:
+        """How many celebrities there are."""
+        return round(self.people * self.celebrity_fraction / (1 - self.celebrity_fraction))
+
+    @property
+    def entries(self) -> int:
+        """How many biographies there are in all."""
+        return self.people * self.entries_per_person + self.celebrities * self.celebrity.entries_per_person
 
 
 class Model(Settings):
     """Which network is trained from scratch (paper, section 2.2)."""
 
-    family: Literal["gpt2"] = "gpt2"
+    family: Literal["gpt2", "llama", "gbert"] = "gpt2"
+    """GPT-2 with rotary embedding, Llama of the same layers, heads and width, or GPT-2 with full attention that fills
+    masks in instead of continuing."""
     size: Literal["mini", "124m", "302m", "682m"] = "124m"
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     """On in all training, that of adapters and probes over the frozen network too. Not stated in the paper, which
@@ -124,6 +170,9 @@ class Readout(Settings):
     kind: Literal["qa_finetune", "mixed", "p_probe", "q_probe"] = "qa_finetune"
     """`qa_finetune` trains on the questions of the training half first; `mixed` asks at once; `p_probe` reads the
     states at six places of a biography, `q_probe` those at the end of a name."""
+    people: Literal["minority", "celebrity"] = "minority"
+    """Who is trained on: half of the people under test, the other half being asked, or all celebrities, and then all
+    people under test are asked."""
     method: Literal["full", "lora"] = "lora"
     """Of `qa_finetune`; probes always train adapters."""
     rank_qv: int = Field(8, ge=0)
@@ -202,6 +251,8 @@ class Cell(Settings):
     @model_validator(mode="after")
     def _asks_what_can_be_answered(self) -> Self:
         asked = int(self.corpus.people * self.corpus.question_share)
+        if self.readout.people == "celebrity":
+            asked = self.corpus.celebrities
         if not asked and self.train.qa_ratio:
             raise ValueError(
                 f"train.qa_ratio={self.train.qa_ratio}: corpus.question_share leaves no question to mix in"
@@ -211,6 +262,26 @@ class Cell(Settings):
             raise ValueError(f"corpus.question_share leaves {lacking}")
         if self.readout.kind == "mixed" and not self.train.qa_ratio:
             raise ValueError("readout.kind=mixed: needs train.qa_ratio > 0, or the model has never seen a question")
+        return self
+
+    @model_validator(mode="after")
+    def _has_whom_it_trains_on(self) -> Self:
+        if self.readout.people == "celebrity":
+            if not self.corpus.celebrity_fraction:
+                raise ValueError("readout.people=celebrity: needs corpus.celebrity_fraction > 0")
+            if self.train.qa_ratio:
+                raise ValueError(
+                    "readout.people=celebrity: train.qa_ratio > 0 asks half of the people under test already"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _fills_masks_in(self) -> Self:
+        if self.model.family == "gbert":
+            if self.readout.kind == "p_probe":
+                raise ValueError("readout.kind=p_probe: model.family=gbert sees what stands after a place")
+            if self.readout.beam > 1:
+                raise ValueError(f"readout.beam={self.readout.beam}: model.family=gbert fills in, it does not generate")
         return self
 
 

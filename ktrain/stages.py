@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ktrain import pools, templates, tokenizer
-from ktrain.config import Cell, Corpus
+from ktrain import background, pools, templates, tokenizer
+from ktrain.config import Cell, Corpus, Readout
 from ktrain.keys import content_digest, digest, stage_key
 
 VERSIONS = {"corpus": 1, "pretrain": 1, "qa_finetune": 2, "mixed": 2, "p_probe": 1, "q_probe": 1}
@@ -27,16 +27,17 @@ def chain(cell: Cell) -> tuple[Stage, Stage, Stage]:
     told = _setting(cell.corpus)
     corpus = _stage("corpus", told, {"corpus": _content(cell.corpus), "seed": cell.seed})
     mixed = f"-qa{cell.train.qa_ratio:g}" if cell.train.qa_ratio else ""
+    network = cell.model.size if cell.model.family == "gpt2" else f"{cell.model.family}-{cell.model.size}"
     pretrain = _stage(
         "pretrain",
-        f"{cell.model.size}-{told}{mixed}",
+        f"{network}-{told}{mixed}",
         {"model": cell.model.model_dump(), "train": cell.train.model_dump(), "seed": cell.seed},
         corpus,
     )
     readout = _stage(
         cell.readout.kind,
-        f"{cell.model.size}-{told}{mixed}",
-        {"readout": cell.readout.model_dump(), "seed": cell.seed},
+        f"{network}-{told}{mixed}",
+        {"readout": _asked(cell.readout), "seed": cell.seed},
         pretrain,
     )
     return corpus, pretrain, readout
@@ -56,7 +57,7 @@ def grouped(cells: Sequence[Cell]) -> list[list[Cell]]:
 
 def cell_key(cell: Cell) -> str:
     """The key of a cell: the hash of all its axes and of what its data folders hold."""
-    axes = {**cell.model_dump(), "corpus": _content(cell.corpus)}
+    axes = {**cell.model_dump(), "corpus": _content(cell.corpus), "readout": _asked(cell.readout)}
     return f"{_setting(cell.corpus)}-s{cell.seed}-{digest(axes)}"
 
 
@@ -77,8 +78,16 @@ def _stage(kind: str, readable: str, identity: dict[str, Any], parent: Stage | N
 
 
 def _content(corpus: Corpus) -> dict[str, Any]:
-    """The setting with the content of its folders in place of their paths."""
-    setting = corpus.model_dump(exclude={"pools_folder", "templates_folder"})
+    """The setting with the content of its folders in place of their paths.
+
+    What there is none of says nothing: neither do celebrities' settings where there are no celebrities.
+    """
+    absent = {"couple"} if not corpus.couple else set()
+    absent |= {"celebrity_fraction", "celebrity"} if not corpus.celebrity_fraction else set()
+    absent |= {"background", "background_share"} if corpus.background is None else {"background"}
+    setting = corpus.model_dump(exclude={"pools_folder", "templates_folder", *absent})
+    if corpus.background is not None:
+        setting["background_content"] = content_digest(background.files(corpus.background))
     setting["pools_content"] = content_digest(pools.files(corpus.pools_folder))
     setting["templates_content"] = content_digest(templates.files(corpus.templates_folder))
     if corpus.tokenizer == "gpt2":
@@ -86,9 +95,17 @@ def _content(corpus: Corpus) -> dict[str, Any]:
     return setting
 
 
+def _asked(readout: Readout) -> dict[str, Any]:
+    """The readout; that people under test are trained on goes without saying."""
+    return readout.model_dump(exclude={"people"} if readout.people == "minority" else None)
+
+
 def _setting(corpus: Corpus) -> str:
     """Short name of a setting, such as `multi5.permute1.fullname-n500`."""
-    parts = [f"multi{corpus.multi}" if corpus.multi > 1 else "single"]
+    parts = ["bior"] if corpus.kind == "bioR" else []
+    parts += [f"couple{corpus.couple}" if corpus.couple else f"multi{corpus.multi}" if corpus.multi > 1 else "single"]
     parts += [f"permute{corpus.permute}"] if corpus.permute else []
     parts += ["fullname"] if corpus.fullname else []
+    parts += [f"cel{corpus.celebrity_fraction:g}"] if corpus.celebrity_fraction else []
+    parts += ["text"] if corpus.background is not None else []
     return f"{'.'.join(parts)}-n{corpus.people}"
