@@ -133,7 +133,9 @@ def recall(network: PreTrainedModel, corpus: Corpus, people: np.ndarray | None =
         counted = np.ones(truth.shape, dtype=bool)
         if fill:
             plain = np.where(truth < corpus.tokenizer.get_vocab_size(), truth, corpus.eos)
-            counted = masker.chosen(plain, int(rows[0]))
+            # Of each person by themselves: what is asked must not depend on who else is.
+            asked = zip(plain, chosen[rows].tolist(), strict=True)
+            counted = np.concatenate([masker.chosen(row[None], person) for row, person in asked])
             ids[torch.from_numpy(counted).to(ids.device)] = network.config.mask_token_id
         guess = _likeliest(network, ids)
         correct = np.zeros(truth.shape, dtype=bool)
