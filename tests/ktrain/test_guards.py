@@ -29,7 +29,7 @@ def seen(corpus: Corpus, *, asks: Corpus | None = None, loss: str = "answer", qa
     """A cell of `corpus`; `asks` is what the question windows are made from, where that is something else."""
     train = Train(steps=4, batch=4, context=256, warmup=0, qa_ratio=qa_ratio)
     windows = Windows(asks or corpus, "key", train, seed=0)
-    return Inspected(corpus, windows, QuestionRows(corpus, Readout(loss=loss), "key", seed=0))
+    return Inspected(corpus, QuestionRows(corpus, Readout(loss=loss), "key", seed=0), windows)
 
 
 def healthy(tiny: Tiny) -> Corpus:
@@ -52,7 +52,7 @@ def trained_on_a_tested_person(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> I
 def two_people_with_one_name(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
     # Before the patch: what `tiny` builds is kept for the tests after this one.
     setting = healthy(tiny).setting
-    monkeypatch.setattr(people, "_distinct", lambda rng, size, count: np.maximum(np.arange(count), 1))
+    monkeypatch.setattr(people, "_distinct", lambda rng, size, count, taken: np.maximum(np.arange(count), 1))
     return seen(corpora.build(setting, seed=0))
 
 
@@ -207,7 +207,7 @@ def test_a_healthy_cell_makes_no_guard_speak(
 def test_a_global_shuffle_is_not_taken_for_a_fault(tiny: Tiny, seed: int) -> None:
     corpus = tiny(people=400, multi=5, permute=1)
     windows = Windows(corpus, "key", Train(context=512, warmup=0), seed)
-    assert guards.windows_mixed(Inspected(corpus, windows, seen(corpus).rows)) is None
+    assert guards.windows_mixed(Inspected(corpus, seen(corpus).rows, windows)) is None
 
 
 @pytest.mark.parametrize("tokenizer", ["gpt2", "bpe-600"])

@@ -1,3 +1,4 @@
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -6,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ktrain import keys
 from ktrain.config import Cell, Train
 from ktrain.keys import canonical, content_digest, difference, digest, stage_key
 
@@ -121,6 +123,25 @@ def test_content_is_names_and_bytes_in_any_order(tmp_path: Path) -> None:
     assert len(digests | {same}) == len(others) + 1
     with pytest.raises(FileNotFoundError):
         content_digest([tmp_path / "absent"])
+
+
+def test_a_large_file_is_read_again_only_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Path] = []
+    whole = keys.sha256
+
+    def spy(path: Path) -> str:
+        hashed.append(path)
+        return whole(path)
+
+    monkeypatch.setattr(keys, "sha256", spy)
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.write_bytes(b"x")
+    large.write_bytes(bytes(keys._LARGE))
+    first = [content_digest([small, large]) for _ in range(3)]
+    assert len(set(first)) == 1 and hashed.count(large) == 1 and hashed.count(small) == 3
+    large.write_bytes(b"1" * keys._LARGE)
+    os.utime(large, ns=(0, 1))
+    assert content_digest([small, large]) not in first and hashed.count(large) == 2
 
 
 def test_difference_names_the_fields() -> None:

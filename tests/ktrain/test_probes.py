@@ -28,7 +28,8 @@ def inspected(found: corpora.Corpus, readout: Readout, **changes: object) -> gua
     rows = probes.rows(found, readout)
     classes = {task: probes.classes(found, task) for task in TASKS}
     streams = {t: Stream(rows, classes[t], found.train, 5, 0, str(t)) for t in TASKS}
-    return guards.InspectedProbes(**{"corpus": found, "rows": rows, "streams": streams, "classes": classes} | changes)  # type: ignore[arg-type]
+    made = {"corpus": found, "tested": ~found.train, "rows": rows, "streams": streams, "classes": classes}
+    return guards.InspectedProbes(**{**made, **changes})  # type: ignore[arg-type]
 
 
 def spoken(seen: guards.InspectedProbes) -> set[str]:
@@ -216,7 +217,7 @@ def test_scores_are_counted_by_hand() -> None:
         truth = np.repeat(about.labels[rows.person][:, None], 6, 1)
         lie = (truth + 1) % len(about.names)
         predicted[task] = np.where(drawn.random(truth.shape) < 0.6, truth, lie)
-    metrics, counts, intervals = score(Said(rows, classes, predicted), SHUFFLED, "p_probe")
+    metrics, counts, intervals = score(Said(rows, classes, predicted), ~SHUFFLED.train, "p_probe")
     wanted: dict[str, list[bool]] = {}
     for task, said in predicted.items():
         for row in range(len(rows)):

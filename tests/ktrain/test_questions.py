@@ -63,9 +63,10 @@ def test_only_the_train_half_is_trained_on(tiny: Tiny) -> None:
 
 def test_a_batch_is_rows_and_their_masks_as_tensors(tiny: Tiny) -> None:
     rows = made(tiny(), batch=7)
-    ids, mask = rows.batch(3)
+    ids, truth, mask = rows.batch(3)
     assert ids.shape == mask.shape == (7, rows.ids.shape[1])
     assert (ids.dtype, mask.dtype) == (torch.int64, torch.bool)
+    assert torch.equal(truth, ids), "nothing is hidden from a network that continues"
     masks = {row.tobytes(): m for row, m in zip(rows.ids, rows.mask, strict=True)}
     for row, m in zip(ids.numpy(), mask.numpy(), strict=True):
         assert np.array_equal(masks[row.tobytes()], m)
