@@ -48,7 +48,7 @@ BASE: dict[str, dict[str, Any]] = {
 }
 CEL = {"celebrity_fraction": 0.6, "celebrity": {"multi": 2, "permute": 1}}
 LORA, WHOLE = {"method": "lora"}, {"method": "lora", "rank_embedding": "full"}
-LONG = {"steps": 250, "batch": 24, "learning_rate": 5e-3}
+LONG = {"steps": 320, "batch": 24, "learning_rate": 3e-3}
 Report = Callable[..., None]
 
 
@@ -94,7 +94,7 @@ COUPLED = {
 @pytest.fixture(scope="module", autouse=True)
 def narrow() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(model.SHAPES, "mini", model.Shape(2, 2, 32))
+        patch.setitem(model.SHAPES, "mini", model.Shape(2, 2, 64))
         yield
 
 

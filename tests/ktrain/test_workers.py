@@ -57,6 +57,20 @@ def cell(zero: int, method: str, dropout: float = 0.0) -> Cell:
     )
 
 
+def mixed(zero: int, family: str = "gpt2") -> Cell:
+    """Questions mixed in, asked at once."""
+    tree = cell(zero, "full").model_dump()
+    tree["train"]["qa_ratio"], tree["readout"]["kind"], tree["model"]["family"] = 0.5, "mixed", family
+    return Cell.model_validate(tree)
+
+
+def gbert(method: str) -> Cell:
+    """A network that fills in; the masks of a batch are not shared out evenly."""
+    tree = cell(0, method).model_dump()
+    tree["model"]["family"] = "gbert"
+    return Cell.model_validate(tree)
+
+
 @dataclasses.dataclass
 class Task:
     """Cells for two ranks; see `rank.py`."""
@@ -76,6 +90,10 @@ TASKS = [
     Task("fleets", [cell(0, "p_probe", 0.3), cell(0, "q_probe", 0.3)]),
     Task("killed-fleets", [cell(0, "p_probe", 0.3), cell(0, "q_probe", 0.3)], [("p-probe", 3), ("q-probe", 4)]),
     Task("left", [cell(2, "full")], [("pretrain", 4)], give_up=True),
+    Task("gbert", [gbert("full"), gbert("lora"), gbert("q_probe")]),
+    Task("curves", [mixed(0)]),
+    Task("killed-curves", [mixed(0)], [("pretrain", 5)]),
+    Task("sharded", [mixed(3, "gbert")]),
 ]
 
 
@@ -210,3 +228,35 @@ def test_one_worker_goes_on_where_two_were_killed(two: Path, one: Callable[[Cell
     alone = one(asked)
     for stage in (pretrain, readout):
         assert losses(two / "left", stage.key) == pytest.approx(losses(alone, stage.key), rel=RELATIVE)
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "q_probe"])
+def test_two_workers_fill_in_as_one_does(two: Path, one: Callable[[Cell], Path], method: str) -> None:
+    asked = gbert(method)
+    alone, together = one(asked), two / "gbert"
+    for stage in chain(asked)[1:]:
+        wanted, found = losses(alone, stage.key), losses(together, stage.key)
+        assert len(wanted) == 6 and found == pytest.approx(wanted, rel=RELATIVE), stage.key
+    if method != "q_probe":
+        wanted_logits = logits(alone, stage.key)
+        assert (logits(together, stage.key) - wanted_logits).norm() <= RELATIVE * wanted_logits.norm()
+
+
+def learned(store: Path, asked: Cell) -> dict[str, object]:
+    found: dict[str, object] = json.loads((store / "stages" / chain(asked)[1].key / "learning.json").read_text())
+    return found
+
+
+def test_two_workers_look_at_what_one_sees(two: Path, one: Callable[[Cell], Path]) -> None:
+    """And a point is there once, however often they were killed."""
+    wanted = learned(one(mixed(0)), mixed(0))
+    assert [point["step"] for point in wanted["curve"]] == [4, 6]  # type: ignore[attr-defined]
+    assert learned(two / "curves", mixed(0)) == learned(two / "killed-curves", mixed(0)) == wanted
+
+
+def test_a_network_in_pieces_is_looked_at_and_whole_in_the_end(two: Path, one: Callable[[Cell], Path]) -> None:
+    sharded, whole = mixed(3, "gbert"), mixed(0, "gbert")
+    alone = one(whole)
+    assert learned(two / "sharded", sharded) == learned(alone, whole)
+    found, wanted = (logits(store, chain(c)[1].key) for store, c in ((two / "sharded", sharded), (alone, whole)))
+    assert (found - wanted).norm() <= RELATIVE * wanted.norm()
