@@ -326,6 +326,9 @@ def test_recall_asks_for_one_entry_of_each_celebrity_too(famous: Corpus, monkeyp
         mine = np.flatnonzero(famous.person == person)
         entry = next(e for e in mine if chosen[person][1:] == tuple(famous.entries[e].tolist()))
         assert found.tokens[person].tolist() == np.diff(famous.entries.spans[entry])[:, 0].tolist()
+    starts = {person: int(np.flatnonzero(famous.person == person)[0]) for person in range(12, 16)}
+    nth = [next(i for i in range(3) if chosen[p][1:] == tuple(famous.entries[starts[p] + i].tolist())) for p in starts]
+    assert len(set(nth)) > 1, "not always the first one"
 
 
 def test_recall_of_a_group_is_that_of_its_people(famous: Corpus) -> None:
