@@ -248,11 +248,16 @@ class Cell(Settings):
     readout: Readout = Readout()
     seed: int = Field(0, ge=0, lt=2**31)
 
+    @property
+    def learned_from(self) -> int:
+        """How many people a readout is trained on."""
+        if self.readout.people == "celebrity":
+            return self.corpus.celebrities
+        return int(self.corpus.people * self.corpus.question_share)
+
     @model_validator(mode="after")
     def _asks_what_can_be_answered(self) -> Self:
-        asked = int(self.corpus.people * self.corpus.question_share)
-        if self.readout.people == "celebrity":
-            asked = self.corpus.celebrities
+        asked = self.learned_from
         if not asked and self.train.qa_ratio:
             raise ValueError(
                 f"train.qa_ratio={self.train.qa_ratio}: corpus.question_share leaves no question to mix in"
@@ -282,6 +287,8 @@ class Cell(Settings):
                 raise ValueError("readout.kind=p_probe: model.family=gbert sees what stands after a place")
             if self.readout.beam > 1:
                 raise ValueError(f"readout.beam={self.readout.beam}: model.family=gbert fills in, it does not generate")
+            if self.readout.loss == "all":
+                raise ValueError("readout.loss=all: model.family=gbert learns the answers that it fills in")
         return self
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ NAME = re.compile(r"[a-z0-9][a-z0-9.+_-]{0,127}")
 """What a key may look like: a file name everywhere, never hidden, never an option of a command, short enough for
 the suffixes that the store adds."""
 _DIGITS = 8
+_LARGE = 1 << 20
+"""Bytes from which on a file is not read again while its size and its time stay: text may be gigabytes."""
 
 
 def plain(value: Any) -> Any:
@@ -63,15 +66,25 @@ def content_digest(paths: Iterable[Path]) -> str:
 
     Raises `OSError` for a file that cannot be read.
     """
-    return hashlib.sha256(canonical(sorted([path.name, sha256(path)] for path in paths)).encode("ascii")).hexdigest()[
-        :16
-    ]
+    named = sorted([path.name, _remembered(path)] for path in paths)
+    return hashlib.sha256(canonical(named).encode("ascii")).hexdigest()[:16]
 
 
 def sha256(path: Path) -> str:
     """All 64 hexadecimal digits of a file's SHA-256, read in pieces. Raises `OSError`."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remembered(path: Path) -> str:
+    """`sha256`; of a large file, which cannot be written twice in one tick of the clock, once for each time it has."""
+    about = path.stat()
+    return _once(path, about.st_size, about.st_mtime_ns) if about.st_size >= _LARGE else sha256(path)
+
+
+@cache
+def _once(path: Path, size: int, time: int) -> str:
+    return sha256(path)
 
 
 def difference(a: dict[str, Any], b: dict[str, Any]) -> list[str]:

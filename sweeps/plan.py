@@ -8,7 +8,7 @@ from typing import Any
 
 from ktrain import corpus as corpora
 from ktrain import model, people, pools, probes, templates
-from ktrain.config import Cell
+from ktrain.config import Cell, Corpus
 from ktrain.errors import WrongRequest
 from ktrain.lease import holder
 from ktrain.stages import Stage, axes, cell_key, chain, lowest_recall
@@ -238,9 +238,9 @@ def _cell(cell: Cell, store: Store) -> PlannedCell:
 
 def _refused(cell: Cell) -> dict[probes.Task, str]:
     drawn = pools.shrink(pools.load(cell.corpus.pools_folder), cell.corpus.pools)
-    plain = cell.corpus.model_copy(update={"multi": 1, "permute": 0, "fullname": False})
-    people = int(cell.corpus.people * cell.corpus.question_share)
-    return probes.refused(drawn, _bpe(plain, cell.seed), people, cell.readout)
+    told = {"multi", "permute", "fullname", "couple", "celebrity_fraction", "celebrity", "background"}
+    plain = Corpus.model_validate(cell.corpus.model_dump(exclude=told))
+    return probes.refused(drawn, _bpe(plain, cell.seed), cell.learned_from, cell.readout)
 
 
 _bpe = cache(corpora.bpe_of)
@@ -274,7 +274,8 @@ def _tokens(stage: Stage, cell: Cell) -> int:
     if stage.kind == "mixed":
         return cell.corpus.people * 6 * TOKENS_PER_QUESTION
     entry = TOKENS_PER_ENTRY["gpt2" if cell.corpus.tokenizer == "gpt2" else "bpe"]
-    return cell.corpus.people * (cell.corpus.entries_per_person * entry + 6 * TOKENS_PER_QUESTION)
+    people = cell.corpus.people + cell.corpus.celebrities
+    return cell.corpus.entries * entry + people * 6 * TOKENS_PER_QUESTION
 
 
 def _row(cell: Cell) -> int:
@@ -291,7 +292,7 @@ def _bytes(stage: Stage, cell: Cell) -> int:
     if stage.kind in ("p_probe", "q_probe"):
         # Adapters and heads, and a few bytes for every example of the predictions.
         per_task = _vocabulary(cell) * int(cell.readout.rank_embedding if cell.readout.rank_embedding != "full" else 0)
-        return len(probes.TASKS) * (4 * per_task + 16 * cell.corpus.people * cell.corpus.entries_per_person)
+        return len(probes.TASKS) * (4 * per_task + 16 * cell.corpus.entries)
     return 4 * model.parameters(cell.model, _vocabulary(cell))
 
 
