@@ -229,7 +229,7 @@ def _publish(plan: Any, uri: str) -> None:
     import platform
 
     import ktrain
-    from analysis import figures, report, table
+    from analysis import figures, learning, report, table
     from sweeps.show import Screen
 
     found, numbers = _read(plan)
@@ -238,7 +238,8 @@ def _publish(plan: Any, uri: str) -> None:
     console.print(table.everything(found, numbers, best_of=best_of))
     folder = plan.store.root / "reports" / plan.sweep.name
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = figures.draw(found, numbers, question=plan.sweep.question, best_of=best_of)
+    curves = learning.read(uri, found)
+    drawn = figures.draw(found, numbers, question=plan.sweep.question, best_of=best_of, curves=curves)
     for drawing in drawn:
         (folder / f"{drawing.name}.svg").write_text(drawing.svg, encoding="utf-8")
     finished = [s.key for c in plan.cells for s in c.stages if plan.store.exists(s.key)]
