@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from ktrain import background, pools, templates, tokenizer
 from ktrain import people as population
-from ktrain import pools, templates, tokenizer
 from ktrain.compose import Composed, Composer
 from ktrain.config import ATTRIBUTES
 from ktrain.config import Corpus as Setting
+from ktrain.errors import WrongRequest
 from ktrain.people import People
 from ktrain.randomness import generator
 
@@ -22,8 +23,10 @@ from ktrain.randomness import generator
 class Corpus:
     """People, their entries and their questions.
 
-    `entries` holds person p's E entries at p * E .. (p + 1) * E, spans in the order of `ATTRIBUTES`; `order`
-    (entries, 6) is the attribute at each sentence position. `questions` holds person p's six at p * 6 .. p * 6 + 5.
+    The people under test come first, celebrities after them. `entries` holds those of person 0, of person 1 and so on,
+    spans in the order of `ATTRIBUTES`; `order` (entries, 6) is the attribute at each sentence position. `questions`
+    holds person p's six at p * 6 .. p * 6 + 5. `train` (people,) are the people under test whose questions may be
+    trained on. `background` is other text that is read besides.
     """
 
     setting: Setting
@@ -36,11 +39,30 @@ class Corpus:
     order: np.ndarray
     drafts: np.ndarray
     questions: Composed
+    background: Composed | None = None
+
+    @cached_property
+    def entries_of(self) -> np.ndarray:
+        """How many entries each person has, (people,)."""
+        return _entries_of(self.setting)
 
     @cached_property
     def person(self) -> np.ndarray:
         """The person of each entry, (entries,)."""
-        return np.repeat(np.arange(len(self.people)), self.setting.entries_per_person)
+        return np.repeat(np.arange(len(self.people)), self.entries_of)
+
+    @property
+    def celebrity(self) -> np.ndarray:
+        """Who is a celebrity, (people,) bool."""
+        return np.arange(len(self.people)) >= self.setting.people
+
+    def halves(self, people: str) -> tuple[np.ndarray, np.ndarray]:
+        """Who is trained on and who is asked in a readout, both (people,) bool: `minority` halves the people under
+        test, `celebrity` trains on all celebrities and asks everyone under test (paper, section 5).
+        """
+        if people == "celebrity":
+            return self.celebrity, ~self.celebrity
+        return self.train, ~self.train & ~self.celebrity
 
     @property
     def eos(self) -> int:
@@ -50,7 +72,9 @@ class Corpus:
     def entry_text(self, entry: int) -> str:
         """The text of an entry, written from its templates, not decoded from its ids."""
         composer = _entry_composer(self.tokenizer, self.people.pools, self.templates)
-        programs = _programs(self.templates, self.drafts[[entry]], self.order[[entry]], self.setting.fullname)
+        person = self.person[entry]
+        fullname = np.array([self.setting.celebrity.fullname if self.celebrity[person] else self.setting.fullname])
+        programs = _programs(self.templates, self.drafts[[entry]], self.order[[entry]], fullname)
         return composer.text(programs[0], self.people.columns[self.person[entry]])
 
     def question_text(self, person: int, attribute: str) -> tuple[str, str]:
@@ -68,6 +92,7 @@ class Corpus:
             drafts=self.drafts,
             **{f"entries_{k}": v for k, v in vars(self.entries).items()},
             **{f"questions_{k}": v for k, v in vars(self.questions).items()},
+            **{f"background_{k}": v for k, v in (vars(self.background) if self.background else {}).items()},
         )
         self.tokenizer.save(str(folder / "tokenizer.json"))
         kept = {name: value for name, value in vars(self.people.pools).items()}
@@ -98,55 +123,79 @@ def load(folder: Path, setting: Setting, seed: int) -> Corpus:
         order=data["order"],
         drafts=data["drafts"],
         questions=composed("questions"),
+        background=composed("background") if "background_ids" in data else None,
     )
 
 
 def build(setting: Setting, seed: int) -> Corpus:
     """Draws the people and writes their entries (paper, section 2.1; settings: appendix A.2).
 
-    Raises `WrongRequest` for pools or templates that cannot serve the setting.
+    Raises `WrongRequest` for pools or templates that cannot serve the setting, and for text that is not there.
     """
+    if setting.kind == "bioR":
+        raise WrongRequest("corpus.kind=bioR: biographies by a language model are not here yet; bioS is")
     drawn = pools.shrink(pools.load(setting.pools_folder), setting.pools)
     sentences = templates.load(setting.templates_folder)
-    people = population.draw(drawn, setting.people, seed)
+    people = population.draw(drawn, setting.people, seed, setting.celebrities)
     bpe = _tokenizer(setting, people, sentences, seed)
     drafts, order = _arrange(setting, sentences, seed)
     composer = _entry_composer(bpe, drawn, sentences)
-    programs = _programs(sentences, drafts, order, setting.fullname)
-    owner = np.repeat(np.arange(setting.people), setting.entries_per_person)
-    written = composer.compose(programs, people.columns, owner)
+    owner = np.repeat(np.arange(len(people)), _entries_of(setting))
+    named = np.where(owner < setting.people, setting.fullname, setting.celebrity.fullname)
+    written = composer.compose(_programs(sentences, drafts, order, named), people.columns, owner)
     position = np.argsort(order, axis=1)[:, :, None]
     entries = Composed(written.ids, written.offsets, np.take_along_axis(written.spans, position, axis=1))
     asker = _question_composer(bpe, drawn)
-    asked = np.tile(np.arange(len(ATTRIBUTES)), setting.people)[:, None]
-    questions = asker.compose(asked, people.columns, np.repeat(np.arange(setting.people), len(ATTRIBUTES)))
-    train = population.train_half(setting.people, setting.question_share, seed)
-    return Corpus(setting, seed, people, train, bpe, sentences, entries, order, drafts, questions)
+    asked = np.tile(np.arange(len(ATTRIBUTES)), len(people))[:, None]
+    questions = asker.compose(asked, people.columns, np.repeat(np.arange(len(people)), len(ATTRIBUTES)))
+    train = np.zeros(len(people), dtype=bool)
+    train[: setting.people] = population.train_half(setting.people, setting.question_share, seed)
+    besides = background.tokens(setting.background, bpe) if setting.background is not None else None
+    return Corpus(setting, seed, people, train, bpe, sentences, entries, order, drafts, questions, besides)
+
+
+def _entries_of(setting: Setting) -> np.ndarray:
+    """How many entries each person has, (people,)."""
+    return np.repeat(
+        [setting.entries_per_person, setting.celebrity.entries_per_person], [setting.people, setting.celebrities]
+    )
 
 
 def _arrange(setting: Setting, sentences: dict[str, tuple[str, ...]], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Template of each attribute and order of the attributes, both (entries, 6), fixed in the data.
 
-    M drafts per person; permute shuffles each draft P times, the same sentences every time.
+    M drafts per person; permute shuffles each draft P times, the same sentences every time. Coupled sentences are
+    drawn anew for each entry and shuffled in pairs.
     """
     counts = [len(sentences[a]) for a in ATTRIBUTES]
-    drafts = generator(seed, "templates").integers(counts, size=(setting.people * setting.multi, len(counts)))
-    drafts = np.repeat(drafts.astype(np.int16), max(setting.permute, 1), axis=0)
-    order = np.tile(np.arange(len(counts), dtype=np.int8), (len(drafts), 1))
-    if setting.permute:
-        order = generator(seed, "permute").permuted(order, axis=1)
-    return drafts, order
+    groups = [("", setting.people, setting.couple or setting.multi, setting.permute)]
+    if setting.celebrities:
+        groups.append(("celebrity ", setting.celebrities, setting.celebrity.multi, setting.celebrity.permute))
+    parts = []
+    for name, people, multi, permute in groups:
+        drafts = generator(seed, f"{name}templates").integers(counts, size=(people * multi, len(counts)))
+        drafts = np.repeat(drafts.astype(np.int16), max(permute, 1), axis=0)
+        order = np.tile(np.arange(len(counts), dtype=np.int8), (len(drafts), 1))
+        if permute:
+            order = generator(seed, f"{name}permute").permuted(order, axis=1)
+        elif not name and setting.couple:
+            pairs = generator(seed, "couple").permuted(order[:, ::2], axis=1)
+            order = np.stack([pairs, pairs + 1], axis=2).reshape(order.shape)
+        parts.append((drafts, order))
+    return np.concatenate([d for d, _ in parts]), np.concatenate([o for _, o in parts])
 
 
 def _programs(
-    sentences: dict[str, tuple[str, ...]], drafts: np.ndarray, order: np.ndarray, fullname: bool
+    sentences: dict[str, tuple[str, ...]], drafts: np.ndarray, order: np.ndarray, fullname: np.ndarray
 ) -> np.ndarray:
-    """Program number of each sentence of each entry, (entries, 6): named forms first, pronoun forms after."""
+    """Program number of each sentence of each entry, (entries, 6): named forms first, pronoun forms after.
+
+    `fullname` (entries,) bool says which entries name their person in every sentence.
+    """
     counts = np.array([len(sentences[a]) for a in ATTRIBUTES])
     base = np.cumsum(counts) - counts
     programs = np.take_along_axis(drafts + base, order.astype(np.int64), axis=1)
-    if not fullname:
-        programs[:, 1:] += counts.sum()
+    programs[:, 1:] += np.where(fullname, 0, counts.sum())[:, None]
     return programs
 
 
@@ -179,18 +228,19 @@ def bpe_of(setting: Setting, seed: int) -> Tokenizer:
 
 
 def _tokenizer(setting: Setting, people: People, sentences: dict[str, tuple[str, ...]], seed: int) -> Tokenizer:
-    """GPT-2's, or one trained on one entry and the questions of every person.
+    """GPT-2's, or one trained on one entry and the questions of every person under test.
 
-    The training text does not depend on multi, permute or fullname, so that all settings of the same people share
-    one tokenizer and their accuracies can be compared.
+    The training text does not depend on how the entries are written, nor on celebrities, so that all settings of the
+    same people share one tokenizer and their accuracies can be compared.
     """
     if setting.tokenizer == "gpt2":
         return tokenizer.gpt2()
-    plain = setting.model_copy(update={"multi": 1, "permute": 0, "fullname": False})
+    plain = setting.model_copy(update={"multi": 1, "permute": 0, "couple": 0, "celebrity_fraction": 0.0})
+    columns = people.columns[: setting.people]
     # Fragments are the same whatever tokenizer encodes them: GPT-2's is only the carrier of the texts.
     writer = _entry_composer(tokenizer.gpt2(), people.pools, sentences)
     asker = _question_composer(tokenizer.gpt2(), people.pools)
-    programs = _programs(sentences, *_arrange(plain, sentences, seed), False)
-    texts = [writer.text(program, columns) for program, columns in zip(programs, people.columns, strict=True)]
-    texts += [asker.text([a], columns) for columns in people.columns for a in range(len(ATTRIBUTES))]
+    programs = _programs(sentences, *_arrange(plain, sentences, seed), np.zeros(setting.people, dtype=bool))
+    texts = [writer.text(program, row) for program, row in zip(programs, columns, strict=True)]
+    texts += [asker.text([a], row) for row in columns for a in range(len(ATTRIBUTES))]
     return tokenizer.train(texts, int(setting.tokenizer.removeprefix("bpe-")))

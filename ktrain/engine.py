@@ -3,7 +3,8 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -142,6 +143,12 @@ class Engine:
         for state in inner.state.values():
             if "step" in state:
                 state["step"] = torch.full_like(torch.as_tensor(state["step"]), steps)
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """The module's weights are whole inside, also where ZeRO 3 shards them. Every rank must enter."""
+        with deepspeed.zero.GatheredParameters(list(self._module.parameters()), enabled=self._zero == 3):
+            yield
 
     def close(self) -> None:
         """Frees what the engine holds; the module stays.

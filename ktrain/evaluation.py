@@ -11,6 +11,8 @@ from ktrain.config import ATTRIBUTES
 from ktrain.corpus import Corpus
 from ktrain.errors import GuardFailure
 from ktrain.fleet import Fleet
+from ktrain.forward import bidirectional
+from ktrain.masking import Masker
 from ktrain.probes import Rows
 from ktrain.randomness import generator
 
@@ -32,28 +34,37 @@ class Answers:
     predicted: list[str]
 
 
-def answer(network: PreTrainedModel, corpus: Corpus, *, beam: int = 1) -> Answers:
-    """Asks all six questions of everyone.
+def answer(network: PreTrainedModel, corpus: Corpus, *, beam: int = 1, people: np.ndarray | None = None) -> Answers:
+    """Asks all six questions of everyone, or of `people` (indices, rising).
 
     Greedy answers are read off one teacher-forced forward: an answer is generated exactly if and only if every one of
-    its tokens, EOS included, is the likeliest after the true ones before it.
+    its tokens, EOS included, is the likeliest after the true ones before it. A bidirectional network fills in as many
+    masks as the answer has tokens, all at once (paper, appendix B).
     """
-    questions = np.arange(len(corpus.questions))
+    chosen = np.arange(len(corpus.people)) if people is None else people
+    questions = (chosen[:, None] * len(ATTRIBUTES) + np.arange(len(ATTRIBUTES))).ravel()
     exact = np.zeros(len(questions), dtype=bool)
     first = np.zeros(len(questions), dtype=bool)
     predicted = [""] * len(questions)
-    length = np.diff(corpus.questions.offsets)
+    length = np.diff(corpus.questions.offsets)[questions]
+    fill = bidirectional(network)
     for rows in _batches(length):
-        ids = _padded([corpus.questions[q] for q in rows], corpus.eos, network.device)
+        ids = _padded([corpus.questions[q] for q in questions[rows]], network)
+        truth = ids.cpu().numpy().copy()
+        begins = corpus.questions.spans[questions[rows], 0, 0].astype(int)
+        ends = length[rows] - fill
+        for row, (begin, end) in enumerate(zip(begins, ends, strict=True) if fill else ()):
+            ids[row, begin:end] = network.config.mask_token_id
         guess = _likeliest(network, ids)
-        for row, q in enumerate(rows):
-            begin, end = int(corpus.questions.spans[q, 0, 0]), int(length[q])
-            right = guess[row, begin - 1 : end - 1] == ids[row, begin:end].cpu().numpy()
-            exact[q], first[q] = right.all(), right[0]
-            upto = len(right) if right.all() else int(right.argmin()) + 1
-            predicted[q] = _text(corpus, guess[row, begin - 1 : begin - 1 + upto])
+        for row, (k, begin, end) in enumerate(zip(rows, begins, ends, strict=True)):
+            said = guess[row, begin - (not fill) : end - (not fill)]
+            right = said == truth[row, begin:end]
+            exact[k], first[k] = right.all(), right[0]
+            # Filled in all at once, an answer has no first wrong token.
+            upto = len(right) if fill or right.all() else int(right.argmin()) + 1
+            predicted[k] = _text(corpus, said[:upto])
     if beam > 1:
-        exact, predicted = _beam(network, corpus, beam)
+        exact, predicted = _beam(network, corpus, questions, beam)
     return Answers(questions // len(ATTRIBUTES), questions % len(ATTRIBUTES), exact, first, predicted)
 
 
@@ -81,27 +92,58 @@ def classify(fleet: Fleet, rows: Rows, precision: str) -> np.ndarray:
     return found
 
 
-def recall(network: PreTrainedModel, corpus: Corpus) -> float:
-    """Teacher-forced accuracy on the attribute tokens of one whole entry of every person, as it stands in a window.
+@dataclass(frozen=True)
+class Recalled:
+    """What a network gives back of one entry of each person: `person` (people,), then by person and attribute how many
+    `tokens` of it were asked, how many of them were `right`, and 1 or 0 for the `first` token, NaN where it was not
+    asked, each (people, 6).
+    """
+
+    person: np.ndarray
+    tokens: np.ndarray
+    right: np.ndarray
+    first: np.ndarray
+
+    def share(self, people: np.ndarray) -> float:
+        """Accuracy on attribute tokens of `people` (bool, by index of all people)."""
+        mine = people[self.person]
+        return float(self.right[mine].sum() / max(1, self.tokens[mine].sum()))
+
+
+def recall(network: PreTrainedModel, corpus: Corpus, people: np.ndarray | None = None) -> Recalled:
+    """Teacher-forced accuracy on the attribute tokens of one whole entry of every person, or of `people` (indices), as
+    it stands in a window. Of a bidirectional network, words are masked as in training.
 
     A model below the recall gate has not learned what it is asked about, and its accuracies would mean nothing.
     """
-    per_person = corpus.setting.entries_per_person
-    people = len(corpus.people)
-    chosen = np.arange(people) * per_person + generator(corpus.seed, "recall").integers(per_person, size=people)
-    length = np.diff(corpus.entries.offsets)[chosen]
-    right = total = 0
-    for rows in _batches(length):
-        entries = chosen[rows]
+    rng, starts = generator(corpus.seed, "recall"), np.cumsum(corpus.entries_of) - corpus.entries_of
+    each = [(corpus.setting.people, corpus.setting.entries_per_person)]
+    each += [(corpus.setting.celebrities, corpus.setting.celebrity.entries_per_person)]
+    entry = starts + np.concatenate([rng.integers(entries, size=count) for count, entries in each])
+    chosen = np.arange(len(corpus.people)) if people is None else people
+    shape, fill = (len(chosen), len(ATTRIBUTES)), bidirectional(network)
+    tokens, right, first = (np.zeros(shape, dtype=kind) for kind in (int, int, float))
+    masker = Masker(corpus.tokenizer, "recall", corpus.seed)
+    for rows in _batches(np.diff(corpus.entries.offsets)[entry[chosen]]):
+        entries = entry[chosen[rows]]
         # In a window an entry follows the EOS of the one before it.
-        ids = _padded([np.concatenate([[corpus.eos], corpus.entries[e]]) for e in entries], corpus.eos, network.device)
+        ids = _padded([np.concatenate([[corpus.eos], corpus.entries[e]]) for e in entries], network)
+        truth = ids.cpu().numpy().copy()
+        counted = np.ones(truth.shape, dtype=bool)
+        if fill:
+            plain = np.where(truth < corpus.tokenizer.get_vocab_size(), truth, corpus.eos)
+            counted = masker.chosen(plain, int(rows[0]))
+            ids[torch.from_numpy(counted).to(ids.device)] = network.config.mask_token_id
         guess = _likeliest(network, ids)
-        truth = ids.cpu().numpy()
-        for row, e in enumerate(entries):
-            for begin, end in corpus.entries.spans[e].astype(int):
-                right += int((guess[row, begin:end] == truth[row, begin + 1 : end + 1]).sum())
-                total += end - begin
-    return right / total
+        correct = np.zeros(truth.shape, dtype=bool)
+        correct[:, 1:] = (guess[:, 1:] if fill else guess[:, :-1]) == truth[:, 1:]
+        for row, (k, e) in enumerate(zip(rows, entries, strict=True)):
+            for a, (begin, end) in enumerate(corpus.entries.spans[e].astype(int)):
+                span = slice(begin + 1, end + 1)
+                tokens[k, a] = counted[row, span].sum()
+                right[k, a] = (correct[row, span] & counted[row, span]).sum()
+                first[k, a] = correct[row, begin + 1] if counted[row, begin + 1] else np.nan
+    return Recalled(chosen, tokens, right, first)
 
 
 def generate(network: PreTrainedModel, prompts: Tensor, tokens: int, *, eos: int, beam: int = 1) -> Tensor:
@@ -120,23 +162,23 @@ def generate(network: PreTrainedModel, prompts: Tensor, tokens: int, *, eos: int
     return output
 
 
-def _beam(network: PreTrainedModel, corpus: Corpus, beam: int) -> tuple[np.ndarray, list[str]]:
+def _beam(network: PreTrainedModel, corpus: Corpus, questions: np.ndarray, beam: int) -> tuple[np.ndarray, list[str]]:
     """Exact match and text with beam search; prompts of one length share a batch, so nothing is padded."""
     composed = corpus.questions
-    exact = np.zeros(len(composed), dtype=bool)
-    predicted = [""] * len(composed)
-    begin = composed.spans[:, 0, 0].astype(int)
-    longest = int((np.diff(composed.offsets) - begin).max())
+    exact = np.zeros(len(questions), dtype=bool)
+    predicted = [""] * len(questions)
+    begin = composed.spans[questions, 0, 0].astype(int)
+    longest = int((np.diff(composed.offsets)[questions] - begin).max())
     for width in np.unique(begin):
         alike = np.flatnonzero(begin == width)
         for rows in np.split(alike, range(ROWS, len(alike), ROWS)):
-            prompts = _padded([composed[q][:width] for q in rows], corpus.eos, network.device)
+            prompts = _padded([composed[questions[k]][:width] for k in rows], network)
             output = generate(network, prompts, longest, eos=corpus.eos, beam=beam).cpu().numpy()
-            for row, q in enumerate(rows):
-                truth = composed[q][width:]
+            for row, k in enumerate(rows):
+                truth = composed[questions[k]][width:]
                 said = output[row, width : width + len(truth)]
-                exact[q] = len(said) == len(truth) and bool((said == truth).all())
-                predicted[q] = _text(corpus, output[row, width:])
+                exact[k] = len(said) == len(truth) and bool((said == truth).all())
+                predicted[k] = _text(corpus, output[row, width:])
     return exact, predicted
 
 
@@ -146,18 +188,21 @@ def _batches(length: np.ndarray) -> list[np.ndarray]:
     return np.split(order, range(ROWS, len(order), ROWS))
 
 
-def _padded(rows: list[np.ndarray], eos: int, device: torch.device) -> Tensor:
-    ids = np.full((len(rows), max(map(len, rows))), eos, dtype=np.int64)
+def _padded(rows: list[np.ndarray], network: PreTrainedModel) -> Tensor:
+    ids = np.full((len(rows), max(map(len, rows))), network.config.pad_token_id, dtype=np.int64)
     for i, row in enumerate(rows):
         ids[i, : len(row)] = row
-    return torch.from_numpy(ids).to(device)
+    return torch.from_numpy(ids).to(network.device)
 
 
 @torch.no_grad()
 def _likeliest(network: PreTrainedModel, ids: Tensor) -> np.ndarray:
-    """The likeliest next token at every place, (rows, T); in fp32, as a user who loads the model would see it."""
+    """The likeliest next token at every place, or the one that is filled in there, (rows, T); in fp32, as a user who
+    loads the model would see it.
+    """
     network.eval()
-    guess: np.ndarray = network(input_ids=ids, use_cache=False).logits.argmax(-1).cpu().numpy()
+    read = (ids != network.config.pad_token_id).long() if bidirectional(network) else None
+    guess: np.ndarray = network(input_ids=ids, attention_mask=read, use_cache=False).logits.argmax(-1).cpu().numpy()
     return guess
 
 

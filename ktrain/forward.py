@@ -52,6 +52,8 @@ def hidden(network: Any, ids: Tensor, adapter: Adapter | None = None, places: Te
     """
     body = _NeoX(network) if network.config.model_type == "gpt_neox" else _Llama(network)
     heads = network.config.num_attention_heads
+    # A network that sees what comes after must not see padding there.
+    read = ids != network.config.pad_token_id if bidirectional(network) else None
     turn = _rotary(network, ids.shape[1], ids.device)
     own = adapter is None
     state = body.embedding(ids) if adapter is None else adapter.embed(body.embedding, ids)
@@ -67,7 +69,7 @@ def hidden(network: Any, ids: Tensor, adapter: Adapter | None = None, places: Te
             value = _plus(value, adapter.value(index, normed))
         query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
         query = _turned(query, *(turn if wanted is None else (x[wanted][:, None] for x in turn)))
-        mixed = _attention(query, _turned(key, *turn), value, wanted, layer, adapter, 3 * index + 1)
+        mixed = _attention(query, _turned(key, *turn), value, wanted, layer, adapter, 3 * index + 1, read)
         attended = body.output(layer, mixed.transpose(1, 2).flatten(2))
         state = state if wanted is None else _take(state, wanted)
         state = state + (body.drop_attention(layer, attended) if own else adapter.drop(attended, 3 * index + 2))  # type: ignore[union-attr]
@@ -75,6 +77,11 @@ def hidden(network: Any, ids: Tensor, adapter: Adapter | None = None, places: Te
         state = state + (body.drop_mlp(layer, changed) if own else adapter.drop(changed, 3 * index + 3))  # type: ignore[union-attr]
     normed_last: Tensor = body.norm(state)
     return normed_last
+
+
+def bidirectional(network: Any) -> bool:
+    """Whether a token sees those after it."""
+    return not getattr(network.config, "is_causal", True)
 
 
 class _NeoX:
@@ -162,17 +169,26 @@ def _turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
 
 def _attention(
-    query: Tensor, key: Tensor, value: Tensor, places: Tensor | None, layer: Any, adapter: Adapter | None, site: int
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    places: Tensor | None,
+    layer: Any,
+    adapter: Adapter | None,
+    site: int,
+    read: Tensor | None,
 ) -> Tensor:
-    """Causal attention of queries (rows, heads, P or T, width), which stand at `places` or at every token."""
+    """Attention of queries (rows, heads, P or T, width), which stand at `places` or at every token: causal, or to all
+    tokens that `read` (rows, T) bool says.
+    """
     module = getattr(layer, "attention", None) or layer.self_attn
     rate = module.attention_dropout if module.training and adapter is None else 0.0
     length = key.shape[2]
     column = torch.arange(length, device=key.device)
     at = column if places is None else places[:, None, :]
-    allowed = column <= at[..., None]
+    allowed = column <= at[..., None] if read is None else read[:, None, None, :]
     if query.is_cuda and getattr(adapter, "rate", 0.0) == 0.0:
-        if places is None:
+        if places is None and read is None:
             return F.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=rate)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=rate)
     scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)

@@ -19,12 +19,18 @@ from ktrain.windows import Windows
 
 
 @dataclass(frozen=True)
-class Inspected:
-    """What a cell is made of, before anything is trained."""
+class InspectedQuestions:
+    """What a finetuning is made of, before it begins."""
 
     corpus: Corpus
-    windows: Windows
     rows: QuestionRows
+
+
+@dataclass(frozen=True)
+class Inspected(InspectedQuestions):
+    """What a cell is made of, before anything is trained."""
+
+    windows: Windows
 
 
 Guard = Callable[[Inspected], str | None]
@@ -32,10 +38,10 @@ SAMPLE = 2_000
 """Entries, questions or windows that a guard reads where all of them would take too long."""
 
 
-def people_disjoint(seen: Inspected) -> str | None:
+def people_disjoint(seen: InspectedQuestions) -> str | None:
     """People whose questions are trained on are not among those tested, and no two people share a name."""
     corpus = seen.corpus
-    tested = np.flatnonzero(~corpus.train)
+    tested = np.flatnonzero(corpus.halves(seen.rows.people)[1])
     if both := np.intersect1d(seen.rows.persons, tested).tolist():
         return f"{len(both)} people of the test half are trained on, the first is {corpus.people.name(both[0])}"
     names = np.stack([corpus.people.column(c) for c in ("first", "middle", "last")], axis=1)
@@ -46,9 +52,9 @@ def people_disjoint(seen: Inspected) -> str | None:
 
 def held_out_questions_unread(seen: Inspected) -> str | None:
     """No question of a person of the test half is in the windows of pretraining."""
-    if len(seen.windows.streams) == 1:
+    if "question" not in seen.windows.streams:
         return None
-    persons = seen.windows.streams[1].chosen // len(ATTRIBUTES)
+    persons = seen.windows.streams["question"].chosen // len(ATTRIBUTES)
     read = np.unique(persons[~seen.corpus.train[persons]])
     return f"questions of {len(read)} people of the test half are in the windows" if len(read) else None
 
@@ -58,9 +64,10 @@ def windows_mixed(seen: Inspected) -> str | None:
 
     A public reproduction that kept each person's entries together trained to the same loss and answered nothing.
     """
-    corpus, stream = seen.corpus, seen.windows.streams[0]
+    corpus, stream = seen.corpus, seen.windows.streams["biography"]
     together, pairs = stream.neighbours(corpus.person)
-    implied = pairs * (corpus.setting.entries_per_person - 1) / (len(corpus.entries) - 1)
+    each, every = corpus.entries_of.astype(float), len(corpus.entries)
+    implied = pairs * (each * (each - 1)).sum() / (every * (every - 1))
     # Six standard deviations of a Poisson count, and one for counts near zero.
     if together > implied + 6 * implied**0.5 + 1:
         return f"{together} pairs of one person's entries share a window, a shuffle implies {implied:.0f}"
@@ -69,7 +76,7 @@ def windows_mixed(seen: Inspected) -> str | None:
 
 def epochs_differ(seen: Inspected) -> str | None:
     """The second epoch packs the entries in another order than the first."""
-    first, second = (seen.windows.streams[0].order(epoch) for epoch in (0, 1))
+    first, second = (seen.windows.streams["biography"].order(epoch) for epoch in (0, 1))
     return "epochs 0 and 1 have the same order" if np.array_equal(first, second) else None
 
 
@@ -95,7 +102,7 @@ def spans_decode(seen: Inspected) -> str | None:
     return None
 
 
-def first_tokens(seen: Inspected) -> str | None:
+def first_tokens(seen: InspectedQuestions) -> str | None:
     """Answers begin with the token of their value with its leading space, the one that biographies hold."""
     corpus = seen.corpus
     for question in _sample(len(corpus.questions)):
@@ -109,28 +116,35 @@ def first_tokens(seen: Inspected) -> str | None:
     return None
 
 
-def loss_mask(seen: Inspected) -> str | None:
-    """The targets of a finetuning row are exactly the tokens of its answer and the EOS after it."""
+def loss_mask(seen: InspectedQuestions) -> str | None:
+    """The targets of a finetuning row are exactly the tokens of its answer and the EOS after it.
+
+    An answer that is to be filled in is hidden, ends before its EOS, and nothing else is hidden.
+    """
     corpus, rows = seen.corpus, seen.rows
-    asked = np.flatnonzero(np.repeat(corpus.train, len(ATTRIBUTES)))
+    asked = np.flatnonzero(np.repeat(corpus.halves(rows.people)[0], len(ATTRIBUTES)))
     length = np.diff(corpus.questions.offsets)[asked]
     for row in _sample(len(asked)):
         person, attribute = divmod(int(asked[row]), len(ATTRIBUTES))
         prompt, answer = corpus.question_text(person, ATTRIBUTES[attribute])
-        expected = len(corpus.tokenizer.encode(answer).ids) + 1
+        end = int(length[row]) - rows.fill
+        expected = len(corpus.tokenizer.encode(answer).ids) + (not rows.fill)
         if rows.all_tokens:
             expected += len(corpus.tokenizer.encode(prompt).ids) - 1
         targets = np.flatnonzero(rows.mask[row])
         # A mask shifted by one has the right count.
-        if not np.array_equal(targets, np.arange(length[row] - expected, length[row])):
-            found, first = len(targets), targets.min(initial=length[row])
-            return f"{prompt!r}: {found} targets from token {first} on, wanted are the last {expected} of {length[row]}"
+        if not np.array_equal(targets, np.arange(end - expected, end)):
+            found, first = len(targets), targets.min(initial=end)
+            return f"{prompt!r}: {found} targets from token {first} on, wanted are the last {expected} of {end}"
+        hidden = np.flatnonzero(rows.ids[row, : length[row]] != rows.truth[row, : length[row]])
+        if not np.array_equal(hidden, targets if rows.fill else []):
+            return f"{prompt!r}: the tokens {hidden.tolist()} are hidden, {targets.tolist()} are asked"
     return None
 
 
-def class_counts(seen: Inspected) -> str | None:
+def class_counts(seen: InspectedQuestions) -> str | None:
     """No constant answer scores well: the majority baseline of each attribute, company city apart, is at most 50 %."""
-    tested = ~seen.corpus.train
+    tested = seen.corpus.halves(seen.rows.people)[1]
     shares = majority(seen.corpus.people, tested)
     high = {a: s for a, s in shares.items() if a != "company_city" and s > 0.5}
     for attribute, share in high.items():
@@ -154,11 +168,18 @@ GUARDS: dict[str, Guard] = {
 }
 
 
+QUESTION_GUARDS: dict[str, Callable[[InspectedQuestions], str | None]] = {
+    guard.__name__: guard for guard in (people_disjoint, first_tokens, loss_mask, class_counts)
+}
+"""Those that concern a finetuning and not what was read before it: who is trained on may differ between readouts."""
+
+
 @dataclass(frozen=True)
 class InspectedProbes:
-    """What probes are made of, before any is trained."""
+    """What probes are made of, before any is trained; `tested` (people,) bool are those who are asked."""
 
     corpus: Corpus
+    tested: np.ndarray
     rows: Rows
     streams: Mapping[Task, Stream]
     classes: Mapping[Task, Classes]
@@ -168,10 +189,10 @@ ProbeGuard = Callable[[InspectedProbes], str | None]
 
 
 def probe_people_disjoint(seen: InspectedProbes) -> str | None:
-    """Probes learn from people of the training half only."""
+    """Probes learn from nobody whom they are asked about."""
     for task, stream in seen.streams.items():
         persons = np.unique(seen.rows.person[stream.chosen])
-        if both := persons[~seen.corpus.train[persons]].tolist():
+        if both := persons[seen.tested[persons]].tolist():
             name = seen.corpus.people.name(both[0])
             return f"{task}: {len(both)} people of the test half are trained on, the first is {name}"
     return None
@@ -234,6 +255,13 @@ PROBE_GUARDS: dict[str, ProbeGuard] = {
 def enforce_probes(seen: InspectedProbes) -> None:
     """Raises `GuardFailure` with the first finding of the probes' guards."""
     for name, guard in PROBE_GUARDS.items():
+        if finding := guard(seen):
+            raise GuardFailure(name, finding)
+
+
+def enforce_questions(seen: InspectedQuestions) -> None:
+    """Raises `GuardFailure` with the first finding of the guards that concern a finetuning."""
+    for name, guard in QUESTION_GUARDS.items():
         if finding := guard(seen):
             raise GuardFailure(name, finding)
 

@@ -1,14 +1,17 @@
-"""The networks, from `transformers` classes: GPT-2 with rotary embedding (paper, section 2.2 and appendix B).
+"""The networks, from `transformers` classes (paper, section 2.2 and appendix B).
 
-A GPT-NeoX block without parallel residual is GPT-2's block with rotary embedding instead of learned positions.
+GPT-2 with rotary embedding is a GPT-NeoX without parallel residual; GBERT is the same with full attention. Llama has
+the layers, heads and width of the GPT-2 of its size.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from ktrain.config import Model
+from ktrain.masking import SPECIAL, mask_id, pad_id
 from ktrain.randomness import torch_seed
 
 
@@ -20,6 +23,13 @@ class Shape:
     heads: int
     width: int
 
+    @property
+    def gated(self) -> int:
+        """Width of Llama's feed-forward layers: two thirds of four times the width, so that three matrices cost what
+        GPT-2's two do, rounded up to a multiple of 8 (not stated in the paper).
+        """
+        return -(-8 * self.width // 3 // 8) * 8
+
 
 SHAPES = {
     "mini": Shape(4, 4, 128),
@@ -29,44 +39,64 @@ SHAPES = {
 }
 
 
-def configuration(setting: Model, vocabulary: int, context: int, eos: int) -> GPTNeoXConfig:
-    """The `transformers` configuration: rotary on a quarter of the head dimension, base 10,000, tied embeddings."""
+def configuration(setting: Model, vocabulary: int, context: int, eos: int) -> Any:
+    """The `transformers` configuration. `vocabulary` is the tokenizer's; GBERT has a mask and a padding token besides.
+
+    GPT-2 and GBERT: rotary on a quarter of the head dimension, base 10,000, tied embeddings. Llama: rotary on all of
+    it, RMS norm, gated feed-forward, embeddings not tied.
+    """
     shape = SHAPES[setting.size]
+    common: dict[str, Any] = {
+        "hidden_size": shape.width,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "max_position_embeddings": context,
+        "attention_dropout": setting.dropout,
+        "bos_token_id": eos,
+        "eos_token_id": eos,
+        "attn_implementation": "sdpa",
+    }
+    if setting.family == "llama":
+        return LlamaConfig(
+            vocab_size=vocabulary, intermediate_size=shape.gated, rms_norm_eps=1e-6, pad_token_id=eos, **common
+        )
+    full = setting.family == "gbert"
     return GPTNeoXConfig(
-        vocab_size=vocabulary,
-        hidden_size=shape.width,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
+        vocab_size=vocabulary + (len(SPECIAL) if full else 0),
         intermediate_size=4 * shape.width,
         hidden_act="gelu_new",
         rotary_pct=0.25,
-        max_position_embeddings=context,
         hidden_dropout=setting.dropout,
-        attention_dropout=setting.dropout,
         use_parallel_residual=False,
         tie_word_embeddings=True,
-        bos_token_id=eos,
-        eos_token_id=eos,
-        pad_token_id=eos,
-        attn_implementation="sdpa",
+        pad_token_id=pad_id(vocabulary) if full else eos,
+        # Only where it is told: the configuration of a causal network has no such entry.
+        **({"is_causal": False, "mask_token_id": mask_id(vocabulary)} if full else {}),
+        **common,
     )
 
 
-def build(setting: Model, vocabulary: int, context: int, eos: int, seed: int) -> GPTNeoXForCausalLM:
+def build(setting: Model, vocabulary: int, context: int, eos: int, seed: int) -> Any:
     """A network with `transformers`' initial weights (normal, 0.02), drawn from `seed` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(seed, "weights"))
-        return GPTNeoXForCausalLM(configuration(setting, vocabulary, context, eos))
+        chosen = configuration(setting, vocabulary, context, eos)
+        return LlamaForCausalLM(chosen) if setting.family == "llama" else GPTNeoXForCausalLM(chosen)
 
 
 def parameters(setting: Model, vocabulary: int) -> int:
     """How many parameters the network has, tied embeddings counted once, without building it."""
     shape = SHAPES[setting.size]
+    if setting.family == "llama":
+        block = 4 * shape.width**2 + 3 * shape.width * shape.gated + 2 * shape.width
+        return 2 * vocabulary * shape.width + shape.layers * block + shape.width
     block = 12 * shape.width**2 + 13 * shape.width
-    return vocabulary * shape.width + shape.layers * block + 2 * shape.width
+    rows = vocabulary + (len(SPECIAL) if setting.family == "gbert" else 0)
+    return rows * shape.width + shape.layers * block + 2 * shape.width
 
 
 def flops_per_token(setting: Model, vocabulary: int, context: int) -> int:
-    """6 N + 12 L d T: forward and backward of one trained token."""
+    """6 N + 12 L d T: forward and backward of one trained token; looking a token up multiplies nothing."""
     shape = SHAPES[setting.size]
-    return 6 * parameters(setting, vocabulary) + 12 * shape.layers * shape.width * context
+    looked_up = vocabulary * shape.width if setting.family == "llama" else 0
+    return 6 * (parameters(setting, vocabulary) - looked_up) + 12 * shape.layers * shape.width * context

@@ -46,16 +46,27 @@ class People:
         return key
 
 
-def draw(pools: Pools, count: int, seed: int) -> People:
+def draw(pools: Pools, count: int, seed: int, celebrities: int = 0) -> People:
     """`count` people with unique full names, every attribute uniform and independent (paper, section 2.1).
 
+    Celebrities come after them, under other names (paper, section 5); how many there are changes nobody before them.
     Raises `WrongRequest` where the pools have fewer full names than people.
     """
-    if count > pools.names:
-        raise WrongRequest(f"corpus.people={count}: the pools give at most {pools.names} different full names")
-    rng = generator(seed, "people")
+    if count + celebrities > pools.names:
+        besides = f" and {celebrities} celebrities" if celebrities else ""
+        raise WrongRequest(f"corpus.people={count}{besides}: the pools give at most {pools.names} different full names")
+    minority, names = _group(pools, count, generator(seed, "people"), np.array([], dtype=np.int64))
+    if not celebrities:
+        return People(pools, minority)
+    return People(
+        pools, np.concatenate([minority, _group(pools, celebrities, generator(seed, "celebrities"), names)[0]])
+    )
+
+
+def _group(pools: Pools, count: int, rng: np.random.Generator, taken: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of `count` people whose names are not among `taken`, and their names as numbers."""
     columns = np.zeros((count, len(COLUMNS)), dtype=np.int32)
-    names = _distinct(rng, pools.names, count)
+    names = _distinct(rng, pools.names, count, taken)
     sizes = (len(pools.first_names), len(pools.middle_names), len(pools.last_names))
     for column, index in zip(("first", "middle", "last"), np.unravel_index(names, sizes), strict=True):
         columns[:, COLUMNS.index(column)] = index
@@ -73,7 +84,7 @@ def draw(pools: Pools, count: int, seed: int) -> People:
     }
     for column, size in ranges.items():
         columns[:, COLUMNS.index(column)] = rng.integers(size, size=count)
-    return People(pools, columns)
+    return columns, names
 
 
 def train_half(count: int, share: float, seed: int) -> np.ndarray:
@@ -95,13 +106,15 @@ def majority(people: People, asked: np.ndarray) -> dict[str, float]:
     return shares
 
 
-def _distinct(rng: np.random.Generator, size: int, count: int) -> np.ndarray:
-    """`count` different integers below `size`, uniform, without a table of `size`."""
-    if size < 4 * count:
-        return rng.permutation(size)[:count]
+def _distinct(rng: np.random.Generator, size: int, count: int, taken: np.ndarray) -> np.ndarray:
+    """`count` different integers below `size` that are not `taken`, uniform, without a table of a large `size`."""
+    if size < 4 * (count + len(taken)):
+        order = rng.permutation(size)
+        return order[~np.isin(order, taken)][:count]
     found = rng.integers(size, size=count)
     while True:
         _, first = np.unique(found, return_index=True)
+        first = first[~np.isin(found[first], taken)]
         if len(first) == count:
             return found
         kept = found[np.sort(first)]

@@ -32,19 +32,20 @@ def read_out(
     Raises `GuardFailure`, `Diverged`.
     """
     readout = cells[0].readout
-    left_out = probes.refused(corpus.people.pools, corpus.tokenizer, int(corpus.train.sum()), readout)
+    learned, tested_people = corpus.halves(readout.people)
+    left_out = probes.refused(corpus.people.pools, corpus.tokenizer, int(learned.sum()), readout)
     found = {task: probes.classes(corpus, task) for task in probes.TASKS if task not in left_out}
     if not found:
         raise WrongRequest(f"not enough people: {list(left_out.values())[-1]}")
-    rows = probes.rows(corpus, readout)
+    rows = _kept(probes.rows(corpus, readout), learned | tested_people)
     stages = [chain(cell)[2] for cell in cells]
     parent = stages[0].parent
     assert parent is not None
     streams = {
-        task: Stream(rows, about, corpus.train, readout.batch, cells[0].seed, f"{parent.key}/{task}")
+        task: Stream(rows, about, learned, readout.batch, cells[0].seed, f"{parent.key}/{task}")
         for task, about in found.items()
     }
-    guards.enforce_probes(guards.InspectedProbes(corpus, rows, streams, found))
+    guards.enforce_probes(guards.InspectedProbes(corpus, tested_people, rows, streams, found))
     asked = [
         Asked(stage, Member(f"{readout.kind}/{task}", c.seed, c.readout.rank_embedding, c.readout.rank_qv), task)
         for stage, c in zip(stages, cells, strict=True)
@@ -53,7 +54,7 @@ def read_out(
     said: dict[str, dict[Task, np.ndarray]] = {stage.key: {} for stage in stages}
     heard: dict[str, list[Progress]] = {}
     tensors: dict[str, dict[str, Tensor]] = {stage.key: {} for stage in stages}
-    tested = _kept(rows, ~corpus.train)
+    tested = _kept(rows, tested_people)
 
     def batch(wave: Sequence[Asked], step: int) -> tuple[Tensor, ...]:
         parts = [streams[_task(one)].batch(step) for one in wave]
@@ -78,7 +79,7 @@ def read_out(
             heard[stage.key] = joined(heard.get(stage.key, []), own(curve, mine))
             if len(said[stage.key]) == len(found):
                 about = probe_scores.Said(tested, found, said[stage.key])
-                result = probe_scores.score(about, corpus, readout.kind)
+                result = probe_scores.score(about, tested_people, readout.kind)
                 with store.publish(stage.key, stage.identity, stage.kind) as folder:
                     save_file(tensors[stage.key], folder / "adapters.safetensors")
                     probe_scores.predictions(about).to_parquet(folder / "predictions.parquet", index=False)
@@ -90,7 +91,7 @@ def read_out(
     tokens = None
     if readout.token_share:
         vocabulary = network.config.vocab_size
-        tokens = torch.from_numpy(probes.common_tokens(rows, corpus.train, readout.token_share, vocabulary))
+        tokens = torch.from_numpy(probes.common_tokens(rows, learned, readout.token_share, vocabulary))
     crew = Crew(network, readout, asked, batch, head, rows.ids.shape[1], cells[0].model.dropout, tokens)
     crew.train(store, runtime, report, publish)
 

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from ktrain.config import ATTRIBUTES
-from ktrain.corpus import Corpus
 from ktrain.interval import over_examples
 from ktrain.probes import Classes, Rows, Task
 
@@ -24,17 +23,18 @@ class Said:
     predicted: Mapping[Task, np.ndarray]
 
 
-def score(said: Said, corpus: Corpus, prefix: str) -> Scores:
+def score(said: Said, asked: np.ndarray, prefix: str) -> Scores:
     """Accuracies on held-out people; a task is counted at places up to its attribute, never after it.
 
     P-probes: `<prefix>/<measure>/<place>/<attribute>`, `/own/` for the place right before the attribute and `seen/`
     by the set of attributes already read; Q-probes: `<prefix>/<measure>/<attribute>`. `mean` leaves the birth date out.
+    `asked` (people,) bool are the held-out people, of whom the baselines are.
     """
     metrics: dict[str, float] = {}
     counts: dict[str, int] = {}
     intervals: dict[str, tuple[float, float]] = {}
     groups: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for task, path, right, person in _parts(said, corpus):
+    for task, path, right, person in _parts(said):
         name = f"{prefix}/{path}/{task.attribute}"
         metrics[name], counts[name] = float(right.mean()), len(np.unique(person))
         intervals[name] = over_examples([(right, person)])
@@ -44,10 +44,10 @@ def score(said: Said, corpus: Corpus, prefix: str) -> Scores:
         # Each attribute counts alike, whatever number of rows it has.
         metrics[name] = float(np.mean([right.mean() for right, _ in parts]))
         counts[name], intervals[name] = len(np.unique(parts[0][1])), over_examples(parts)
-    return metrics | _baselines(said, corpus), counts, intervals
+    return metrics | _baselines(said, asked), counts, intervals
 
 
-def _parts(said: Said, corpus: Corpus) -> Iterator[tuple[Task, str, np.ndarray, np.ndarray]]:
+def _parts(said: Said) -> Iterator[tuple[Task, str, np.ndarray, np.ndarray]]:
     """Task, path of the metric, what was right (examples,) and whose examples they are."""
     rows = said.rows
     for task, predicted in said.predicted.items():
@@ -78,11 +78,11 @@ def named(code: int) -> str:
     return "-".join(a for i, a in enumerate(ATTRIBUTES) if code >> i & 1) or "none"
 
 
-def _baselines(said: Said, corpus: Corpus) -> dict[str, float]:
-    """What the commonest class of each task scores on the test half."""
+def _baselines(said: Said, asked: np.ndarray) -> dict[str, float]:
+    """What the commonest class of each task scores on the held-out people."""
     found = {}
     for task, about in said.classes.items():
-        counts = about.counts(~corpus.train)
+        counts = about.counts(asked)
         found[f"baseline/{task.measure}/{task.attribute}"] = float(counts.max() / counts.sum())
     for measure in ("first", "whole"):
         values = [v for n, v in found.items() if n.startswith(f"baseline/{measure}/") and "birth_date" not in n]

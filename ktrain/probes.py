@@ -119,9 +119,9 @@ def rows(corpus: Corpus, readout: Readout) -> Rows:
 
 def _biographies(corpus: Corpus, per_person: int) -> Rows:
     """EOS and an entry up to its last special position; the first `per_person` entries of everyone, 0 for all."""
-    each = corpus.setting.entries_per_person
-    kept = np.arange(each) < (per_person or each)
-    entries = np.flatnonzero(np.tile(kept, len(corpus.people)))
+    first = np.cumsum(corpus.entries_of) - corpus.entries_of
+    nth = np.arange(len(corpus.entries)) - first[corpus.person]
+    entries = np.flatnonzero(nth < per_person) if per_person else np.arange(len(corpus.entries))
     begin = corpus.entries.spans[entries, :, 0].astype(np.int64)
     # The EOS before the entry moves everything by one, so the token before a span stands where the span began.
     places = np.sort(begin, axis=1)

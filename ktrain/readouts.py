@@ -5,19 +5,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from ktrain import evaluation, probe_readout, scores
+from ktrain import evaluation, guards, probe_readout, scores
 from ktrain.adapters import Member, merged
 from ktrain.config import Cell, Runtime
 from ktrain.corpus import Corpus
 from ktrain.crew import Asked, Crew, own
 from ktrain.fleet import Fleet
-from ktrain.forward import Loss
+from ktrain.forward import Loss, bidirectional
 from ktrain.heads import LanguageHead
+from ktrain.masking import Filling
 from ktrain.questions import QuestionRows
 from ktrain.stages import Stage, chain
 from ktrain.store import Store
@@ -49,17 +51,17 @@ def read_out(
 def _finetune_whole(
     store: Store, stage: Stage, network: Any, cell: Cell, corpus: Corpus, runtime: Runtime, report: Report
 ) -> list[Progress]:
-    rows = _question_rows(stage, cell, corpus)
+    rows = _question_rows(stage, network, cell, corpus)
 
-    def batches(step: int) -> tuple[Tensor, Tensor]:
-        ids, mask = rows.batch(step)
+    def batches(step: int) -> tuple[Tensor, ...]:
+        ids, truth, mask = rows.batch(step)
         # Dividing by the targets of the whole batch makes the mean over ranks the mean over targets.
         weights = mask.float() / mask.sum() * dist.get_world_size()
-        return share(ids), share(weights)
+        return tuple(map(share, (ids, truth, weights) if rows.fill else (ids, weights)))
 
     tokens = cell.readout.batch * rows.ids.shape[1]
-    folder = store.work(stage.key)
-    return fit(Loss(network), cell.readout, batches, tokens, folder, runtime, lambda p: report(stage.key, p))
+    folder, module = store.work(stage.key), Filling(network) if rows.fill else Loss(network)
+    return fit(module, cell.readout, batches, tokens, folder, runtime, lambda p: report(stage.key, p))
 
 
 def _finetune_fleet(
@@ -67,7 +69,7 @@ def _finetune_fleet(
 ) -> None:
     asked = [Asked(chain(c)[2], Member("qa", c.seed, c.readout.rank_embedding, c.readout.rank_qv)) for c in cells]
     owner = dict(zip((a.stage.key for a in asked), cells, strict=True))
-    rows = _question_rows(asked[0].stage, cells[0], corpus)
+    rows = _question_rows(asked[0].stage, network, cells[0], corpus)
 
     def batch(wave: Sequence[Asked], step: int) -> tuple[Tensor, ...]:
         return tuple(part[None].expand(len(wave), *part.shape) for part in rows.targets(step))
@@ -97,17 +99,22 @@ def _publish_answers(
     curve: list[Progress],
     adapters: dict[str, Tensor],
 ) -> None:
-    answers = evaluation.answer(network, corpus, beam=cell.readout.beam)
-    result = scores.score(answers, corpus, "qa" if cell.readout.kind == "qa_finetune" else "mixed")
+    halves = corpus.halves(cell.readout.people)
+    people = np.flatnonzero(halves[0] | halves[1])
+    answers = evaluation.answer(network, corpus, beam=cell.readout.beam, people=people)
+    metrics, counts, intervals = scores.score(answers, halves, "qa" if cell.readout.kind == "qa_finetune" else "mixed")
     with store.publish(stage.key, stage.identity, stage.kind) as folder:
         save_model(folder, network, corpus)
         if adapters:
             save_file(adapters, folder / "adapters.safetensors")
-        scores.predictions(answers, corpus).to_parquet(folder / "predictions.parquet", index=False)
-        write_numbers(folder, curve, *result)
+        scores.predictions(answers, corpus, halves).to_parquet(folder / "predictions.parquet", index=False)
+        write_numbers(folder, curve, metrics | scores.baseline(corpus.people, halves[1]), counts, intervals)
     store.clear_work(stage.key)
 
 
-def _question_rows(stage: Stage, cell: Cell, corpus: Corpus) -> QuestionRows:
+def _question_rows(stage: Stage, network: Any, cell: Cell, corpus: Corpus) -> QuestionRows:
+    """Raises `GuardFailure`."""
     assert stage.parent
-    return QuestionRows(corpus, cell.readout, stage.parent.key, cell.seed)
+    rows = QuestionRows(corpus, cell.readout, stage.parent.key, cell.seed, fill=bidirectional(network))
+    guards.enforce_questions(guards.InspectedQuestions(corpus, rows))
+    return rows

@@ -1,6 +1,6 @@
 """Stages: the units of work with a result worth keeping, and the keys by which results are found again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,11 @@ def cell_key(cell: Cell) -> str:
     """The key of a cell: the hash of all its axes and of what its data folders hold."""
     axes = {**cell.model_dump(), "corpus": _content(cell.corpus), "readout": _asked(cell.readout)}
     return f"{_setting(cell.corpus)}-s{cell.seed}-{digest(axes)}"
+
+
+def lowest_recall(metrics: Mapping[str, float]) -> float:
+    """The recall that the gate looks at: of all people, or of the group that recalls least."""
+    return min(value for name, value in metrics.items() if name.startswith("recall/"))
 
 
 def axes(cell: Cell) -> dict[str, Any]:

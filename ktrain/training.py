@@ -39,6 +39,8 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
+WATCHED = 4
+"""A line in so many of a curve is looked at more closely, where that is asked for."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,12 @@ def train(
     every: int,
     checkpoint_seconds: float,
     keep_end: bool = False,
+    watch: Callable[[int], None] | None = None,
 ) -> list[Progress]:
     """Runs all steps that `resumed` has not done and returns the whole curve, one `Progress` every `every` steps.
 
     `resumed` is the point whose weights the engine's module already holds. With `keep_end` there is a point after the
-    last step too. Raises `Diverged`.
+    last step too. `watch` is called with every `WATCHED`-th line's step, and may use the module. Raises `Diverged`.
     """
     curve = curve_of(resumed.record) if resumed else []
     first = resumed.step if resumed else 0
@@ -113,6 +116,10 @@ def train(
             value, members = sum(finite) / len(finite), tuple(values) if loss.dim() else ()
             curve.append(Progress(step + 1, schedule.steps, value, schedule.rate(step), timed, seconds, members))
             report(curve[-1])
+            if watch and (len(curve) % WATCHED == 0 or last):
+                with engine.whole():
+                    watch(step + 1)
+                clock = time.monotonic()
             if keep_end if last else agree(now - saved > checkpoint_seconds):
                 record = {"curve": [vars(p) for p in curve], "seconds": seconds, "timed": timed, **_generator()}
                 state = engine.state()

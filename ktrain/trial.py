@@ -6,11 +6,12 @@ Rank 0 holds the leases, builds, evaluates and publishes; all ranks train.
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from ktrain import corpus as corpora
 from ktrain import evaluation, guards, model, readouts, scores
@@ -18,12 +19,14 @@ from ktrain.config import Cell, Runtime
 from ktrain.corpus import Corpus
 from ktrain.engine import join_alone
 from ktrain.errors import WrongRequest
-from ktrain.forward import Loss
+from ktrain.forward import Loss, bidirectional
+from ktrain.learning import LearningCurves
 from ktrain.lease import lease
+from ktrain.masking import Filling, Masker, evenly
 from ktrain.questions import QuestionRows
-from ktrain.stages import Stage, chain, grouped
+from ktrain.stages import Stage, chain, grouped, lowest_recall
 from ktrain.store import Store
-from ktrain.training import share
+from ktrain.training import Batches, share
 from ktrain.windows import Windows
 from ktrain.work import Report, fit, lines, save_model, write
 
@@ -48,7 +51,7 @@ def run(cells: list[Cell], runtime: Runtime, report: Report) -> None:
     with _doing(store, pretrain_stage) as missing:
         if missing:
             _pretrain(store, pretrain_stage, cells[0], corpus, runtime, report)
-    recalled = store.metrics(pretrain_stage.key)["recall/attribute_tokens"]
+    recalled = lowest_recall(store.metrics(pretrain_stage.key))
     readable = [cell for cell in cells if recalled >= cell.readout.recall_gate]
     for group in grouped(readable):
         stages = {chain(cell)[2].key: chain(cell)[2] for cell in group}
@@ -106,30 +109,57 @@ def _build_corpus(store: Store, stage: Stage, cell: Cell) -> None:
 def _pretrain(store: Store, stage: Stage, cell: Cell, corpus: Corpus, runtime: Runtime, report: Report) -> None:
     assert stage.parent
     windows = Windows(corpus, stage.parent.key, cell.train, cell.seed)
-    rows = QuestionRows(corpus, cell.readout, stage.key, cell.seed)
-    guards.enforce(guards.Inspected(corpus, windows, rows))
     vocabulary = corpus.tokenizer.get_vocab_size()
     network = model.build(cell.model, vocabulary, cell.train.context, corpus.eos, cell.seed)
-    targets = cell.train.batch // dist.get_world_size() * (cell.train.context - 1)
-    weights = torch.full((cell.train.batch // dist.get_world_size(), cell.train.context), 1 / targets)
-
-    def batches(step: int) -> tuple[Tensor, Tensor]:
-        return share(torch.from_numpy(windows.rows(step).astype(np.int64))), weights
-
+    rows = QuestionRows(corpus, cell.readout, stage.key, cell.seed, fill=bidirectional(network))
+    guards.enforce(guards.Inspected(corpus, rows, windows))
+    module, batches = _objective(network, windows, corpus, stage.parent.key, cell)
     tokens = cell.train.batch * cell.train.context
     folder = store.work(stage.key)
-    curve = fit(Loss(network), cell.train, batches, tokens, folder, runtime, lambda p: report(stage.key, p))
+    learning = LearningCurves(corpus, network, folder) if "question" in windows.streams else None
+    watch = learning.watch if learning else None
+    curve = fit(module, cell.train, batches, tokens, folder, runtime, lambda p: report(stage.key, p), watch=watch)
     if dist.get_rank():
         return
+    recalled = evaluation.recall(network, corpus)
     metrics = {
-        "recall/attribute_tokens": evaluation.recall(network, corpus),
+        "recall/attribute_tokens": recalled.share(np.ones(len(corpus.people), dtype=bool)),
         "speed/tokens_per_second": curve[-1].tokens_per_second,
         "train/loss": curve[-1].loss,
-        **scores.baseline(corpus),
+        **scores.baseline(corpus.people, corpus.halves("minority")[1]),
     }
-    with store.publish(stage.key, stage.identity, stage.kind) as folder:
-        save_model(folder, network, corpus)
-        write(folder / "curve.json", lines(curve))
-        write(folder / "metrics.json", metrics)
-        write(folder / "guards.json", {name: "passed" for name in guards.GUARDS})
+    if corpus.celebrity.any():
+        metrics["recall/minority"] = recalled.share(~corpus.celebrity)
+        metrics["recall/celebrity"] = recalled.share(corpus.celebrity)
+    with store.publish(stage.key, stage.identity, stage.kind) as published:
+        if learning:
+            points = learning.points()
+            metrics |= {name: value for name, value in points["curve"][-1].items() if name.startswith("bio/")}
+            write(published / "learning.json", points)
+        save_model(published, network, corpus)
+        write(published / "curve.json", lines(curve))
+        write(published / "metrics.json", metrics)
+        write(published / "guards.json", {name: "passed" for name in guards.GUARDS})
     store.clear_work(stage.key)
+
+
+def _objective(network: Any, windows: Windows, corpus: Corpus, key: str, cell: Cell) -> tuple[nn.Module, Batches]:
+    """What is minimised, and the batch of this rank at a step: continue, or fill in."""
+    ranks = dist.get_world_size()
+    if bidirectional(network):
+        masker = Masker(corpus.tokenizer, key, cell.seed)
+
+        def masked(step: int) -> tuple[Tensor, ...]:
+            rows = windows.rows(step)
+            ids, chosen = masker.masked(rows, step)
+            truth = torch.from_numpy(rows.astype(np.int64))
+            return share(torch.from_numpy(ids)), share(truth), share(evenly(chosen, ranks))
+
+        return Filling(network), masked
+    mine = cell.train.batch // ranks
+    weights = torch.full((mine, cell.train.context), 1 / (mine * (cell.train.context - 1)))
+
+    def batches(step: int) -> tuple[Tensor, ...]:
+        return share(torch.from_numpy(windows.rows(step).astype(np.int64))), weights
+
+    return Loss(network), batches

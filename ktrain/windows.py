@@ -15,6 +15,9 @@ from ktrain.corpus import Corpus
 from ktrain.errors import WrongRequest
 from ktrain.randomness import generator
 
+KINDS = ("biography", "question", "background")
+"""What a window may hold."""
+
 
 class Stream:
     """Texts shuffled and re-packed every epoch."""
@@ -66,36 +69,43 @@ class Stream:
 
 
 class Windows:
-    """The rows of each step: all-BIO or all-QA windows at `qa_ratio` (paper, section 3)."""
+    """The rows of each step: windows that are all biographies, all questions or all background text.
+
+    A window holds questions with probability `train.qa_ratio` (paper, section 3) and, of the others, background text
+    with probability `corpus.background_share` (section 5). `streams` are those that there are, by kind.
+    """
 
     def __init__(self, corpus: Corpus, key: str, train: Train, seed: int) -> None:
         self.batch = train.batch
-        everything = np.arange(len(corpus.entries))
-        self.streams = [Stream("biography", corpus.entries, everything, train.context, key, seed)]
-        self._asks = np.zeros((train.steps, train.batch), dtype=bool)
+
+        def stream(kind: str, texts: Composed, chosen: np.ndarray) -> Stream:
+            return Stream(kind, texts, chosen, train.context, key, seed)
+
+        self.streams = {"biography": stream("biography", corpus.entries, np.arange(len(corpus.entries)))}
+        self._kind = np.zeros((train.steps, train.batch), dtype=np.int8)
+        if corpus.background is not None:
+            self.streams["background"] = stream("background", corpus.background, np.arange(len(corpus.background)))
+            draws = generator(seed, "background", key).random(self._kind.shape)
+            self._kind[draws < corpus.setting.background_share] = KINDS.index("background")
         if train.qa_ratio > 0:
             # Six questions per person, and only those of the training half.
             asked = np.flatnonzero(np.repeat(corpus.train, 6))
             if len(asked) == 0:
                 raise WrongRequest(f"train.qa_ratio={train.qa_ratio}: corpus.question_share leaves no question")
-            self.streams.append(Stream("question", corpus.questions, asked, train.context, key, seed))
-            draws = generator(seed, "mix", key).random((train.steps, train.batch))
-            self._asks = draws < train.qa_ratio
-        before = np.cumsum(self._asks).reshape(self._asks.shape)
-        self._asked_before = before - self._asks
+            self.streams["question"] = stream("question", corpus.questions, asked)
+            draws = generator(seed, "mix", key).random(self._kind.shape)
+            self._kind[draws < train.qa_ratio] = KINDS.index("question")
+        self._index = np.zeros(self._kind.shape, dtype=np.int64)
+        for kind in range(len(KINDS)):
+            mine = self._kind == kind
+            self._index[mine] = np.arange(int(mine.sum()))
 
-    def is_question(self, step: int) -> np.ndarray:
-        """Which rows of a step hold questions, (batch,) bool."""
-        asks: np.ndarray = self._asks[step]
-        return asks
+    def kinds(self, step: int) -> list[str]:
+        """What each row of a step holds."""
+        return [KINDS[kind] for kind in self._kind[step]]
 
     def rows(self, step: int) -> np.ndarray:
         """The token ids of step `step`, (batch, T) uint16."""
-        asked = self._asked_before[step]
-        told = step * self.batch + np.arange(self.batch) - asked
         return np.stack(
-            [
-                self.streams[1].window(int(q)) if ask else self.streams[0].window(int(b))
-                for ask, q, b in zip(self._asks[step], asked, told, strict=True)
-            ]
+            [self.streams[kind].window(int(i)) for kind, i in zip(self.kinds(step), self._index[step], strict=True)]
         )

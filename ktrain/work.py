@@ -13,6 +13,8 @@ from transformers import PreTrainedTokenizerFast
 from ktrain.config import Readout, Runtime, Train
 from ktrain.corpus import Corpus
 from ktrain.engine import Engine, kept
+from ktrain.forward import bidirectional
+from ktrain.masking import MASK, PAD
 from ktrain.resume import ResumePoints
 from ktrain.tokenizer import EOS
 from ktrain.training import Batches, Progress, Schedule, curve_of, train
@@ -34,10 +36,12 @@ def fit(
     *,
     clip: Callable[[float], None] | None = None,
     keep_end: bool = False,
+    watch: Callable[[int], None] | None = None,
 ) -> list[Progress]:
     """Trains `module` in place, from the latest resume point in `folder` if there is one; returns its curve.
 
-    `keep_end` leaves a point after the last step, for work that has more parts. Raises `Diverged`.
+    `keep_end` leaves a point after the last step, for work that has more parts; `watch` as in `train`. Raises
+    `Diverged`.
     """
     points = ResumePoints(folder)
     resumed = points.latest()
@@ -60,6 +64,7 @@ def fit(
         every=max(1, setting.steps // LINES),
         checkpoint_seconds=runtime.checkpoint_seconds,
         keep_end=keep_end,
+        watch=watch,
     )
     final = engine.state()
     engine.close()
@@ -79,13 +84,12 @@ def load(module: nn.Module, tensors: dict[str, Tensor]) -> None:
 def save_model(folder: Path, network: Any, corpus: Corpus) -> None:
     """Network and tokenizer in Hugging Face format, in `folder/model`."""
     network.save_pretrained(folder / "model")
+    fills = {"mask_token": MASK, "pad_token": PAD} if bidirectional(network) else {"pad_token": EOS}
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=corpus.tokenizer,
-        bos_token=EOS,
-        eos_token=EOS,
-        pad_token=EOS,
-        clean_up_tokenization_spaces=False,
+        tokenizer_object=corpus.tokenizer, bos_token=EOS, eos_token=EOS, clean_up_tokenization_spaces=False
     )
+    # In the order of their ids, which follow the tokenizer's own.
+    tokenizer.add_special_tokens(fills)
     tokenizer.save_pretrained(folder / "model")
 
 

@@ -11,7 +11,7 @@ from ktrain import model, people, pools, probes, templates
 from ktrain.config import Cell
 from ktrain.errors import WrongRequest
 from ktrain.lease import holder
-from ktrain.stages import Stage, axes, cell_key, chain
+from ktrain.stages import Stage, axes, cell_key, chain, lowest_recall
 from ktrain.store import Store
 from sweeps import sweep as grids
 from sweeps.scales import base
@@ -210,9 +210,9 @@ def check(cell: Cell, workers: int = 1) -> None:
     """Finds in a moment what would fail after minutes. Raises `WrongRequest`."""
     drawn = pools.shrink(pools.load(cell.corpus.pools_folder), cell.corpus.pools)
     templates.load(cell.corpus.templates_folder)
-    if cell.corpus.people > drawn.names:
+    if cell.corpus.people + cell.corpus.celebrities > drawn.names:
         # The same words as where they are drawn.
-        people.draw(drawn, cell.corpus.people, cell.seed)
+        people.draw(drawn, cell.corpus.people, cell.seed, cell.corpus.celebrities)
     for name in ("train", "readout") if cell.readout.kind != "mixed" else ("train",):
         batch = getattr(cell, name).batch
         if batch % workers:
@@ -257,7 +257,7 @@ def _state(cell: Cell, stages: Sequence[Stage], store: Store, refused: Sequence[
         if holder(store.root, stage.key):
             return "running"
     if finished(store, pretrain.key):
-        recalled = float(store.metrics(pretrain.key)["recall/attribute_tokens"])
+        recalled = lowest_recall(store.metrics(pretrain.key))
         if recalled < cell.readout.recall_gate:
             return f"blocked: recall {recalled:.1%}"
     for line in filter(None, (store.failure(stage.key) for stage in stages)):

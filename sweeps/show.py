@@ -20,6 +20,9 @@ from sweeps.plan import Plan
 COLOURS = dict(zip(ATTRIBUTES, ("red", "green", "yellow", "blue", "magenta", "cyan"), strict=True))
 
 
+HELD = {"biography": "biographies", "question": "questions", "background": "background text"}
+
+
 class Screen(Console):
     """A console whose reader may leave early: that is for `main` to see, and no failure."""
 
@@ -84,9 +87,9 @@ def fed(what: str, cell: Cell, count: int, step: int) -> None:
             console.print(text)
         return
     windows = Windows(corpus, chain(cell)[0].key, cell.train, cell.seed)
-    for row, (ids, asked) in enumerate(zip(windows.rows(step)[:count], windows.is_question(step), strict=False)):
+    for row, (ids, kind) in enumerate(zip(windows.rows(step)[:count], windows.kinds(step), strict=False)):
         text = corpus.tokenizer.decode(ids.tolist(), skip_special_tokens=False)
-        heading = Text(f"step {step} row {row}, {'questions' if asked else 'biographies'}", "bold")
+        heading = Text(f"step {step} row {row}, {HELD[kind]}", "bold")
         console.print(heading, Text(text), "", sep="\n")
 
 
@@ -95,7 +98,7 @@ def _people(corpus: Corpus, count: int) -> Iterator[Any]:
     for name in ("person", "name", "half", *ATTRIBUTES):
         table.add_column(name.replace("_", " "))
     for p in range(min(count, len(corpus.people))):
-        half = "train" if corpus.train[p] else "test"
+        half = "celebrity" if corpus.celebrity[p] else "train" if corpus.train[p] else "test"
         values = [corpus.people.value(p, a) for a in ATTRIBUTES]
         table.add_row(str(p), corpus.people.name(p), half, *values)
     yield table
@@ -125,7 +128,7 @@ def _questions(corpus: Corpus, count: int) -> Iterator[Text]:
 
 
 def _classes(corpus: Corpus, count: int) -> Iterator[Any]:
-    tested = ~corpus.train
+    learns, tested = corpus.halves("minority")
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("task")
     for name in ("classes", "baseline %", "fewest people", "mean people"):
@@ -133,7 +136,7 @@ def _classes(corpus: Corpus, count: int) -> Iterator[Any]:
     table.add_column(f"the {count} largest, in the test half")
     for task in probes.TASKS:
         found = probes.classes(corpus, task)
-        asked, learned = found.counts(tested), found.counts(corpus.train)
+        asked, learned = found.counts(tested), found.counts(learns)
         largest = [f"{found.names[k].strip()} {asked[k] / asked.sum():.1%}" for k in np.argsort(-asked)[:count]]
         table.add_row(
             str(task),

@@ -46,7 +46,7 @@ def test_any_step_gives_what_a_run_from_the_start_gives(tiny: Tiny, qa_ratio: fl
     # 240 steps are several epochs, and the cache of epochs holds two.
     run = [made(corpus, steps=240, qa_ratio=qa_ratio).rows(step) for step in range(240)]
     other = made(corpus, steps=240, qa_ratio=qa_ratio)
-    assert other.streams[0].per_epoch * 3 < 240 * 8 * (1 - qa_ratio)
+    assert other.streams["biography"].per_epoch * 3 < 240 * 8 * (1 - qa_ratio)
     for step in np.random.default_rng(0).permutation(240)[:60]:
         assert np.array_equal(other.rows(int(step)), run[step])
         assert np.array_equal(made(corpus, steps=240, qa_ratio=qa_ratio).rows(int(step)), run[step])
@@ -65,7 +65,7 @@ def test_key_and_seed_change_the_rows_and_which_of_them_ask(tiny: Tiny, change: 
     assert np.array_equal(first.rows(0), made(tiny(), qa_ratio=0.5).rows(0))
     assert not np.array_equal(first.rows(0), other.rows(0))
     assert any(not np.array_equal(first.is_question(s), other.is_question(s)) for s in range(12))
-    assert not np.array_equal(first.streams[1].order(0), other.streams[1].order(0))
+    assert not np.array_equal(first.streams["question"].order(0), other.streams["question"].order(0))
 
 
 def test_rows_are_windows_of_the_context_in_a_batch(tiny: Tiny) -> None:
@@ -79,7 +79,7 @@ def test_an_epoch_holds_every_text_once_up_to_the_dropped_remainder(
     tiny: Tiny, setting: dict[str, object], number: int
 ) -> None:
     corpus = tiny(**setting)
-    stream = made(corpus).streams[0]
+    stream = made(corpus).streams["biography"]
     read = epoch(stream, number)
     total = len(corpus.entries.ids)
     assert len(read) == stream.per_epoch * 64 and 0 <= total - len(read) < 64
@@ -93,7 +93,7 @@ def test_an_epoch_holds_every_text_once_up_to_the_dropped_remainder(
 
 def test_epochs_differ_in_order_and_in_where_they_cut(tiny: Tiny) -> None:
     corpus = tiny(multi=5)
-    stream = made(corpus).streams[0]
+    stream = made(corpus).streams["biography"]
     orders = [stream.order(number) for number in range(4)]
     assert all((np.sort(order) == np.arange(300)).all() for order in orders)
     assert len({order.tobytes() for order in orders}) == 4
@@ -109,7 +109,7 @@ def test_epochs_differ_in_order_and_in_where_they_cut(tiny: Tiny) -> None:
 def test_windows_straddle(tiny: Tiny) -> None:
     """Entries of about 110 tokens in windows of 64: most windows begin in the middle of an entry."""
     corpus = tiny(multi=5)
-    stream = made(corpus).streams[0]
+    stream = made(corpus).streams["biography"]
     ends = epoch(stream, 0).reshape(-1, 64)[:-1, -1]
     assert 0 < (ends == corpus.eos).mean() < 0.1
     starts = {tuple(corpus.entries[e][:8].tolist()) for e in range(len(corpus.entries))}
@@ -123,7 +123,7 @@ def test_without_mixing_every_row_is_biography(tiny: Tiny) -> None:
     assert len(windows.streams) == 1
     assert not any(windows.is_question(step).any() for step in range(30))
     rows = np.concatenate([windows.rows(step) for step in range(30)])
-    assert np.array_equal(rows, np.stack([windows.streams[0].window(i) for i in range(240)]))
+    assert np.array_equal(rows, np.stack([windows.streams["biography"].window(i) for i in range(240)]))
 
 
 @pytest.mark.parametrize("qa_ratio", [0.2, 0.8])
@@ -133,8 +133,8 @@ def test_rows_are_all_biography_or_all_questions_and_each_stream_is_read_through
     asked, read = (told(windows, range(60), questions=q) for q in (True, False))
     assert len(asked) + len(read) == 480
     for rows, stream, composed in (
-        (asked, windows.streams[1], corpus.questions),
-        (read, windows.streams[0], corpus.entries),
+        (asked, windows.streams["question"], corpus.questions),
+        (read, windows.streams["biography"], corpus.entries),
     ):
         assert np.array_equal(rows, np.stack([stream.window(i) for i in range(len(rows))]))
         one = rows[: stream.per_epoch].reshape(-1)
@@ -154,7 +154,7 @@ def test_the_share_of_question_rows_is_the_ratio_asked_for(tiny: Tiny, qa_ratio:
 @pytest.mark.parametrize("share", [0.25, 0.5])
 def test_only_questions_of_the_train_half_ever_appear(tiny: Tiny, share: float) -> None:
     corpus = tiny(question_share=share)
-    stream = made(corpus, qa_ratio=0.5).streams[1]
+    stream = made(corpus, qa_ratio=0.5).streams["question"]
     mine = [p * 6 + a for p in np.flatnonzero(corpus.train).tolist() for a in range(6)]
     assert sorted(stream.chosen.tolist()) == mine
     ever: Counter[Text] = Counter()
@@ -167,7 +167,7 @@ def test_only_questions_of_the_train_half_ever_appear(tiny: Tiny, share: float) 
 
 
 def test_biographies_of_both_halves_appear(tiny: Tiny) -> None:
-    stream = made(tiny(), qa_ratio=0.5).streams[0]
+    stream = made(tiny(), qa_ratio=0.5).streams["biography"]
     assert np.array_equal(stream.chosen, np.arange(60))
 
 

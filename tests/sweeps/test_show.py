@@ -97,7 +97,7 @@ def test_a_window_is_what_the_model_is_fed_at_that_step(
     out = printed("window", 4, step)
     windows = Windows(corpus, chain(cell)[0].key, cell.train, cell.seed)
     for row, ids in enumerate(windows.rows(step)):
-        told = "questions" if windows.is_question(step)[row] else "biographies"
+        told = "questions" if (windows.kinds(step)[row] == "question") else "biographies"
         assert f"step {step} row {row}, {told}\n" in out
         assert corpus.tokenizer.decode(ids.tolist(), skip_special_tokens=False) in out
     assert "<|endoftext|>" in out

@@ -1,0 +1,53 @@
+"""Learning curves of mixed training: what a model recalls and answers while it learns (paper, Figures 1b and 1c)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch.distributed as dist
+
+from ktrain import evaluation, scores
+from ktrain.corpus import Corpus
+
+PEOPLE = 200
+"""People of each half who are asked at each point, the first ones."""
+
+
+class LearningCurves:
+    """Five curves: first tokens of biographies and of answers, about people of both halves, and whole answers about
+    people of the test half. Kept in a file of the work folder, so that a restart continues them.
+    """
+
+    def __init__(self, corpus: Corpus, network: Any, folder: Path) -> None:
+        self._corpus, self._network, self._path = corpus, network, folder / "learning.json"
+        chosen = [np.flatnonzero(half)[:PEOPLE] for half in corpus.halves("minority")]
+        self._people = np.sort(np.concatenate(chosen))
+        self._n = dict(zip(("train", "test"), map(len, chosen), strict=True))
+
+    def watch(self, step: int) -> None:
+        """Measures after `step` steps; rank 0 alone. Points beyond it are of a run that was cut short."""
+        if dist.get_rank():
+            return
+        before = self.points()["curve"] if self._path.is_file() else []
+        curve = [point for point in before if point["step"] < step] + [{"step": step, **self._measured()}]
+        written = self._path.with_suffix(".part")
+        written.write_text(json.dumps({"n": self._n, "curve": curve}, allow_nan=False))
+        written.replace(self._path)
+        self._network.train()
+
+    def points(self) -> dict[str, Any]:
+        """`n`, the people of each half, and `curve`, one line a point: its step and accuracies by metric name."""
+        found: dict[str, Any] = json.loads(self._path.read_text())
+        return found
+
+    def _measured(self) -> dict[str, float]:
+        halves = self._corpus.halves("minority")
+        answers = evaluation.answer(self._network, self._corpus, people=self._people)
+        metrics, *_ = scores.score(answers, halves, "mixed")
+        recalled = evaluation.recall(self._network, self._corpus, self._people)
+        found = {f"mixed/first_token/{half}/mean": metrics[f"mixed/first_token/{half}/mean"] for half in self._n}
+        found["mixed/exact_match/test/mean"] = metrics["mixed/exact_match/test/mean"]
+        for half, whose in zip(self._n, halves, strict=True):
+            found[f"bio/first_token/{half}/mean"] = float(np.nanmean(recalled.first[whose[recalled.person]]))
+        return found
