@@ -50,7 +50,7 @@ def square(
     colour = SEQUENTIAL(value)
     # White lines between cells would glare on a dark page; a hair's breadth of nothing suits both.
     axes.add_patch(Rectangle((x + 0.015, y + 0.03), 0.97, 0.94, facecolor=colour, edgecolor="none", clip_on=False))
-    text: Any = {"ha": "center", "va": "center", "color": "#101820" if _luminance(colour) > 0.2 else "#ffffff"}
+    text: Any = {"ha": "center", "va": "center", "color": legible(colour)}
     weight = "bold" if bold else "normal"
     axes.text(x + 0.5, y + (0.33 if below else 0.52), percent(value), fontsize=size, fontweight=weight, **text)
     if below:
@@ -73,6 +73,11 @@ def svg(figure: Figure, description: str) -> str:
     out = io.StringIO()
     figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Title": description})
     return out.getvalue()
+
+
+def legible(colour: tuple[float, float, float, float]) -> str:
+    """The colour of text on a ground: dark on light ones, white on dark ones."""
+    return "#101820" if _luminance(colour) > 0.2 else "#ffffff"
 
 
 def _luminance(colour: tuple[float, float, float, float]) -> float:

@@ -213,12 +213,12 @@ def _results(arguments: argparse.Namespace) -> int:
 
 def _read(plan: Any) -> tuple[Any, Any]:
     """The results of a plan from MLflow, and the paper's numbers for its figure, None where it has none."""
-    from analysis import paper, results
+    from analysis import cells, paper
     from sweeps import tracking
 
     uri = tracking.default_uri(plan.store)
     try:
-        found = results.load(uri, plan.sweep.name, {c.key: c.axes for c in plan.cells})
+        found = cells.load(uri, plan.sweep.name, {c.key: c.axes for c in plan.cells})
     except Exception as e:
         raise WrongRequest(f"MLFLOW_TRACKING_URI={uri}: does not answer: {str(e).splitlines()[0][:200]}") from e
     return found, paper.beside(plan.sweep.figure)
@@ -229,7 +229,7 @@ def _publish(plan: Any, uri: str) -> None:
     import platform
 
     import ktrain
-    from analysis import figures, report, table
+    from analysis import figures, learning, report, table
     from sweeps.show import Screen
 
     found, numbers = _read(plan)
@@ -238,7 +238,8 @@ def _publish(plan: Any, uri: str) -> None:
     console.print(table.everything(found, numbers, best_of=best_of))
     folder = plan.store.root / "reports" / plan.sweep.name
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = figures.draw(found, numbers, question=plan.sweep.question, best_of=best_of)
+    curves = learning.read(uri, found)
+    drawn = figures.draw(found, numbers, question=plan.sweep.question, best_of=best_of, curves=curves)
     for drawing in drawn:
         (folder / f"{drawing.name}.svg").write_text(drawing.svg, encoding="utf-8")
     finished = [s.key for c in plan.cells for s in c.stages if plan.store.exists(s.key)]

@@ -73,7 +73,7 @@ class Tracker:
                 return runs
 
     def _stage(self, known: dict[str, Any], store: Store, stage: Stage) -> str:
-        """The run of a stage with its curve, written once; returns the run's id."""
+        """The run of a stage with its curves, written once; returns the run's id."""
         run = known.get(stage.key)
         if run is None or run.info.status != "FINISHED":
             identity = _flat(stage.identity)
@@ -90,8 +90,9 @@ class Tracker:
                     ("speed/tokens_per_second", "tokens_per_second"),
                 )
             ]
+            points, people = _learning(folder / "learning.json")
             finals = [(name, value, 0) for name, value in store.metrics(stage.key).items() if name not in _CURVES]
-            self._log(run.info.run_id, curves + finals, identity, {})
+            self._log(run.info.run_id, curves + points + finals, identity | people, {})
             self.client.set_terminated(run.info.run_id)
             known[stage.key] = self.client.get_run(run.info.run_id)
         return str(run.info.run_id)
@@ -143,6 +144,17 @@ class Tracker:
             params=[Param(name, str(value)) for name, value in params.items()][:100],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
+
+
+def _learning(file: Path) -> tuple[list[tuple[str, float, int]], dict[str, int]]:
+    """Accuracies over the steps of a mixed training, and as params over how many people of each half they are."""
+    if not file.is_file():
+        return [], {}
+    found = json.loads(file.read_text())
+    points = [
+        (name, value, point["step"]) for point in found["curve"] for name, value in point.items() if name != "step"
+    ]
+    return points, {f"learning.n.{half}": people for half, people in found["n"].items()}
 
 
 def _pieces(name: str, value: Any) -> dict[str, str]:

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from analysis import results, table
+from analysis import cells, learning, table
+from analysis.names import LEARNING
 from ktrain.errors import WrongRequest
 from ktrain.lease import lease
 from ktrain.store import Store
@@ -115,9 +116,37 @@ def test_a_long_curve_is_whole(tracker: Tracker, done: Plan, store: Store) -> No
     assert len(tracker.client.get_metric_history(run.info.run_id, "train/loss")) == 700
 
 
+def test_learning_curves_are_written_with_their_people_and_read_back(
+    tracker: Tracker, planned: Planner, publish: Callable[..., None], store: Store, request: Any
+) -> None:
+    asked = {"train.qa_ratio": [0.5], "readout.kind": ["mixed"]}
+    mixed = planned(corpus__multi=[1], **asked).cells[0]
+    for stage in mixed.stages:
+        publish(stage)
+    curve = [{"step": k, **{name: k / 60 for name in LEARNING}} for k in (0, 30, 60)]
+    file = store.root / "stages" / mixed.stages[1].key / "learning.json"
+    file.write_text(json.dumps({"n": {"train": 30, "test": 20}, "curve": curve}))
+    plan = planned(corpus__multi=[1, 2], **asked)
+    tracker.sync(plan)
+    run = runs(tracker)[mixed.stages[1].key]
+    assert (run.data.params["learning.n.train"], run.data.params["learning.n.test"]) == ("30", "20")
+    assert run.data.params["train.qa_ratio"] == "0.5"
+    found = cells.load(tracker.uri, request.node.name, {cell.key: cell.axes for cell in plan.cells})
+    assert found.cells[0].runs["pretrain"] == run.info.run_id and not found.cells[1].runs
+    curves = learning.read(tracker.uri, found)
+    assert set(curves["key"]) == {mixed.key} and set(curves["setting"]) == {"bioS single"}
+    for name in LEARNING:
+        points = curves[curves["metric"] == name]
+        assert points["step"].tolist() == [0, 30, 60] and points["value"].tolist() == [0, 0.5, 1]
+        assert points["fraction"].tolist() == [0, 0.5, 1]
+        assert set(points["n"]) == {20 if "/test/" in name else 30}
+    losses = learning.read(tracker.uri, found, ["train/loss"])
+    assert losses["value"].tolist() == [3.0, 1.5, 1.0, 0.75] and losses["n"].isna().all()
+
+
 def test_what_is_written_is_what_the_analysis_reads(tracker: Tracker, done: Plan, request: Any) -> None:
     tracker.sync(done)
-    found = results.load(tracker.uri, request.node.name, {cell.key: cell.axes for cell in done.cells})
+    found = cells.load(tracker.uri, request.node.name, {cell.key: cell.axes for cell in done.cells})
     first, second = found.cells
     assert (first.state, second.state) == ("done", "planned")
     assert first.axes == done.cells[0].axes and first.params == done.cells[0].axes
@@ -363,5 +392,5 @@ def test_a_server_that_goes_away_costs_nothing(
         after = runs(tracker)
         assert {key: after[key].info.run_id for key in before} == before and len(after) == 5
         cell = planned(sweep).cells[0]
-        found = results.load(tracker.uri, "server", {cell.key: cell.axes}).cells[0]
+        found = cells.load(tracker.uri, "server", {cell.key: cell.axes}).cells[0]
         assert found.state == "done" and found.metrics["qa/exact_match/test/mean"] == 0.75
