@@ -64,6 +64,8 @@ class Fold:
     n: Mapping[str, int]
     interval: Mapping[str, Interval]
     state: str
+    counted: tuple[str, ...] = ()
+    """Keys of the cells of `seeds`."""
     compared: int = 1
     """Of how many settings this is the best one (`analysis.best`)."""
 
@@ -151,14 +153,14 @@ def _fold(cells: Sequence[Cell]) -> Fold:
         n=n,
         interval=interval,
         state=_folded_state(cells),
+        counted=tuple(cell.key for cell in done),
     )
 
 
-def _interval(name: str, values: Sequence[float], stored: Sequence[Interval]) -> Interval | None:
+def over_seeds(values: Sequence[float], stored: Sequence[Interval]) -> Interval | None:
     """Student's t over the seeds' values; of a single seed, the interval that was stored with it.
 
-    Equal values have no spread and would give a width of 0, so there the hull of the stored intervals stands in. An
-    accuracy's interval ends at 0 and 1; with two seeds t is 12.7 and would leave that range often.
+    Equal values have no spread and would give a width of 0, so there the hull of the stored intervals stands in.
     """
     if len(set(values)) < 2:
         return (min(low for low, _ in stored), max(high for _, high in stored)) if stored else None
@@ -166,9 +168,15 @@ def _interval(name: str, values: Sequence[float], stored: Sequence[Interval]) ->
     mean = math.fsum(values) / count
     variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
     half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(variance / count)
-    if name.startswith("speed/"):
-        return mean - half, mean + half
-    return max(mean - half, 0.0), min(mean + half, 1.0)
+    return mean - half, mean + half
+
+
+def _interval(name: str, values: Sequence[float], stored: Sequence[Interval]) -> Interval | None:
+    """An accuracy's interval ends at 0 and 1; with two seeds t is 12.7 and would leave that range often."""
+    bounds = over_seeds(values, stored)
+    if bounds is None or name.startswith("speed/"):
+        return bounds
+    return max(bounds[0], 0.0), min(bounds[1], 1.0)
 
 
 def _folded_state(cells: Sequence[Cell]) -> str:
