@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from analysis.cells import Results
 from analysis.drawing import FAINT, INK, MUTED, PAGE, STYLE, brief, square, stated, svg
 from analysis.names import COLUMNS, GROUPS, majority, metric
 from analysis.percent import MISSING, percent
-from analysis.results import Results
 from analysis.rows import Row, baseline, groups, holding, published, rows
 
 COLOURS = ("#8e9aa6", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")

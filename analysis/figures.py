@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis import figure, probe_figure, seen_figure
+from analysis.cells import Results
 from analysis.names import PROBES, QUESTIONS
-from analysis.results import Results
 from analysis.rows import group
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.cells import Results
 from analysis.names import PROBES, QUESTIONS, majority, metric, p_probe, q_probe
 from analysis.percent import percent, ranged
-from analysis.results import Results
 from analysis.rows import Row, baseline, group, published, rows
 
 ANSWERED = "Can a model answer questions about people it has read about but was never asked about?"

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.cells import Results
 from analysis.drawing import INK, MUTED, STYLE, square, stated, svg
 from analysis.names import (
     ACCURACY,
@@ -21,7 +22,6 @@ from analysis.names import (
     p_probe,
     q_probe,
 )
-from analysis.results import Results
 from analysis.rows import Row, baseline, groups, holding, published, rows
 
 CELL, LINE, GAP = 0.36, 0.25, 0.35

@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
+from analysis.cells import Results
 from analysis.names import (
     ACCURACY,
     ATTRIBUTES,
@@ -24,7 +25,6 @@ from analysis.names import (
     q_probe,
 )
 from analysis.percent import percent, ranged
-from analysis.results import Results
 from analysis.rows import Row, baseline, groups, holding, published, rows
 
 

@@ -12,11 +12,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis import drawing
+from analysis.cells import Axis, Results
 from analysis.finding import find
 from analysis.names import COLUMNS, GROUPS, PROBES, RECALL, majority, metric
 from analysis.percent import MISSING, percent, points
 from analysis.probe_table import sheets
-from analysis.results import Axis, Results
 from analysis.rows import Row, baseline, groups, published, rows
 
 FOLDER = Path(__file__).parent

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.best import best
+from analysis.cells import Axis, Fold, Results, replicates
 from analysis.names import GROUPS, QUESTIONS, metric
-from analysis.results import Axis, Fold, Results, replicates
 
 NAMED = ("corpus.kind", "corpus.multi", "corpus.permute", "corpus.fullname", "readout.kind", "seed")
 """Axes that a row's name or its column group already tells."""

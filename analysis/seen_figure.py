@@ -6,9 +6,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.cells import Results
 from analysis.drawing import FAINT, INK, MUTED, STYLE, square, svg
 from analysis.names import ACCURACY, ATTRIBUTES, OFS, PREDICTED, Of, seen
-from analysis.results import Results
 from analysis.rows import Row, rows
 
 TARGETS = ("birth_city", "major", "company_city")

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis import probe_table
+from analysis.cells import Cell, Results
 from analysis.names import ATTRIBUTES, COLUMNS, GROUPS, HEADERS, RECALL, majority, metric
 from analysis.percent import percent, points, ranged
-from analysis.results import Cell, Results
 from analysis.rows import Row, baseline, groups, holding, published, rows
 
 Format = Literal["table", "csv", "json", "parquet"]

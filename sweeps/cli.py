@@ -213,12 +213,12 @@ def _results(arguments: argparse.Namespace) -> int:
 
 def _read(plan: Any) -> tuple[Any, Any]:
     """The results of a plan from MLflow, and the paper's numbers for its figure, None where it has none."""
-    from analysis import paper, results
+    from analysis import cells, paper
     from sweeps import tracking
 
     uri = tracking.default_uri(plan.store)
     try:
-        found = results.load(uri, plan.sweep.name, {c.key: c.axes for c in plan.cells})
+        found = cells.load(uri, plan.sweep.name, {c.key: c.axes for c in plan.cells})
     except Exception as e:
         raise WrongRequest(f"MLFLOW_TRACKING_URI={uri}: does not answer: {str(e).splitlines()[0][:200]}") from e
     return found, paper.beside(plan.sweep.figure)

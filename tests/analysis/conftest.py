@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from analysis.cells import Axis, Cell, Results
 from analysis.names import ATTRIBUTES, COLUMNS, OFS, POSITIONS, majority, metric, of_attributes, p_probe, q_probe, seen
-from analysis.results import Axis, Cell, Results
 
 AXES: Mapping[str, Axis] = {
     "corpus.kind": "bioS",

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from analysis import figure, figures, paper, probe_figure
-from analysis.results import Cell, Results
+from analysis.cells import Cell, Results
 
 
 def test_figures_follow_the_readouts(contrast: Results, probes: Results, make: Callable[..., Cell]) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from analysis import paper, probe_figure
+from analysis.cells import Cell, Results
 from analysis.names import p_probe
-from analysis.results import Cell, Results
 
 CELLS = {"q": 6 + 5, "first": 36, "whole": 30}
 TEXT = "{http://www.w3.org/2000/svg}text"

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from analysis import paper
+from analysis.cells import Cell, Results
 from analysis.percent import MISSING
 from analysis.probe_table import sheets
-from analysis.results import Cell, Results
 
 
 def test_each_kind_and_what_it_predicts_has_a_table(probes: Results) -> None:

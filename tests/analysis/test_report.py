@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from analysis import figure, figures, paper, report
+from analysis.cells import Cell, Results
 from analysis.finding import find
 from analysis.percent import MISSING, percent, points, ranged
-from analysis.results import Cell, Results
 
 HOSTILE = '<script>alert("x")</script> $\\frac{$ --> &amp;'
 

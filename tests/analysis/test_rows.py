@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from analysis import paper
+from analysis.cells import Axis, Cell, Results
 from analysis.names import PROBES
-from analysis.results import Axis, Cell, Results
 from analysis.rows import baseline, rows, setting
 
 

@@ -3,7 +3,7 @@
 import xml.etree.ElementTree as ET
 
 from analysis import seen_figure
-from analysis.results import Results
+from analysis.cells import Results
 
 TEXT = "{http://www.w3.org/2000/svg}text"
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from analysis import results, table
+from analysis import cells, table
 from ktrain.errors import WrongRequest
 from ktrain.lease import lease
 from ktrain.store import Store
@@ -117,7 +117,7 @@ def test_a_long_curve_is_whole(tracker: Tracker, done: Plan, store: Store) -> No
 
 def test_what_is_written_is_what_the_analysis_reads(tracker: Tracker, done: Plan, request: Any) -> None:
     tracker.sync(done)
-    found = results.load(tracker.uri, request.node.name, {cell.key: cell.axes for cell in done.cells})
+    found = cells.load(tracker.uri, request.node.name, {cell.key: cell.axes for cell in done.cells})
     first, second = found.cells
     assert (first.state, second.state) == ("done", "planned")
     assert first.axes == done.cells[0].axes and first.params == done.cells[0].axes
@@ -363,5 +363,5 @@ def test_a_server_that_goes_away_costs_nothing(
         after = runs(tracker)
         assert {key: after[key].info.run_id for key in before} == before and len(after) == 5
         cell = planned(sweep).cells[0]
-        found = results.load(tracker.uri, "server", {cell.key: cell.axes}).cells[0]
+        found = cells.load(tracker.uri, "server", {cell.key: cell.axes}).cells[0]
         assert found.state == "done" and found.metrics["qa/exact_match/test/mean"] == 0.75
