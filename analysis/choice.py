@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from analysis.cells import Axis, Fold
 from analysis.claim_file import MEANT, Selection
 from analysis.effects import Effect, mean
-from analysis.results import Axis, Fold
 from analysis.rows import setting, written
 
 WRITTEN = (
@@ -71,11 +71,10 @@ def shared(of: Ground) -> Ground:
 
 def differing(found: Iterable[Ground]) -> str:
     """For instance `corpus.people (500, 1000)`: the axes in which grounds differ, and their values."""
-    values: dict[str, dict[str, None]] = {}
-    for pairs in found:
-        for axis, value in pairs:
-            values.setdefault(axis, {})[value] = None
-    return "; ".join(f"{axis} ({', '.join(told)})" for axis, told in values.items() if len(told) > 1)
+    known = [dict(pairs) for pairs in found]
+    axes = dict.fromkeys(axis for values in known for axis in values)
+    told = {axis: dict.fromkeys(values.get(axis, "unknown") for values in known) for axis in axes}
+    return "; ".join(f"{axis} ({', '.join(values)})" for axis, values in told.items() if len(values) > 1)
 
 
 def choose(folds: Sequence[Fold], read: Callable[[Fold], Reading]) -> Choice:

@@ -9,14 +9,15 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from analysis.cells import Axis
 from analysis.names import COLUMNS, GROUPS, OFS, POSITIONS, PROBES, QUESTIONS, Of, majority
-from analysis.results import Axis
 
 FILE = Path(__file__).with_name("claims.toml")
 KINDS = {"qa": "qa_finetune", "mixed": "mixed", "bio": "mixed"} | {name: name for name in PROBES}
 """The readout behind a metric, by what the metric's name begins with."""
-MEANT: Mapping[str, Axis] = {"model.family": "gpt2", "readout.people": "minority"}
-"""What a selection means where it does not say; so nothing else is ever mixed in."""
+MEANT: Mapping[str, Axis] = {"model.family": "gpt2", "readout.people": "minority", "train.qa_ratio": 0.0}
+"""What a selection means where it does not say, and a cell has that does not say; so nothing else is mixed in. Only a
+model that is asked at once was trained on questions before."""
 AXIS = re.compile(r"(corpus|model|train|readout)(\.[a-z_]+)+")
 METRICS = (
     *(rf"(?:{'|'.join(QUESTIONS)})/(?:exact_match|first_token)/(?:train|test)", r"bio/first_token/(?:train|test)"),
@@ -67,7 +68,9 @@ class Selection(_Table):
     @property
     def cells(self) -> dict[str, Axis]:
         """All that a cell must have besides the setting, by axis."""
-        return {**MEANT, "readout.kind": KINDS[self.metric[0].partition("/")[0]], **self.axes}
+        kind = KINDS[self.metric[0].partition("/")[0]]
+        meant = {axis: value for axis, value in MEANT.items() if axis != "train.qa_ratio" or kind != "mixed"}
+        return {**meant, "readout.kind": kind, **self.axes}
 
     @property
     def baselines(self) -> tuple[str, ...]:

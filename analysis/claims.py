@@ -1,17 +1,17 @@
 """Claims: which of the paper's conclusions hold in these results, by thresholds that were set before any run."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pandas as pd
 
 from analysis import effects
+from analysis.cells import Fold, Results, replicates
 from analysis.choice import Choice, Ground, choose, differing, grounds, measured, shared
 from analysis.claim_file import Claim, Part, Selection, load, sha256
 from analysis.effects import Effect
 from analysis.percent import ranged
-from analysis.results import Fold, Results, replicates
 from analysis.rows import setting
 
 __all__ = ["Outcome", "Verdict", "judge", "load", "sha256"]
@@ -148,7 +148,8 @@ def _lead(part: Part, folds: Sequence[Fold], curves: pd.DataFrame | None) -> Out
         found = None if curves is None else effects.lead(curves, fold.counted, ahead, behind)
         return found or f"no learning curves {ahead} and {behind}"
 
-    return _alone(part, selection, folds, read)
+    outcome = _alone(part, selection, folds, read)
+    return replace(outcome, why=f"{ahead} less {behind}: {outcome.why}") if outcome.effect else outcome
 
 
 def _correlation(part: Part, folds: Sequence[Fold]) -> Outcome:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.results import over_seeds
+from analysis.cells import over_seeds
 
 NORMAL = 1.96
 """Half the width of a normal 95 % interval, in standard deviations."""

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from analysis.claims import FAILS, HOLDS, OPEN, Outcome, Verdict, sha256
+from analysis.claims import FAILS, HOLDS, OPEN, Outcome, Verdict, Word, sha256
 from analysis.percent import MISSING, percent, points
 
 STYLES = {HOLDS: "green", FAILS: "red", OPEN: "yellow"}
@@ -63,18 +63,15 @@ def rich_table(verdicts: Sequence[Verdict]) -> Table | str:
     for header in ("verdict", "effect [95 %]", "threshold"):
         table.add_column(header, justify="left" if header == "verdict" else "right", no_wrap=True)
     for verdict in found:
-        alone = len(verdict.parts) == 1
-        numbers = (effect(verdict.parts[0]), threshold(verdict.parts[0])) if alone else ("", "")
-        label = Text(verdict.claim.says, style="bold")
-        if alone and verdict.verdict == OPEN:
-            label.append(f"\n  {verdict.why}", style="dim not bold")
-        table.add_row(label, Text(verdict.verdict, style=STYLES[verdict.verdict]), *numbers)
-        for outcome in () if alone else verdict.parts:
+        says = verdict.claim.says
+        if not verdict.tested:
+            says += f" ({len(verdict.covered)} of {len(verdict.parts)} parts are in this sweep)"
+        table.add_row(Text(says, style="bold"), _coloured(verdict.verdict))
+        for outcome in verdict.covered:
             label = Text(f"  {outcome.part.says}")
             if outcome.verdict == OPEN:
                 label.append(f"\n    {outcome.why}", style="dim")
-            style = STYLES[outcome.verdict]
-            table.add_row(label, Text(outcome.verdict, style=style), effect(outcome), threshold(outcome))
+            table.add_row(label, _coloured(outcome.verdict), effect(outcome), threshold(outcome))
     return table
 
 
@@ -95,6 +92,10 @@ def as_json(verdicts: Sequence[Verdict]) -> dict[str, Any]:
             for verdict in verdicts
         ],
     }
+
+
+def _coloured(word: Word) -> Text:
+    return Text(word, style=STYLES[word])
 
 
 def _part(outcome: Outcome) -> dict[str, Any]:
