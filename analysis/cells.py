@@ -66,6 +66,8 @@ class Fold:
     n: Mapping[str, int]
     interval: Mapping[str, Interval]
     state: str
+    counted: tuple[str, ...] = ()
+    """Keys of the cells of `seeds`."""
     compared: int = 1
     """Of how many settings this is the best one (`analysis.best`)."""
 
@@ -156,6 +158,7 @@ def _fold(cells: Sequence[Cell]) -> Fold:
         n=n,
         interval=interval,
         state=_folded_state(cells),
+        counted=tuple(cell.key for cell in done),
     )
 
 

@@ -225,23 +225,29 @@ def _read(plan: Any) -> tuple[Any, Any]:
 
 
 def _publish(plan: Any, uri: str) -> None:
-    """Prints the table and writes figure and page."""
+    """Prints verdicts and tables, and writes figures, verdicts and page."""
     import platform
 
     import ktrain
-    from analysis import figures, learning, report, table
+    from analysis import answer_sheets, claims, figures, finding, learning, probe_table, report, table, verdict_table
+    from analysis.section import Picture, Section, Sheet
+    from sweeps import costs
     from sweeps.show import Screen
 
     found, numbers = _read(plan)
     best_of = plan.sweep.best_of
+    curves = learning.read(uri, found)
+    verdicts = claims.judge(found, curves)
     console = Screen(width=max(TABLE_WIDTH, Screen().width))
-    console.print(table.everything(found, numbers, best_of=best_of))
+    console.print(verdict_table.rich_table(verdicts), table.everything(found, numbers, best_of=best_of))
     folder = plan.store.root / "reports" / plan.sweep.name
     folder.mkdir(parents=True, exist_ok=True)
-    curves = learning.read(uri, found)
     drawn = figures.draw(found, numbers, question=plan.sweep.question, best_of=best_of, curves=curves)
     for drawing in drawn:
         (folder / f"{drawing.name}.svg").write_text(drawing.svg, encoding="utf-8")
+    (folder / "claims.json").write_text(json.dumps(verdict_table.as_json(verdicts), indent=1), encoding="utf-8")
+    sheets = (*answer_sheets.sheets(found, numbers, best_of=best_of), *probe_table.sheets(found, numbers))
+    pictures = tuple(Picture(drawing.caption, drawing.svg, (f"{drawing.name}.svg",)) for drawing in drawn)
     finished = [s.key for c in plan.cells for s in c.stages if plan.store.exists(s.key)]
     versions = plan.store.manifest(finished[-1])["versions"] if finished else {}
     hint = "ktrain ui" if uri.startswith("sqlite:///") else uri
@@ -250,15 +256,16 @@ def _publish(plan: Any, uri: str) -> None:
         plan.sweep.name,
         found,
         scale=plan.scale,
-        figures={drawing.caption: drawing.svg for drawing in drawn},
-        paper=numbers,
-        provenance={"ktrain": ktrain.__version__, "machine": platform.platform(), **versions},
+        finding=finding.find(found, numbers, best_of=best_of),
+        sections=(Section("", pictures, sheets),),
+        verdicts=verdicts,
         departures=plan.departures(),
+        provenance={"ktrain": ktrain.__version__, "machine": platform.platform(), **versions},
+        costs=Sheet("Costs", costs.HEADERS, tuple(cost.line for cost in costs.by_kind(plan)), costs.NOTE),
         mlflow_hint=hint,
-        best_of=best_of,
     )
     shown = "".join(f"figure  {folder / drawing.name}.svg\n" for drawing in drawn)
-    print(f"{shown}report  {page}\nMLflow  {hint}")
+    print(f"{shown}claims  {folder / 'claims.json'}\nreport  {page}\nMLflow  {hint}")
 
 
 def _show(arguments: argparse.Namespace) -> int:
