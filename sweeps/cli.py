@@ -195,14 +195,13 @@ def _run(arguments: argparse.Namespace) -> int:
     finally:
         plan = planning.make(plan.sweep, plan.scale, _overrides(arguments.axes), plan.store, arguments.workers)
         warning = tracking.deliver(tracker, plan)
-    told = [f"{c.key}: {c.state}" for c in plan.cells if c.state.startswith("failed")]
-    for line in told or failures:
+    for line in failures:
         console.print(line, style="red", markup=False)
     if warning:
         console.print(warning, style="yellow", markup=False)
-        return EXIT_FAILED if failures or told else EXIT_DONE
+        return EXIT_FAILED if failures else EXIT_DONE
     _publish(plan, tracker.uri)
-    return EXIT_FAILED if failures or told else EXIT_DONE
+    return EXIT_FAILED if failures else EXIT_DONE
 
 
 def _report(arguments: argparse.Namespace) -> int:
