@@ -87,21 +87,22 @@ def _once(path: Path, size: int, time: int) -> str:
     return sha256(path)
 
 
-def difference(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    """One line `corpus.multi: 1 -> 5` for each leaf that differs, sorted by field; none if and only if the keys agree.
+def difference(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, str | None, str | None]]:
+    """`("corpus.multi", "1", "5")` for each leaf that differs, sorted by field; none if and only if the keys agree.
 
-    Values are in canonical JSON; a field that only one side has is `absent` on the other. Raises what `canonical`
-    raises.
+    Values are in canonical JSON, None on a side that has no such leaf. Raises what `canonical` raises.
     """
-    return [f"{'.'.join(path)}: {old} -> {new}" for path, old, new in _differences(plain(a), plain(b), ())]
+    old, new = (dict(_leaves(plain(side), ())) for side in (a, b))
+    return [
+        (".".join(path), old.get(path), new.get(path))
+        for path in sorted(old.keys() | new.keys())
+        if old.get(path) != new.get(path)
+    ]
 
 
-def _differences(a: Any, b: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    for key in sorted(a.keys() | b.keys()):
-        here = (*path, key)
-        if isinstance(a.get(key), dict) and isinstance(b.get(key), dict):
-            yield from _differences(a[key], b[key], here)
-            continue
-        old, new = (canonical(side[key]) if key in side else "absent" for side in (a, b))
-        if old != new:
-            yield here, old, new
+def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, (*path, key))
+    else:
+        yield path, canonical(value)

@@ -15,6 +15,7 @@ HELP = {
     "plan": "cells, distinct stages, cost, departures from the paper; touches nothing",
     "run": "run what is missing, then print the table and the report's path",
     "status": "the state of each cell",
+    "why": "what separates the key of a stage or cell from the nearest one: settings, data, code versions",
     "show": "what a model is fed: people, entries, questions, the classes of probes or a window",
     "results": "cells x metrics, read from MLflow",
     "report": "table, figure and one self-contained page",
@@ -89,6 +90,13 @@ def _parser() -> Parser:
     )
     run.add_argument("--no-compile", action="store_true", help="train without torch.compile")
     command("status")
+    why = command("why", sweep=False)
+    why.add_argument("key", help="of a stage in the store, or with --sweep of a stage or cell; or how it begins")
+    why.add_argument("axes", nargs="*", metavar="axis=v1,v2", help="axes of the sweep")
+    why.add_argument("--sweep", help="a sweep whose stages and cells are known besides those in the store")
+    why.add_argument("--scale", default="mini", help="of the sweep: mini (default), small or full")
+    why.add_argument("--store", default="results", help="folder of results (default: results)")
+    why.add_argument("--json", action="store_true", help="machine-readable")
     show = command("show", sweep=False)
     show.add_argument("what", choices=("people", "entries", "questions", "classes", "window"))
     show.add_argument("axes", nargs="*", metavar="axis=value", help="the setting, such as corpus.multi=5")
@@ -149,6 +157,18 @@ def _status(arguments: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _why(arguments: argparse.Namespace) -> int:
+    from ktrain.store import Store
+    from sweeps import why
+
+    if arguments.axes and not arguments.sweep:
+        raise WrongRequest(f"{arguments.axes[0]}: axes are those of a sweep, which --sweep names")
+    plan = _planned(arguments) if arguments.sweep else None
+    found = why.answer(arguments.key, Store.at(arguments.store), plan)
+    print(json.dumps(found.as_json(), indent=1)) if arguments.json else why.show(found)
+    return EXIT_DONE
+
+
 def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
@@ -175,14 +195,13 @@ def _run(arguments: argparse.Namespace) -> int:
     finally:
         plan = planning.make(plan.sweep, plan.scale, _overrides(arguments.axes), plan.store, arguments.workers)
         warning = tracking.deliver(tracker, plan)
-    told = [f"{c.key}: {c.state}" for c in plan.cells if c.state.startswith("failed")]
-    for line in told or failures:
+    for line in failures:
         console.print(line, style="red", markup=False)
     if warning:
         console.print(warning, style="yellow", markup=False)
-        return EXIT_FAILED if failures or told else EXIT_DONE
+        return EXIT_FAILED if failures else EXIT_DONE
     _publish(plan, tracker.uri)
-    return EXIT_FAILED if failures or told else EXIT_DONE
+    return EXIT_FAILED if failures else EXIT_DONE
 
 
 def _report(arguments: argparse.Namespace) -> int:

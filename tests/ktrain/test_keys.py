@@ -127,9 +127,9 @@ def test_difference_names_the_fields() -> None:
     a = {"seed": 0, "corpus": {"multi": 1, "kind": "bioS", "gone": True}, "list": [1, 2]}
     b = {"list": [1, 3], "corpus": {"kind": "bioR", "multi": 5, "new": {"x": 1}}, "seed": 0}
     assert difference(a, b) == [
-        "corpus.gone: true -> absent",
-        'corpus.kind: "bioS" -> "bioR"',
-        "corpus.multi: 1 -> 5",
-        'corpus.new: absent -> {"x":1}',
-        "list: [1,2] -> [1,3]",
+        ("corpus.gone", "true", None),
+        ("corpus.kind", '"bioS"', '"bioR"'),
+        ("corpus.multi", "1", "5"),
+        ("corpus.new.x", None, "1"),
+        ("list", "[1,2]", "[1,3]"),
     ]

@@ -302,6 +302,25 @@ def test_a_run_that_is_stopped_or_killed_is_continued_by_the_next(
     tidy(tmp_path)
 
 
+def test_a_run_whose_first_trials_die_of_one_error_is_stopped(start: Callable[..., Driver], tmp_path: Path) -> None:
+    sick = f'{{"train.steps": {STEPS}, "train.learning_rate": 1e30, "seed": k}}'
+    well = '{"train.steps": 30_000, "seed": k}'
+    grid = f'"run": tune.grid_search([{sick} for k in range(4)] + [{well} for k in range(4)]),'
+    text = TINY.format(multi=[1], steps=STEPS)
+    assert f'"train.steps": {STEPS},' in text
+    (tmp_path / "tiny.py").write_text(text.replace(f'"train.steps": {STEPS},', grid))
+    driver = start()
+    until(lambda: ": failed" in driver.said, "a failure", driver)
+    family = driver.family()
+    assert driver.wait() == 1, driver.said
+    gone(family, 30)
+    said = driver.said
+    assert said.count("Diverged") == 1 and "3 cells failed: Diverged: the loss is nan at step 6\n" in said
+    assert "train.learning_rate=1e+30" in said and "have all failed so" in said and "Traceback" not in said
+    assert said.count(": failed") == 3 and ": done" not in said
+    assert not list(tmp_path.glob("results/stages/pretrain-*"))
+
+
 def continued(driver: Driver, last: int) -> None:
     """The first line about the pretraining is the first one after the resume point `last`."""
     line = next(line for line in driver.said.splitlines() if ": pretrain " in line)
