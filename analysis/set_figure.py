@@ -14,7 +14,7 @@ from matplotlib.transforms import Affine2D
 
 from analysis import venn
 from analysis.cells import Results
-from analysis.drawing import FAINT, INK, MUTED, SEQUENTIAL, STYLE, legible, stated, svg
+from analysis.drawing import FAINT, INK, MUTED, SEQUENTIAL, STYLE, Plot, legible, stated
 from analysis.names import ATTRIBUTES, seen
 from analysis.paper import FOLDER
 from analysis.percent import percent
@@ -33,8 +33,8 @@ CORNER = (-1.25, -0.98, 0.3, 0.17)
 """Left, bottom, width and height of the empty set's number, which has all the ground around the ellipses."""
 
 
-def draw(results: Results) -> str | None:
-    """One row of diagrams for each couple setting, with a diagram for the second attribute of each pair; as SVG.
+def draw(results: Results) -> Plot | None:
+    """One row of diagrams for each couple setting, with a diagram for the second attribute of each pair.
 
     An ellipse is an attribute that stands before the position, the partner's drawn thick. Each region that an entry can
     show has the accuracy on held-out people of a P-probe of the first token there, hatched where it has none yet; the
@@ -54,7 +54,7 @@ def draw(results: Results) -> str | None:
                 bottom = top - TITLE - ABOVE - HIGH
                 box = (WIDE * c / width, bottom / height, WIDE / width, HIGH / height)
                 _diagram(figure.add_axes(box), row, target)
-        return svg(figure, "Set diagrams: accuracy of P-probes by the attributes seen before")
+        return Plot(figure, "Set diagrams: accuracy of P-probes by the attributes seen before")
 
 
 def possible(target: str) -> tuple[tuple[str, ...], ...]:

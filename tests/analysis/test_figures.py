@@ -19,7 +19,7 @@ def test_figures_follow_the_readouts(contrast: Results, probes: Results, make: C
 
 def test_each_is_drawn_from_its_own_cells(contrast: Results, probes: Results) -> None:
     both = figures.draw(Results("s", contrast.cells + probes.cells), question="Which?")
-    assert both[0].svg == figure.draw(contrast) and both[1].svg == probe_figure.draw(probes)
+    assert both[0].svg == figure.draw(contrast).svg and both[1].svg == probe_figure.draw(probes).svg
     assert both[0].caption == "Which?" and len({drawing.caption for drawing in both}) == 3
     assert figures.draw(probes, question="Which?")[0].caption.startswith("Which? ")
 
