@@ -87,7 +87,7 @@ def _diagram(axes: Axes, row: Row, target: str) -> None:
     for k, name in enumerate(around):
         _ellipse(axes, k, name, partner=name == PAIRS[target])
     if not row.folds["p_probe"].done:
-        stated(axes, 0, 0, row.state("p_probe"))
+        stated(axes, 0, 0, row.state("p_probe"), align="center")
     _lines(axes, row, target, measured)
 
 
