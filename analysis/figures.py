@@ -54,10 +54,10 @@ def draw(
         found.append(Drawing("probes", told, probe_figure.draw(results, paper)))
     if (svg := set_figure.draw(results)) is not None:
         caption = (
-            "P-probes of the first token in couple data, whose biographies are ordered pairs: the accuracy on the second "
-            "attribute of a pair, by the set of attributes that stands before the position. Ellipses are attributes, "
-            "the thick one the partner. Hatched: no number yet. Empty: no entry shows this set. The paper's ranges are "
-            "read off the pictures of its Figures 6 and 15."
+            "P-probes of the first token in couple data, whose biographies are ordered pairs: the accuracy on the "
+            "second attribute of a pair, by the set of attributes that stands before the position. Ellipses are "
+            "attributes, the thick one the partner. Hatched: no number yet. Empty: no entry shows this set. The "
+            "paper's ranges are read off the pictures of its Figures 6 and 15."
         )
         found.append(Drawing("sets", caption, svg))
     if (svg := seen_figure.closer(results)) is not None:
