@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.cells import Results
-from analysis.drawing import FAINT, INK, MUTED, STYLE, brief, stated, svg
+from analysis.drawing import FAINT, INK, MUTED, STYLE, Plot, brief, stated
 from analysis.learning import folded
 from analysis.names import LEARNING, majority
 from analysis.rows import Row, rows
@@ -37,8 +37,8 @@ ABOVE, BELOW, LEFT, RIGHT, LEGEND, AXIS = 0.6, 0.55, 0.45, 0.5, 0.85, 0.4
 """Margins of a panel, and the heights of the legend and of a second axis, in inches."""
 
 
-def draw(results: Results, curves: pd.DataFrame, *, best_of: Sequence[str] = ()) -> str | None:
-    """Accuracy in percent over the steps of training, with 95 % intervals as bands; as SVG.
+def draw(results: Results, curves: pd.DataFrame, *, best_of: Sequence[str] = ()) -> Plot | None:
+    """Accuracy in percent over the steps of training, with 95 % intervals as bands.
 
     `curves` is `analysis.learning.read(...)`. Several seeds are folded. A training that is not finished says so, with
     its curve as far as it goes. Returns `None` where no cell has curves.
@@ -64,7 +64,7 @@ def draw(results: Results, curves: pd.DataFrame, *, best_of: Sequence[str] = ())
             mine = row.folds["mixed"].keys
             _panel(axes, row, folded(known[known["key"].isin(list(mine))]), epochs=bool(full & set(mine)))
         _legend(figure, len(table))
-        return svg(figure, "Lines: accuracy over training, in and out of distribution")
+        return Plot(figure, "Lines: accuracy over training, in and out of distribution")
 
 
 def _panel(axes: Axes, row: Row, fold: pd.DataFrame, *, epochs: bool) -> None:
@@ -87,7 +87,8 @@ def _panel(axes: Axes, row: Row, fold: pd.DataFrame, *, epochs: bool) -> None:
     if not ends:
         axes.set_xticks([])
         axes.set_xlim(0, 1)
-        stated(axes, 0.5, 50, "no curves yet" if row.state("mixed") == "done" else row.state("mixed"))
+        why = "no curves yet" if row.state("mixed") == "done" else row.state("mixed")
+        stated(axes, 0.5, 50, why, side="center")
         return
     guess = row.folds["mixed"].metrics.get(majority("mixed", "whole", "mean"))
     if guess is not None:

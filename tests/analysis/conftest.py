@@ -48,7 +48,8 @@ def probed(kind: str, mean: float, axes: Mapping[str, Axis]) -> dict[str, Any]:
             values[q_probe(of, "mean")] = mean
             continue
         for position in POSITIONS:
-            ahead = [c for c in columns if axes["corpus.permute"] or ATTRIBUTES.index(c) >= position]
+            shuffled = axes["corpus.permute"] or axes.get("corpus.couple")
+            ahead = [c for c in columns if shuffled or ATTRIBUTES.index(c) >= position]
             values |= {p_probe(of, position, column): mean + 0.02 * position for column in ahead}
             if set(ahead) - {"birth_date"}:
                 values[p_probe(of, position, "mean")] = mean + 0.02 * position
@@ -110,7 +111,7 @@ def probes(make: Callable[..., Cell]) -> Results:
             make(0.052, readout="p_probe"),
             make(0.604, readout="p_probe", **best),
             make(state="running", readout="p_probe", multi=5),
-            make(0.55, readout="p_probe", **best, couple=True),
+            make(0.55, readout="p_probe", couple=2),
         ),
     )
 

@@ -35,7 +35,7 @@ def test_rows_have_their_names_seeds_and_states(probes: Results) -> None:
         "bioS single",
         "bioS multi5+permute",
         "bioS multi5",
-        "bioS multi5+permute [corpus.couple=true]",
+        "bioS couple2",
     ]
     running = table["bioS multi5"]
     assert (running["state"], running["seeds"], running["own [95 %]"]) == ("running", MISSING, MISSING)
