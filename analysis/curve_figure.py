@@ -87,7 +87,8 @@ def _panel(axes: Axes, row: Row, fold: pd.DataFrame, *, epochs: bool) -> None:
     if not ends:
         axes.set_xticks([])
         axes.set_xlim(0, 1)
-        stated(axes, 0.5, 50, "no curves yet" if row.state("mixed") == "done" else row.state("mixed"), align="center")
+        why = "no curves yet" if row.state("mixed") == "done" else row.state("mixed")
+        stated(axes, 0.5, 50, why, side="center")
         return
     guess = row.folds["mixed"].metrics.get(majority("mixed", "whole", "mean"))
     if guess is not None:

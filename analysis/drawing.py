@@ -3,7 +3,7 @@
 import io
 import textwrap
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -63,10 +63,10 @@ def square(
         axes.text(middle, y + 0.73, below, fontsize=size - 1.5, **style)
 
 
-def stated(axes: Axes, x: float, y: float, state: str, *, align: str = "left") -> None:
-    """Why there are no numbers, over the hatching; the text starts at `x`, or is centred there."""
+def stated(axes: Axes, x: float, y: float, state: str, *, side: Literal["left", "center"] = "left") -> None:
+    """Why there are no numbers, over the hatching; the text starts at `x`, or has its middle there."""
     box = {"facecolor": PAGE, "edgecolor": "none", "pad": 2}
-    axes.text(x, y, brief(state), ha=align, va="center", fontsize=8, color=MUTED, bbox=box)
+    axes.text(x, y, brief(state), ha=side, va="center", fontsize=8, color=MUTED, bbox=box)
 
 
 def brief(state: str) -> str:

@@ -11,7 +11,8 @@ from analysis import curve_figure, figure, paper_figure, probe_figure, seen_figu
 from analysis.cells import Results
 from analysis.comparison import Comparison
 from analysis.drawing import Plot
-from analysis.names import PROBES, QUESTIONS
+from analysis.learning import folded
+from analysis.names import LEARNING, PROBES, QUESTIONS
 from analysis.rows import group, rows, tidy
 from analysis.section import Picture, Section
 
@@ -72,9 +73,9 @@ def draw(
     """All figures that these results have, at least one.
 
     Those of the paper come first, of `analysis.comparison.compare(...)`; cells that belong to none of them get the
-    figures of any sweep: answers, probes, and probes by what was seen before. Learning curves, of
-    `analysis.learning.read(...)`, and set diagrams of couple data are drawn of all cells. `paper` is
-    `analysis.paper.beside(...)`; `question` starts the first caption.
+    figures of any sweep: answers, probes, and probes by what was seen before. Learning curves and set diagrams, of all
+    cells, come last. `paper` is `analysis.paper.beside(...)`, `curves` is `analysis.learning.read(...)`; `question`
+    starts the first caption.
     """
     found: list[Drawing] = []
     drawn: set[str] = set()
@@ -87,7 +88,22 @@ def draw(
     rest = Results(results.sweep, tuple(cell for cell in results.cells if cell.key not in drawn))
     if rest.cells or not found:
         found += _own(rest, paper, question="" if found else question, best_of=best_of)
-    return (*found, *_curves(results, curves, best_of), *_sets(results))
+    if curves is not None and (lines := curve_figure.draw(results, curves, best_of=best_of)) is not None:
+        caption = (
+            "Learning curves of mixed training: accuracy on people whose questions are trained on (in distribution) "
+            "and on people never asked about (out of distribution), whose biographies are read like all others."
+        )
+        found.append(Drawing("curves", caption, lines, folded(curves[curves["metric"].isin(list(LEARNING))])))
+    if (sets := set_figure.draw(results)) is not None:
+        caption = (
+            "P-probes of the first token in couple data, whose biographies are ordered pairs: the accuracy on the "
+            "second attribute of a pair, by the set of attributes that stands before the position. Ellipses are "
+            "attributes, the thick one the partner. Hatched: no number yet. Empty: no entry shows this set. The "
+            "paper's ranges are read off the pictures of its Figures 6 and 15."
+        )
+        name = next((one.figure for one in comparisons if one.figure in ("fig15", "fig6")), "sets")
+        found.append(Drawing(name, caption, sets, _seen(results)))
+    return tuple(found)
 
 
 def sections(drawings: Sequence[Drawing], comparisons: Sequence[Comparison]) -> tuple[Section, ...]:
@@ -109,7 +125,6 @@ def _own(results: Results, paper: pd.DataFrame | None, *, question: str, best_of
         caption = "Answers about people who were never asked about, by setting and attribute."
         answers = figure.draw(results, paper, best_of=best_of)
         found.append(Drawing("figure", question or caption, answers, tidy(rows(results, best_of=best_of))))
-    probed = tidy(rows(results, PROBES))
     if kinds & set(PROBES):
         caption = (
             "What a linear probe predicts about held-out people: from the name alone (Q-probe), and from the token "
@@ -117,38 +132,19 @@ def _own(results: Results, paper: pd.DataFrame | None, *, question: str, best_of
             "or because a class has too few people. Blank: the attribute has been passed."
         )
         told = f"{question} {caption}" if question and not found else caption
-        found.append(Drawing("probes", told, probe_figure.draw(results, paper), probed))
+        found.append(Drawing("probes", told, probe_figure.draw(results, paper), tidy(rows(results, PROBES))))
     if (closer := seen_figure.closer(results)) is not None:
         caption = (
             "P-probes by the attributes that stand before the position: where one attribute gives another away, "
             "having seen it makes the difference. Blank: no entry shows this set."
         )
-        seen = probed[probed["metric"].str.startswith("p_probe/seen/")]
-        found.append(Drawing("seen", caption, closer, seen))
+        found.append(Drawing("seen", caption, closer, _seen(results)))
     return found
 
 
-def _curves(results: Results, curves: pd.DataFrame | None, best_of: Sequence[str]) -> list[Drawing]:
-    if curves is None or (plot := curve_figure.draw(results, curves, best_of=best_of)) is None:
-        return []
-    caption = (
-        "Learning curves of mixed training: accuracy on people whose questions are trained on (in distribution) "
-        "and on people never asked about (out of distribution), whose biographies are read like all others."
-    )
-    return [Drawing("curves", caption, plot, curves)]
-
-
-def _sets(results: Results) -> list[Drawing]:
-    if (plot := set_figure.draw(results)) is None:
-        return []
-    caption = (
-        "P-probes of the first token in couple data, whose biographies are ordered pairs: the accuracy on the second "
-        "attribute of a pair, by the set of attributes that stands before the position. Ellipses are attributes, "
-        "the thick one the partner. Hatched: no number yet. Empty: no entry shows this set. The paper's ranges are "
-        "read off the pictures of its Figures 6 and 15."
-    )
-    couples = Results(results.sweep, tuple(cell for cell in results.cells if cell.params.get("corpus.couple")))
-    return [Drawing("sets", caption, plot, tidy(rows(couples, ("p_probe",))))]
+def _seen(results: Results) -> pd.DataFrame:
+    probed = tidy(rows(results, ("p_probe",)))
+    return probed[probed["metric"].str.startswith("p_probe/seen/")]
 
 
 def _picture(drawing: Drawing) -> Picture:

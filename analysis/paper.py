@@ -166,7 +166,7 @@ def _of_sets(name: str) -> Iterator[Number]:
     for line in _lines(name):
         row, attribute = line["setting"], line["attribute"]
         low, high = _fraction(line["low"]), _fraction(line["high"])
-        for chosen in _sets(attribute)[line["seen"]]:
+        for chosen in sets(attribute)[line["seen"]]:
             after = ", ".join(SHORT.get(one, one) for one in chosen) or "nothing"
             column = f"{SHORT.get(attribute, attribute)} after {after}"
             ours, made = seen("first", chosen, attribute), block(name, "p_probe", _text(row))
@@ -174,8 +174,11 @@ def _of_sets(name: str) -> Iterator[Number]:
             yield Number(name, row, column, ours, round((low + high) / 2, 5), (row,), made, reach=reach)
 
 
-def _sets(attribute: str) -> dict[str, list[tuple[str, ...]]]:
-    """What can stand before a position at which the second attribute of a pair is still to come, by kind."""
+def sets(attribute: str) -> dict[str, list[tuple[str, ...]]]:
+    """What can stand before a position at which the second attribute of a pair is still to come, in couple data.
+
+    By kind: `nothing`, `others` without the attribute's partner, and sets with the `partner`; twelve in all.
+    """
     partner = next(first for first, second in PAIRS if second == attribute)
     others = [pair for pair in PAIRS if attribute not in pair]
     whole = [tuple(chain(*chosen)) for count in range(3) for chosen in combinations(others, count)]

@@ -91,7 +91,9 @@ class Tracker:
                 )
             ]
             points, people = _learning(folder / "learning.json")
-            finals = [(name, value, 0) for name, value in store.metrics(stage.key).items() if name not in _CURVES]
+            drawn = {*_CURVES, *(name for name, *_ in points)}
+            # The last point of a curve is its final number, and one at step 0 would be another point of it.
+            finals = [(name, value, 0) for name, value in store.metrics(stage.key).items() if name not in drawn]
             self._log(run.info.run_id, curves + points + finals, identity | people, {})
             self.client.set_terminated(run.info.run_id)
             known[stage.key] = self.client.get_run(run.info.run_id)

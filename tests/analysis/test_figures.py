@@ -12,15 +12,15 @@ def test_figures_follow_the_readouts(contrast: Results, probes: Results, make: C
 
     assert names(contrast) == ["figure"]
     assert names(Results("s", (make(0.2, readout="q_probe"),))) == ["probes"]
-    assert names(probes) == ["probes", "seen"]
-    assert names(Results("s", contrast.cells + probes.cells)) == ["figure", "probes", "seen"]
+    assert names(probes) == ["probes", "seen", "sets"]
+    assert names(Results("s", contrast.cells + probes.cells)) == ["figure", "probes", "seen", "sets"]
     assert names(Results("s", ())) == ["figure"]
 
 
 def test_each_is_drawn_from_its_own_cells(contrast: Results, probes: Results) -> None:
     both = figures.draw(Results("s", contrast.cells + probes.cells), question="Which?")
     assert both[0].svg == figure.draw(contrast).svg and both[1].svg == probe_figure.draw(probes).svg
-    assert both[0].caption == "Which?" and len({drawing.caption for drawing in both}) == 3
+    assert both[0].caption == "Which?" and len({drawing.caption for drawing in both}) == 4
     assert figures.draw(probes, question="Which?")[0].caption.startswith("Which? ")
 
 

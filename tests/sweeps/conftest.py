@@ -74,18 +74,25 @@ def planned(tiny: Callable[..., Sweep], store: Store) -> Callable[..., Plan]:
 def publish(store: Store) -> Callable[..., None]:
     """Finishes a stage with the files that a trial leaves, the models apart."""
 
-    def done(stage: Stage, score: float = 0.75, recalled: float = RECALLED) -> None:
+    def done(
+        stage: Stage, score: float = 0.75, recalled: float = RECALLED, learning: Mapping[str, Any] | None = None
+    ) -> None:
         metrics: dict[str, float]
         if stage.kind == "corpus":
             metrics = {"corpus/entries": 60, "corpus/tokens": 6000}
         elif stage.kind == "pretrain":
             metrics = {"recall/attribute_tokens": recalled, "baseline/test/mean": 0.2, "train/loss": 1.5}
             metrics |= {"speed/tokens_per_second": 400.0}
+            if learning:
+                # The end of a curve is a final number too.
+                metrics |= {name: value for name, value in learning["curve"][-1].items() if name.startswith("bio/")}
         else:
             prefix = "qa" if stage.kind == "qa_finetune" else "mixed"
             metrics = {f"{prefix}/exact_match/{half}/mean": score for half in ("train", "test")}
         with store.publish(stage.key, stage.identity, stage.kind) as folder:
             (folder / "metrics.json").write_text(json.dumps(metrics))
+            if learning and stage.kind == "pretrain":
+                (folder / "learning.json").write_text(json.dumps(learning))
             if stage.kind != "corpus":
                 line = {"learning_rate": 1e-3, "tokens": 9, "seconds": 1.0, "steps": 60}
                 curve = [{"step": k, "loss": 3.0 / k, "tokens_per_second": 100.0 * k} | line for k in (1, 2, 3, 4)]

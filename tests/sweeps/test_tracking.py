@@ -117,15 +117,13 @@ def test_a_long_curve_is_whole(tracker: Tracker, done: Plan, store: Store) -> No
 
 
 def test_learning_curves_are_written_with_their_people_and_read_back(
-    tracker: Tracker, planned: Planner, publish: Callable[..., None], store: Store, request: Any
+    tracker: Tracker, planned: Planner, publish: Callable[..., None], request: Any
 ) -> None:
     asked = {"train.qa_ratio": [0.5], "readout.kind": ["mixed"]}
     mixed = planned(corpus__multi=[1], **asked).cells[0]
+    curve = [{"step": k, **{name: k / 60 for name in LEARNING}} for k in (15, 30, 60)]
     for stage in mixed.stages:
-        publish(stage)
-    curve = [{"step": k, **{name: k / 60 for name in LEARNING}} for k in (0, 30, 60)]
-    file = store.root / "stages" / mixed.stages[1].key / "learning.json"
-    file.write_text(json.dumps({"n": {"train": 30, "test": 20}, "curve": curve}))
+        publish(stage, learning={"n": {"train": 30, "test": 20}, "curve": curve})
     plan = planned(corpus__multi=[1, 2], **asked)
     tracker.sync(plan)
     run = runs(tracker)[mixed.stages[1].key]
@@ -137,8 +135,8 @@ def test_learning_curves_are_written_with_their_people_and_read_back(
     assert set(curves["key"]) == {mixed.key} and set(curves["setting"]) == {"bioS single"}
     for name in LEARNING:
         points = curves[curves["metric"] == name]
-        assert points["step"].tolist() == [0, 30, 60] and points["value"].tolist() == [0, 0.5, 1]
-        assert points["fraction"].tolist() == [0, 0.5, 1]
+        assert points["step"].tolist() == [15, 30, 60] and points["value"].tolist() == [0.25, 0.5, 1]
+        assert points["fraction"].tolist() == [0.25, 0.5, 1]
         assert set(points["n"]) == {20 if "/test/" in name else 30}
     losses = learning.read(tracker.uri, found, ["train/loss"])
     assert losses["value"].tolist() == [3.0, 1.5, 1.0, 0.75] and losses["n"].isna().all()
