@@ -41,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     cache(Path(os.environ.get("KTRAIN_CACHE", ".cache")).absolute())
     logging.basicConfig(format="ktrain: %(message)s", level=logging.WARNING)
+    # The retries of a server that is away are ours to tell, in one line at the end.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
         arguments = _parsed(argv)
         handler = globals()[f"_{arguments.command}"]

@@ -41,8 +41,6 @@ class Tracker:
         """Raises `WrongRequest` where the server does not answer."""
         from mlflow import MlflowClient
 
-        # Its retries are ours to tell, in one line at the end.
-        logging.getLogger("urllib3").setLevel(logging.ERROR)
         try:
             client = MlflowClient(uri)
             known = client.get_experiment_by_name(sweep)

@@ -13,10 +13,12 @@ import pandas as pd
 import pytest
 import ray
 
+from analysis import claim_file
+from analysis.choice import WRITTEN
 from ktrain.store import Store
 from sweeps import cli
 from sweeps.plan import Plan, make
-from sweeps.sweep import load
+from sweeps.sweep import AXES, load
 from sweeps.tracking import Tracker, default_uri
 
 Run = Callable[..., tuple[int, str, str]]
@@ -312,6 +314,18 @@ def test_a_report_is_written_from_what_there_is(run: Run, done: Plan, store: Sto
     assert (code, error) == (0, "")
     page = store.root / "reports" / "tiny" / "report.html"
     assert str(page) in out and page.is_file() and "bioS single" in page.read_text().replace("<wbr>", "")
+    assert out.startswith("Claims of the paper") and "full finetuning answers nothing else" in out
+    assert 0 < page.read_text().index('id="verdicts"') < page.read_text().index('id="figures"')
+    told = json.loads((page.parent / "claims.json").read_text())
+    parts = [part for claim in told["claims"] for part in claim["parts"] if part["covered"]]
+    assert [part["verdict"] for part in parts] == ["fails", "fails"] and "Costs" in page.read_text()
+
+
+def test_the_claims_know_the_axes() -> None:
+    known = set(AXES)
+    selections = [s for claim in claim_file.load() for part in claim.part for s in (part.value, part.minus)]
+    told = {axis for selection in selections if isinstance(selection, claim_file.Selection) for axis in selection.cells}
+    assert told and told | set(WRITTEN) <= known
 
 
 def test_ui_serves_the_database_of_the_store(run: Run, done: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
