@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -39,12 +40,14 @@ def write(
     provenance: Mapping[str, str],
     departures: Sequence[str],
     mlflow_hint: str,
+    links: Mapping[str, str] = MappingProxyType({}),
     best_of: Sequence[str] = (),
 ) -> Path:
     """Write the page for `results` to `path` in one step, and return it.
 
     `figures` are SVG texts by caption; `paper` is `analysis.paper.beside(...)`; `mlflow_hint` is the command or address
-    that opens MLflow. Everything but the SVG is escaped, and nothing is loaded from elsewhere.
+    that opens MLflow, `links` addresses in it by what they show. Everything but the SVG is escaped, and nothing is
+    loaded from elsewhere.
     """
     table = rows(results, best_of=best_of)
     comparisons = [(name, c) for name in groups(table) if (c := _comparison(table, name, paper))]
@@ -66,6 +69,7 @@ def write(
         departures=departures,
         provenance=provenance,
         mlflow_hint=mlflow_hint,
+        links=links,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
