@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -43,12 +44,14 @@ def write(
     provenance: Mapping[str, str],
     costs: Sheet | None = None,
     mlflow_hint: str,
+    links: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
     """Write the page for `results` to `path` in one step, and return it.
 
     Verdicts come first (those that the sweep's cells bear on), then all pictures, then all sheets, then how it was
     done. `finding` is the headline of a sweep that tests no claim as a whole; `mlflow_hint` the command or address that
-    opens MLflow. Everything but the SVG is escaped, and nothing is loaded from elsewhere.
+    opens MLflow, `links` addresses in it by what they show. Everything but the SVG is escaped, and nothing is loaded
+    from elsewhere.
     """
     counted = verdict_table.counted(verdicts)
     pictures = [(section.title, picture) for section in sections for picture in section.pictures]
@@ -69,6 +72,7 @@ def write(
         provenance=provenance,
         costs=_sheet(costs) if costs else None,
         mlflow_hint=mlflow_hint,
+        links=links,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     unpublished = path.with_name(path.name + ".part")

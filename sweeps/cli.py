@@ -111,7 +111,7 @@ def _parser() -> Parser:
     command("report")
     ui = command("ui", sweep=False)
     ui.add_argument("--store", default="results", help="folder of results (default: results)")
-    ui.add_argument("--port", type=int, default=5000)
+    ui.add_argument("--port", type=int, default=5000, help="where to serve it (default: 5000)")
     bench = command("bench", sweep=False)
     bench.add_argument("what", choices=("train", "fleet"))
     bench.add_argument("--json", action="store_true", help="machine-readable")
@@ -272,6 +272,7 @@ def _publish(plan: Any, uri: str) -> None:
     finished = [s.key for c in plan.cells for s in c.stages if plan.store.exists(s.key)]
     versions = plan.store.manifest(finished[-1])["versions"] if finished else {}
     hint = "ktrain ui" if uri.startswith("sqlite:///") else uri
+    views = _views(plan, uri, found)
     page = report.write(
         folder / "report.html",
         plan.sweep.name,
@@ -284,9 +285,24 @@ def _publish(plan: Any, uri: str) -> None:
         provenance={"ktrain": ktrain.__version__, "machine": platform.platform(), **versions},
         costs=Sheet("Costs", costs.HEADERS, tuple(cost.line for cost in costs.by_kind(plan)), costs.NOTE),
         mlflow_hint=hint,
+        links={name: address for link in views for name, address in link.pages(uri).items()},
     )
     shown = "".join(f"figure  {folder / drawing.name}.svg\n" for drawing in drawn)
     print(f"{shown}claims  {folder / 'claims.json'}\nreport  {page}\nMLflow  {hint}")
+    for link in views:
+        print(link.line(uri))
+
+
+def _views(plan: Any, uri: str, found: Any) -> tuple[Any, ...]:
+    """The comparison views in MLflow, under the row names of the report; none before there are runs."""
+    from analysis import names, rows
+    from sweeps import views
+
+    if all(cell.state == "missing" for cell in found.cells):
+        return ()
+    table = rows.rows(found, names.GROUPS)
+    named = {key: row.name for row in table for fold in row.folds.values() for key in fold.keys}
+    return views.prepare(uri, plan, {"": named})
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -310,7 +326,8 @@ def _ui(arguments: argparse.Namespace) -> int:
 
     uri = tracking.default_uri(Store.at(arguments.store))
     if uri.startswith("http"):
-        print(f"MLflow is served at {uri}")
+        print(f"MLflow is served at {uri}", flush=True)
+        _list_views(uri)
         return EXIT_DONE
     path = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not path.is_file():
@@ -318,7 +335,21 @@ def _ui(arguments: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
     command += ["--host", "127.0.0.1", "--port", str(arguments.port)]
     print(f"MLflow at http://127.0.0.1:{arguments.port} (Ctrl-C ends it)", flush=True)
+    _list_views(uri, arguments.port)
     os.execvpe(command[0], command, {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+
+
+def _list_views(uri: str, port: int = 5000) -> None:
+    """Prints the links of all comparison views; a server that does not answer is told, and no failure."""
+    from sweeps import tracking, views
+
+    try:
+        found = views.links(uri)
+    except Exception as e:
+        print(f"ktrain: {uri}: no links to comparison views: {tracking.first_line(e)}", file=sys.stderr)
+        return
+    for experiment, links in found.items():
+        print("\n".join((experiment, *(link.line(uri, port) for link in links))), flush=True)
 
 
 def _bench(arguments: argparse.Namespace) -> int:

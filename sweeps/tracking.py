@@ -20,6 +20,8 @@ from sweeps.plan import Plan, PlannedCell, finished
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+# Its retries are ours to tell, in one line at the end.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
 log = logging.getLogger("ktrain.tracking")
 
 
@@ -48,12 +50,12 @@ class Tracker:
                 client.restore_experiment(known.experiment_id)
             experiment = known.experiment_id if known else client.create_experiment(sweep, _artifacts(uri, sweep))
         except Exception as e:
-            raise WrongRequest(f"MLFLOW_TRACKING_URI={uri}: does not answer: {_first_line(e)}") from e
+            raise WrongRequest(f"MLFLOW_TRACKING_URI={uri}: does not answer: {first_line(e)}") from e
         return cls(uri, client, experiment)
 
     def sync(self, plan: Plan) -> None:
         """Writes every cell and finished stage of the plan that the server does not have yet."""
-        known = self._runs()
+        known = self.runs()
         for cell in plan.cells:
             links = {}
             for stage in cell.stages:
@@ -61,7 +63,8 @@ class Tracker:
                     links[stage.kind] = self._stage(known, plan.store, stage)
             self._cell(known, plan, cell, links)
 
-    def _runs(self) -> dict[str, Any]:
+    def runs(self) -> dict[str, Any]:
+        """The experiment's runs by key."""
         runs, token = {}, None
         while True:
             page = self.client.search_runs([self.experiment], max_results=1000, page_token=token)
@@ -179,7 +182,7 @@ def deliver(tracker: Tracker, plan: Plan) -> str | None:
     try:
         tracker.sync(plan)
     except Exception as e:
-        return f"MLflow at {tracker.uri} does not answer now ({_first_line(e)}); the next run delivers what it missed"
+        return f"MLflow at {tracker.uri} does not answer now ({first_line(e)}); the next run delivers what it missed"
     return None
 
 
@@ -189,7 +192,8 @@ def _artifacts(uri: str, sweep: str) -> str | None:
     return Path(path).absolute().with_name("mlflow-artifacts").joinpath(sweep).as_uri() if path != uri else None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, short enough for a line."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 

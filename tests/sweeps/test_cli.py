@@ -1,3 +1,4 @@
+import html
 import io
 import json
 import logging
@@ -12,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import ray
+from mlflow import MlflowClient
 
 from analysis import claim_file
 from analysis.choice import WRITTEN
@@ -328,19 +330,46 @@ def test_the_claims_know_the_axes() -> None:
     assert told and told | set(WRITTEN) <= known
 
 
-def test_ui_serves_the_database_of_the_store(run: Run, done: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_links_to_the_comparison_views(run: Run, done: Plan, store: Store) -> None:
+    code, out, error = run("report", "tiny.py", "--store", "../results")
+    assert (code, error) == (0, "")
+    told = [line.split("  ")[-1] for line in out.splitlines() if "(mini)" in line]
+    assert len(told) == 2 and all(link.startswith("http://127.0.0.1:5000/#/experiments/") for link in told)
+    page = html.unescape((store.root / "reports" / "tiny" / "report.html").read_text())
+    assert all(f'<a href="{link}">' in page for link in told) and "#/compare-runs?runs=" in page
+
+
+def test_a_server_that_takes_no_views_costs_a_line(run: Run, done: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ConnectionError("read only")
+
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", refuse)
+    code, out, error = run("report", "tiny.py", "--store", "../results")
+    assert (code, error) == (0, "ktrain: no comparison views: read only\n") and "(mini)" not in out
+
+
+def test_ui_serves_the_database_of_the_store_and_tells_the_views(
+    run: Run, done: Plan, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     begun: list[list[str]] = []
     monkeypatch.setattr(os, "execvpe", lambda name, command, environment: begun.append(command))
+    run("report", "tiny.py", "--store", "../results")
     with pytest.raises(TypeError):
         # The real one never comes back.
         run("ui", "--store", "../results", "--port", "5001")
     (command,) = begun
     assert f"sqlite:///{done.store.root}/mlflow.db" in command and "5001" in command and "127.0.0.1" in command
+    first, experiment, *links = capfd.readouterr().out.splitlines()
+    assert first.startswith("MLflow at http://127.0.0.1:5001 ") and experiment == "tiny"
+    assert [" ".join(link.split()[:-1]) for link in links] == ["QA finetune (mini)", "QA finetune by axis (mini)"]
+    assert all("http://127.0.0.1:5001/#/experiments/" in link for link in links)
 
 
-def test_ui_points_to_the_server_that_is_used(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://example.org:5000")
-    assert run("ui") == (0, "MLflow is served at http://example.org:5000\n", "")
+def test_ui_points_to_the_server_that_is_used(run: Run, monkeypatch: pytest.MonkeyPatch, port: int) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    code, out, error = run("ui")
+    assert (code, out) == (0, f"MLflow is served at http://127.0.0.1:{port}\n")
+    assert len(error.splitlines()) == 1 and "no links to comparison views" in error
 
 
 @pytest.mark.parametrize("words", ["plan fig3 --json", "status demo"])

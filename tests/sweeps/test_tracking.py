@@ -1,14 +1,8 @@
 import functools
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +19,7 @@ from sweeps.plan import Plan
 from sweeps.tracking import Tracker, default_uri, deliver
 
 Planner = Callable[..., Plan]
+Serving = Callable[[Path, int], AbstractContextManager[object]]
 
 
 @pytest.fixture
@@ -292,7 +287,7 @@ def test_more_runs_than_a_page_holds_are_all_found(
     tracker.sync(done)
     search = MlflowClient.search_runs
     monkeypatch.setattr(MlflowClient, "search_runs", lambda self, e, **k: search(self, e, **k | {"max_results": 2}))
-    assert set(tracker._runs()) == set(ids_of_all(tracker, search))
+    assert set(tracker.runs()) == set(ids_of_all(tracker, search))
 
 
 def ids_of_all(tracker: Tracker, search: Callable[..., Any]) -> list[str]:
@@ -320,15 +315,9 @@ def test_a_relative_database_is_one_of_the_working_folder(
     assert found.artifact_location == (tmp_path / "mlflow-artifacts" / "relative").as_uri()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:{port}", "nonsense://somewhere", "sqlite:////proc/none/mlflow.db"])
-def test_a_server_that_does_not_answer_is_a_wrong_request_within_seconds(uri: str) -> None:
-    uri = uri.format(port=free_port())
+def test_a_server_that_does_not_answer_is_a_wrong_request_within_seconds(uri: str, port: int) -> None:
+    uri = uri.format(port=port)
     begin = time.monotonic()
     with pytest.raises(WrongRequest) as caught:
         Tracker.open(uri, "demo")
@@ -337,43 +326,19 @@ def test_a_server_that_does_not_answer_is_a_wrong_request_within_seconds(uri: st
     assert message.startswith(f"MLFLOW_TRACKING_URI={uri}: does not answer: ") and len(message.splitlines()) == 1
 
 
-@contextmanager
-def server(database: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A tracking server on loopback, ready to answer; killed at the end."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(database.parent / "a")]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    # Its own group: the server has a child that answers.
-    with (database.parent / "server.log").open("ab") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        end = time.monotonic() + 120
-        while True:
-            assert process.poll() is None and time.monotonic() < end, (database.parent / "server.log").read_text()
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
-                    if answer.status == 200:
-                        break
-            except OSError:
-                time.sleep(0.2)
-        yield process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 def test_a_server_that_goes_away_costs_nothing(
     tmp_path: Path,
     database: str,
     planned: Planner,
     publish: Callable[..., None],
     tiny: Callable[..., Sweep],
+    serving: Serving,
+    port: int,
 ) -> None:
-    path, port = tmp_path / "server.db", free_port()
+    path = tmp_path / "server.db"
     path.write_bytes(Path(database.removeprefix("sqlite:///")).read_bytes())
     sweep = tiny(name="server")
-    with server(path, port):
+    with serving(path, port):
         tracker = Tracker.open(f"http://127.0.0.1:{port}", "server")
         assert deliver(tracker, planned(sweep)) is None
         before = ids(tracker)
@@ -385,7 +350,7 @@ def test_a_server_that_goes_away_costs_nothing(
     assert line is not None and len(line.splitlines()) == 1
     assert line.startswith(f"MLflow at {tracker.uri} does not answer now (")
     assert line.endswith("the next run delivers what it missed")
-    with server(path, port):
+    with serving(path, port):
         assert deliver(tracker, planned(sweep)) is None
         after = runs(tracker)
         assert {key: after[key].info.run_id for key in before} == before and len(after) == 5
