@@ -13,7 +13,7 @@ from ktrain.errors import WrongRequest
 from ktrain.stages import axes
 from sweeps import Sweep
 from sweeps.scales import SCALES
-from sweeps.sweep import AXES, builtin, expand, load
+from sweeps.sweep import AXES, builtin, divided, expand, load
 
 HEAD = "from ray import tune\nfrom sweeps import Sweep\n"
 
@@ -271,3 +271,47 @@ def test_a_grid_search_over_nothing_is_told() -> None:
 def test_a_scale_that_does_not_exist_is_told() -> None:
     message = refusal(lambda: expand(Sweep("g", {}), "minni", {}))
     assert message == "scale=minni: must be one of mini, small, full; did you mean mini?"
+
+
+# Wholes.
+
+
+def test_a_whole_has_the_cells_of_its_parts_each_once_in_order() -> None:
+    first, second = grid(corpus__multi=[5, 1]), grid(corpus__multi=[1, 2])
+    whole = Sweep("w", parts=(first, second))
+    assert settings_of(expand(whole, "mini", {}), "corpus.multi") == [(5,), (1,), (2,)]
+    assert settings_of(expand(Sweep("v", parts=(whole, second)), "mini", {}), "corpus.multi") == [(5,), (1,), (2,)]
+
+
+def test_overrides_reach_every_part() -> None:
+    whole = Sweep("w", parts=(grid(corpus__multi=[1, 2]), Sweep("h", {"corpus.couple": 1})))
+    found = settings_of(expand(whole, "mini", {"seed": [0, 1]}), "corpus.multi", "corpus.couple", "seed")
+    assert sorted(found) == [(1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1), (2, 0, 0), (2, 0, 1)]
+
+
+def test_a_part_that_cannot_take_an_override_is_left_out_with_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    whole = Sweep("w", parts=(Sweep("h", {"corpus.couple": 1}), grid(corpus__multi=[1, 2])))
+    assert list(divided(whole, "mini", {"corpus.multi": [3]})) == ["g"]
+    assert caplog.messages == [
+        "h is left out: corpus.couple=1: says how many entries there are, so multi=1 and permute=0"
+    ]
+    assert refusal(lambda: expand(whole, "mini", {"corpus.multi": [0]})).startswith("corpus.multi=0: must be")
+
+
+def test_a_whole_says_which_figures_it_has_and_what_is_chosen_from() -> None:
+    first = Sweep("a", {}, figure="fig3", best_of=("readout.rank_qv",))
+    second = Sweep("b", {}, figure="fig2", best_of=("readout.learning_rate", "readout.rank_qv"))
+    whole = Sweep("w", figure="fig9", parts=(first, Sweep("c", parts=(second, first)), Sweep("d", {})))
+    assert whole.figures == ("fig9", "fig3", "fig2")
+    assert whole.best_of == ("readout.rank_qv", "readout.learning_rate")
+
+
+def test_a_whole_has_no_grid_of_its_own() -> None:
+    with pytest.raises(ValueError, match="no grid of its own"):
+        Sweep("w", {"seed": 1}, parts=(Sweep("a", {}),))
+
+
+def test_a_grid_inside_a_row_is_expanded_too() -> None:
+    rows = [{"corpus.multi": 1, "seed": tune.grid_search([3, 4])}, {"corpus.multi": 2, "seed": 5}]
+    found = settings_of(expand(Sweep("g", {"row": tune.grid_search(rows)}), "mini", {}), "corpus.multi", "seed")
+    assert sorted(found) == [(1, 3), (1, 4), (2, 5)]
