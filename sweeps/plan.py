@@ -7,7 +7,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from ktrain import corpus as corpora
-from ktrain import model, people, pools, probes, templates
+from ktrain import people, pools, probes, shapes, templates
 from ktrain.config import Cell
 from ktrain.errors import WrongRequest
 from ktrain.lease import holder
@@ -162,7 +162,7 @@ class Plan:
     def _planned(self, stage: Stage, cell: Cell) -> Planned:
         tokens = _tokens(stage, cell)
         context = cell.train.context if stage.kind == "pretrain" else _row(cell)
-        per_token = model.flops_per_token(cell.model, _vocabulary(cell), context)
+        per_token = shapes.flops_per_token(cell.model, _vocabulary(cell), context)
         # Frozen weights have no gradient: four of the six multiplications a parameter.
         share = 2 / 3 if stage.kind not in ("corpus", "pretrain") and cell.readout.adapted else 1.0
         flops = 0.0 if stage.kind in ("corpus", "mixed") else float(tokens * per_token * share)
@@ -292,7 +292,7 @@ def _bytes(stage: Stage, cell: Cell) -> int:
         # Adapters and heads, and a few bytes for every example of the predictions.
         per_task = _vocabulary(cell) * int(cell.readout.rank_embedding if cell.readout.rank_embedding != "full" else 0)
         return len(probes.TASKS) * (4 * per_task + 16 * cell.corpus.people * cell.corpus.entries_per_person)
-    return 4 * model.parameters(cell.model, _vocabulary(cell))
+    return 4 * shapes.parameters(cell.model, _vocabulary(cell))
 
 
 def _vocabulary(cell: Cell) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from ktrain.background import TO_BE_NAMED
 from ktrain.config import Cell
 from ktrain.errors import WrongRequest, nearest
 from ktrain.stages import axes
@@ -19,7 +20,8 @@ log = logging.getLogger("ktrain.sweep")
 BUILTIN = Path(__file__).parent
 AXES = tuple(axes(Cell()))
 """The names of all axes: every identity field of the config."""
-FOLDERS = ("corpus.pools_folder", "corpus.templates_folder")
+BACKGROUND = "corpus.background"
+FOLDERS = ("corpus.pools_folder", "corpus.templates_folder", BACKGROUND)
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ def expand(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]]) -> 
     """The cells of a sweep at a scale, duplicates removed, in grid order.
 
     `overrides` replace axes of the grid, or add to it: `{"seed": [0, 1, 2]}`. Of a whole, a part that cannot take them
-    is left out with a warning. Raises `WrongRequest` naming the axis.
+    is left out with a warning. Where a sweep leaves `corpus.background` to be named, the folder given goes to those
+    cells alone. Raises `WrongRequest` naming the axis.
     """
     return list(dict.fromkeys(cell for cells in divided(sweep, scale, overrides).values() for cell in cells))
 
@@ -103,9 +106,14 @@ def divided(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]]) ->
         raise WrongRequest(f"scale={scale}: must be one of {', '.join(SCALES)}{nearest(scale, SCALES)}")
     for axis in overrides:
         _check_axis(axis)
+    if named := overrides.get(BACKGROUND):
+        others = {axis: values for axis, values in overrides.items() if axis != BACKGROUND}
+        found = divided(sweep, scale, others)
+        if any(_unnamed(cell) for cells in found.values() for cell in cells):
+            return {name: list(_filled(cells, named)) for name, cells in found.items()}
     if not sweep.parts:
         return {sweep.name: _cells(sweep, scale, overrides)}
-    found: dict[str, list[Cell]] = {}
+    found = {}
     refusals = []
     for part in sweep.parts:
         try:
@@ -121,6 +129,16 @@ def divided(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]]) ->
     for name, refusal in refusals:
         log.warning("%s is left out: %s", name, refusal)
     return found
+
+
+def _unnamed(cell: Cell) -> bool:
+    return cell.corpus.background == TO_BE_NAMED
+
+
+def _filled(cells: Sequence[Cell], folders: Sequence[Any]) -> Iterator[Cell]:
+    """The cells with a folder in place of those that are to be named."""
+    for cell in cells:
+        yield from (_cell(cell, {BACKGROUND: folder}) for folder in folders) if _unnamed(cell) else (cell,)
 
 
 def _cells(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]]) -> list[Cell]:
@@ -191,7 +209,7 @@ def _cell(base: Cell, changes: Mapping[str, Any]) -> Cell:
         node = tree
         for part in path:
             node = node[part]
-        if axis in FOLDERS and value and isinstance(value, str | Path):
+        if axis in FOLDERS and value and value != TO_BE_NAMED and isinstance(value, str | Path):
             # Workers run elsewhere: a folder is named in full.
             value = str(Path(value).absolute())
         node[last] = value
