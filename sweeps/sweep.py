@@ -69,6 +69,8 @@ def load(name: str) -> Sweep:
     path = Path(name) if name.endswith(".py") else BUILTIN / f"{name}.py"
     if not path.is_file() or (not name.endswith(".py") and name not in builtin()):
         known = ", ".join(builtin())
+        if name == "fig4":
+            raise WrongRequest(f"sweep {name}: Figure 4 is an illustration without data; there are {known}")
         raise WrongRequest(f"sweep {name}: no such sweep or file; there are {known}{nearest(name, builtin())}")
     module = types.ModuleType(path.stem)
     module.__file__ = str(path)
@@ -87,7 +89,9 @@ def load(name: str) -> Sweep:
 
 def builtin() -> list[str]:
     """The names of the sweeps that come with the project."""
-    return sorted(p.stem for p in BUILTIN.glob("*.py") if "\nsweep = Sweep(" in p.read_text(encoding="utf-8"))
+    names = [p.stem for p in BUILTIN.glob("*.py") if "\nsweep = Sweep(" in p.read_text(encoding="utf-8")]
+    # fig2 before fig10.
+    return sorted(names, key=lambda name: (name.rstrip("0123456789"), len(name), name))
 
 
 def expand(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]]) -> list[Cell]:
