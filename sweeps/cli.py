@@ -303,11 +303,12 @@ def _ui(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from ktrain import bench, bench_fleet
     from sweeps.scales import SCALES, base
 
     if arguments.scale not in SCALES:
         raise WrongRequest(f"scale={arguments.scale}: must be one of {', '.join(SCALES)}")
+    from ktrain import bench, bench_fleet
+
     cell = SCALES[arguments.scale]
     if arguments.what == "train":
         found = bench.train(cell.train, cell.model, seconds=arguments.seconds)

@@ -80,13 +80,14 @@ class Plan:
                 found.setdefault(line, []).append(cell.key)
         return [f"{line} ({len(keys)} cells)" for line, keys in found.items()]
 
-    def varied(self) -> list[str]:
-        """The axes whose value differs between cells; of a readout, between cells of one kind."""
+    def varied(self, part: str = "") -> list[str]:
+        """The axes whose value differs between cells, of a part or all; of a readout, between cells of one kind."""
+        cells = [cell for cell in self.cells if not part or part in cell.parts]
         found = []
-        for axis in self.cells[0].axes if self.cells else ():
+        for axis in cells[0].axes if cells else ():
             of_kind = axis.startswith("readout.") and axis != "readout.kind"
             values: dict[str, set[Any]] = {}
-            for cell in self.cells:
+            for cell in cells:
                 values.setdefault(cell.cell.readout.kind if of_kind else "", set()).add(cell.axes[axis])
             if any(len(different) > 1 for different in values.values()):
                 found.append(axis)

@@ -39,7 +39,7 @@ def plan(plan: Plan, *, everything: bool = False) -> None:
     """Cells, stages, cost and departures; of many cells, how many each part has, unless `everything` is wanted."""
     console = Screen()
     many = len(plan.cells) > MANY and not everything
-    console.print(_parts(plan) if many else _cells(plan))
+    console.print(*([_parts(plan)] if many else _cells(plan)))
     console.print("", _kinds(plan) if many else _stages(plan))
     for reason, count in Counter(c.state for c in plan.cells if many and c.blocked).items():
         console.print(f"\n{count} cells are {reason}", highlight=False, markup=False)
@@ -55,12 +55,17 @@ def plan(plan: Plan, *, everything: bool = False) -> None:
         console.print("\n--cells lists every cell and stage", style="dim")
 
 
-def _cells(plan: Plan) -> Table:
-    varied = plan.varied()
-    table = _table("cell", *varied, "state")
-    for cell in plan.cells:
-        table.add_row(cell.key, *(str(cell.axes[axis]) for axis in varied), cell.state)
-    return table
+def _cells(plan: Plan) -> Iterator[Table]:
+    """A table of cells, of a whole one for each part with the cells that no part before it has."""
+    names = dict.fromkeys(cell.parts[0] for cell in plan.cells)
+    for name in names:
+        varied = plan.varied(name)
+        table = _table("cell", *varied, "state")
+        if plan.sweep.parts:
+            table.title, table.title_justify, table.title_style = f"\n{name}", "left", "bold"
+        for cell in (cell for cell in plan.cells if cell.parts[0] == name):
+            table.add_row(cell.key, *(str(cell.axes[axis]) for axis in varied), cell.state)
+        yield table
 
 
 def _stages(plan: Plan) -> Table:
@@ -132,7 +137,7 @@ def _table(*left: str, right: tuple[str, ...] = ()) -> Table:
 
 def status(plan: Plan) -> None:
     """One line a cell."""
-    Screen().print(_cells(plan))
+    Screen().print(*_cells(plan))
 
 
 def fed(what: str, cell: Cell, count: int, step: int) -> None:
