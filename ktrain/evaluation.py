@@ -50,7 +50,7 @@ def answer(network: PreTrainedModel, corpus: Corpus, *, beam: int = 1, people: n
     fill = bidirectional(network)
     for rows in _batches(length):
         ids = _padded([corpus.questions[q] for q in questions[rows]], network)
-        truth = ids.cpu().numpy()
+        truth = ids.cpu().numpy().copy()
         begins = corpus.questions.spans[questions[rows], 0, 0].astype(int)
         ends = length[rows] - fill
         for row, (begin, end) in enumerate(zip(begins, ends, strict=True) if fill else ()):
@@ -128,7 +128,7 @@ def recall(network: PreTrainedModel, corpus: Corpus, people: np.ndarray | None =
         entries = entry[chosen[rows]]
         # In a window an entry follows the EOS of the one before it.
         ids = _padded([np.concatenate([[corpus.eos], corpus.entries[e]]) for e in entries], network)
-        truth = ids.cpu().numpy()
+        truth = ids.cpu().numpy().copy()
         counted = np.ones(truth.shape, dtype=bool)
         if fill:
             plain = np.where(truth < corpus.tokenizer.get_vocab_size(), truth, corpus.eos)
