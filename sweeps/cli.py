@@ -83,7 +83,12 @@ def _parser() -> Parser:
             added.add_argument("--store", default="results", help="folder of results (default: results)")
         return added
 
-    command("plan").add_argument("--json", action="store_true", help="machine-readable")
+    plan = command("plan")
+    plan.add_argument("--json", action="store_true", help="machine-readable")
+    plan.add_argument("--cells", action="store_true", help="every cell and stage, however many there are")
+    plan.add_argument("--gpu", default="", help="the GPU to take times for, such as h100 or a100")
+    plan.add_argument("--tokens-per-second", type=float, help="its speed in pretraining at 124M, where you measured it")
+    plan.add_argument("--gpus", type=int, default=1, help="how many work at once; at mini, cores (default: 1)")
     run = command("run")
     run.add_argument("--workers", type=int, default=1, help="data-parallel workers of a trial (default: 1)")
     run.add_argument("--threads", type=int, default=1, help="CPU threads of a worker (default: 1)")
@@ -145,10 +150,15 @@ def _planned(arguments: argparse.Namespace, *, writable: bool = False) -> Any:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from sweeps import show
+    from dataclasses import replace
 
-    plan = _planned(arguments)
-    print(json.dumps(plan.as_json(), indent=1)) if arguments.json else show.plan(plan)
+    from sweeps import cost, show
+
+    if arguments.gpus < 1:
+        raise WrongRequest(f"gpus={arguments.gpus}: must be at least 1")
+    chosen = cost.chosen(arguments.gpu, arguments.tokens_per_second)
+    plan = replace(_planned(arguments), chosen=chosen, gpus=arguments.gpus)
+    print(json.dumps(plan.as_json(), indent=1)) if arguments.json else show.plan(plan, everything=arguments.cells)
     return EXIT_DONE
 
 
@@ -353,11 +363,12 @@ def _list_views(uri: str, port: int = 5000) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from ktrain import bench, bench_fleet
     from sweeps.scales import SCALES, base
 
     if arguments.scale not in SCALES:
         raise WrongRequest(f"scale={arguments.scale}: must be one of {', '.join(SCALES)}")
+    from ktrain import bench, bench_fleet
+
     cell = SCALES[arguments.scale]
     if arguments.what == "train":
         found = bench.train(cell.train, cell.model, seconds=arguments.seconds)
