@@ -138,7 +138,13 @@ def _plan(arguments: argparse.Namespace) -> int:
     from sweeps import show
 
     plan = _planned(arguments)
-    print(json.dumps(plan.as_json(), indent=1)) if arguments.json else show.plan(plan)
+    if not arguments.json:
+        show.plan(plan)
+        return EXIT_DONE
+    from analysis import paper
+
+    rows = paper.rows_of({cell.key: cell.axes for cell in plan.cells}, [plan.sweep.figure])
+    print(json.dumps({**plan.as_json(), "paper": rows}, indent=1))
     return EXIT_DONE
 
 
@@ -229,7 +235,7 @@ def _publish(plan: Any, uri: str) -> None:
     import platform
 
     import ktrain
-    from analysis import figures, report, table
+    from analysis import comparison, figures, report, table
     from sweeps.show import Screen
 
     found, numbers = _read(plan)
@@ -238,9 +244,12 @@ def _publish(plan: Any, uri: str) -> None:
     console.print(table.everything(found, numbers, best_of=best_of))
     folder = plan.store.root / "reports" / plan.sweep.name
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = figures.draw(found, numbers, question=plan.sweep.question, best_of=best_of)
+    compared = comparison.compare(found, [plan.sweep.figure], scale=plan.scale)
+    drawn = figures.draw(found, numbers, question=plan.sweep.question, best_of=best_of, comparisons=compared)
+    for one in compared:
+        (folder / f"{one.figure}.csv").write_text(one.frame().to_csv(index=False), encoding="utf-8")
     for drawing in drawn:
-        (folder / f"{drawing.name}.svg").write_text(drawing.svg, encoding="utf-8")
+        drawing.write(folder)
     finished = [s.key for c in plan.cells for s in c.stages if plan.store.exists(s.key)]
     versions = plan.store.manifest(finished[-1])["versions"] if finished else {}
     hint = "ktrain ui" if uri.startswith("sqlite:///") else uri
