@@ -16,7 +16,7 @@ from analysis.names import LEARNING, PROBES, QUESTIONS
 from analysis.rows import group, rows, tidy
 from analysis.section import Picture, Section
 
-COVERED = 0.25
+COVERED = 1 / 3
 """A sweep with a smaller share of a figure's rows does not regenerate it: its own figure is drawn instead."""
 
 

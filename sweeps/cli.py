@@ -22,8 +22,6 @@ HELP = {
     "ui": "open MLflow on the tracking store",
     "bench": "speed of training or of fleets against reference loops, as ratios in one run",
 }
-TABLE_WIDTH = 144
-"""Columns of the results table: a narrower terminal wraps its lines, which loses nothing."""
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
@@ -158,7 +156,13 @@ def _plan(arguments: argparse.Namespace) -> int:
         raise WrongRequest(f"gpus={arguments.gpus}: must be at least 1")
     chosen = cost.chosen(arguments.gpu, arguments.tokens_per_second)
     plan = replace(_planned(arguments), chosen=chosen, gpus=arguments.gpus)
-    print(json.dumps(plan.as_json(), indent=1)) if arguments.json else show.plan(plan, everything=arguments.cells)
+    if not arguments.json:
+        show.plan(plan, everything=arguments.cells)
+        return EXIT_DONE
+    from analysis import paper
+
+    rows = paper.rows_of({cell.key: cell.axes for cell in plan.cells}, plan.sweep.figures)
+    print(json.dumps({**plan.as_json(), "paper": rows}, indent=1))
     return EXIT_DONE
 
 
@@ -212,23 +216,26 @@ def _run(arguments: argparse.Namespace) -> int:
     if warning:
         console.print(warning, style="yellow", markup=False)
         return EXIT_FAILED if failures else EXIT_DONE
-    _publish(plan, tracker.uri)
+    from sweeps import publication
+
+    publication.publish(plan)
     return EXIT_FAILED if failures else EXIT_DONE
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from sweeps import tracking
+    from sweeps import publication
 
-    plan = _planned(arguments, writable=True)
-    _publish(plan, tracking.default_uri(plan.store))
+    publication.publish(_planned(arguments, writable=True))
     return EXIT_DONE
 
 
 def _results(arguments: argparse.Namespace) -> int:
-    from analysis import table
+    from analysis import paper, table
+    from sweeps import publication, tracking
 
     plan = _planned(arguments)
-    found, numbers = _read(plan)
+    found = publication.read(plan, tracking.default_uri(plan.store))
+    numbers = paper.beside(plan.sweep.figure)
     text = table.render(found, arguments.format, numbers, best_of=plan.sweep.best_of)
     data = text if isinstance(text, bytes) else text.encode()
     if arguments.output:
@@ -240,79 +247,6 @@ def _results(arguments: argparse.Namespace) -> int:
         sys.stdout.buffer.write(data)
         sys.stdout.flush()
     return EXIT_DONE
-
-
-def _read(plan: Any) -> tuple[Any, Any]:
-    """The results of a plan from MLflow, and the paper's numbers for its figure, None where it has none."""
-    from analysis import cells, paper
-    from sweeps import tracking
-
-    uri = tracking.default_uri(plan.store)
-    try:
-        found = cells.load(uri, plan.sweep.name, {c.key: c.axes for c in plan.cells})
-    except Exception as e:
-        raise WrongRequest(f"MLFLOW_TRACKING_URI={uri}: does not answer: {str(e).splitlines()[0][:200]}") from e
-    return found, paper.beside(plan.sweep.figure)
-
-
-def _publish(plan: Any, uri: str) -> None:
-    """Prints verdicts and tables, and writes figures, verdicts and page."""
-    import platform
-
-    import ktrain
-    from analysis import answer_sheets, claims, figures, finding, learning, probe_table, report, table, verdict_table
-    from analysis.section import Picture, Section, Sheet
-    from sweeps import costs
-    from sweeps.show import Screen
-
-    found, numbers = _read(plan)
-    best_of = plan.sweep.best_of
-    curves = learning.read(uri, found)
-    verdicts = claims.judge(found, curves)
-    console = Screen(width=max(TABLE_WIDTH, Screen().width))
-    console.print(verdict_table.rich_table(verdicts), table.everything(found, numbers, best_of=best_of))
-    folder = plan.store.root / "reports" / plan.sweep.name
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = figures.draw(found, numbers, question=plan.sweep.question, best_of=best_of, curves=curves)
-    for drawing in drawn:
-        (folder / f"{drawing.name}.svg").write_text(drawing.svg, encoding="utf-8")
-    (folder / "claims.json").write_text(json.dumps(verdict_table.as_json(verdicts), indent=1), encoding="utf-8")
-    sheets = (*answer_sheets.sheets(found, numbers, best_of=best_of), *probe_table.sheets(found, numbers))
-    pictures = tuple(Picture(drawing.caption, drawing.svg, (f"{drawing.name}.svg",)) for drawing in drawn)
-    finished = [s.key for c in plan.cells for s in c.stages if plan.store.exists(s.key)]
-    versions = plan.store.manifest(finished[-1])["versions"] if finished else {}
-    hint = "ktrain ui" if uri.startswith("sqlite:///") else uri
-    views = _views(plan, uri, found)
-    page = report.write(
-        folder / "report.html",
-        plan.sweep.name,
-        found,
-        scale=plan.scale,
-        finding=finding.find(found, numbers, best_of=best_of),
-        sections=(Section("", pictures, sheets),),
-        verdicts=verdicts,
-        departures=plan.departures(),
-        provenance={"ktrain": ktrain.__version__, "machine": platform.platform(), **versions},
-        costs=Sheet("Costs", costs.HEADERS, tuple(cost.line for cost in costs.by_kind(plan)), costs.NOTE),
-        mlflow_hint=hint,
-        links={name: address for link in views for name, address in link.pages(uri).items()},
-    )
-    shown = "".join(f"figure  {folder / drawing.name}.svg\n" for drawing in drawn)
-    print(f"{shown}claims  {folder / 'claims.json'}\nreport  {page}\nMLflow  {hint}")
-    for link in views:
-        print(link.line(uri))
-
-
-def _views(plan: Any, uri: str, found: Any) -> tuple[Any, ...]:
-    """The comparison views in MLflow, under the row names of the report; none before there are runs."""
-    from analysis import names, rows
-    from sweeps import views
-
-    if all(cell.state == "missing" for cell in found.cells):
-        return ()
-    table = rows.rows(found, names.GROUPS)
-    named = {key: row.name for row in table for fold in row.folds.values() for key in fold.keys}
-    return views.prepare(uri, plan, {"": named})
 
 
 def _show(arguments: argparse.Namespace) -> int:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from sweeps.costs import HEADERS, by_kind
 from sweeps.plan import Plan
+from sweeps.spent import HEADERS, by_kind
 
 
 def test_costs_are_of_what_is_done(planned: Callable[..., Plan], publish: Callable[..., None]) -> None:

@@ -1,4 +1,4 @@
-"""Costs: what the distinct stages of a plan took, by kind."""
+"""Spent: what the distinct stages of a plan took, by kind."""
 
 from dataclasses import dataclass
 

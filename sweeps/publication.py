@@ -1,0 +1,111 @@
+"""Publication: what a plan's results come to, on the screen, as files beside the store, and as one page.
+
+A part of the command line, which knows this package, the trainer and the analysis.
+"""
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import ktrain
+from analysis import (
+    answer_sheets,
+    cells,
+    claims,
+    comparison,
+    figures,
+    finding,
+    learning,
+    names,
+    paper,
+    probe_table,
+    report,
+    rows,
+    table,
+    verdict_table,
+)
+from analysis.cells import Results
+from analysis.section import Section, Sheet
+from ktrain.errors import WrongRequest
+from sweeps import spent, tracking, views
+from sweeps.plan import Plan
+from sweeps.show import Screen
+
+TABLE_WIDTH = 144
+"""Columns of the results table: a narrower terminal wraps its lines, which loses nothing."""
+
+
+def read(plan: Plan, uri: str) -> Results:
+    """The results of a plan from MLflow. Raises `WrongRequest` where it does not answer."""
+    try:
+        return cells.load(uri, plan.sweep.name, {c.key: c.axes for c in plan.cells})
+    except Exception as e:
+        raise WrongRequest(f"MLFLOW_TRACKING_URI={uri}: does not answer: {str(e).splitlines()[0][:200]}") from e
+
+
+def publish(plan: Plan) -> None:
+    """Prints verdicts and tables; writes figures, their numbers, the verdicts and the page; prepares MLflow's views."""
+    uri = tracking.default_uri(plan.store)
+    found, best_of = read(plan, uri), plan.sweep.best_of
+    numbers = paper.beside(plan.sweep.figure)
+    curves = learning.read(uri, found)
+    verdicts = claims.judge(found, curves)
+    console = Screen(width=max(TABLE_WIDTH, Screen().width))
+    console.print(verdict_table.rich_table(verdicts), table.everything(found, numbers, best_of=best_of))
+    compared = comparison.compare(found, plan.sweep.figures, scale=plan.scale)
+    drawn = figures.draw(
+        found, numbers, question=plan.sweep.question, best_of=best_of, comparisons=compared, curves=curves
+    )
+    folder = plan.store.root / "reports" / plan.sweep.name
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in compared:
+        (folder / f"{one.figure}.csv").write_text(one.frame().to_csv(index=False), encoding="utf-8")
+    for drawing in drawn:
+        drawing.write(folder)
+    (folder / "claims.json").write_text(json.dumps(verdict_table.as_json(verdicts), indent=1), encoding="utf-8")
+    sections = figures.sections(drawn, compared)
+    if not compared:
+        sheets = (*answer_sheets.sheets(found, numbers, best_of=best_of), *probe_table.sheets(found, numbers))
+        sections = (*sections, Section("", (), sheets))
+    links = _views(plan, uri, found)
+    hint = "ktrain ui" if uri.startswith("sqlite:///") else uri
+    page = report.write(
+        folder / "report.html",
+        plan.sweep.name,
+        found,
+        scale=plan.scale,
+        finding=finding.find(found, numbers, best_of=best_of),
+        sections=sections,
+        verdicts=verdicts,
+        departures=plan.departures(),
+        provenance=_provenance(plan),
+        costs=Sheet("Costs", spent.HEADERS, tuple(cost.line for cost in spent.by_kind(plan)), spent.NOTE),
+        mlflow_hint=hint,
+        links={name: address for link in links for name, address in link.pages(uri).items()},
+    )
+    _tell(folder, [drawing.name for drawing in drawn], page, hint)
+    for link in links:
+        print(link.line(uri))
+
+
+def _views(plan: Plan, uri: str, found: Results) -> tuple[Any, ...]:
+    """The comparison views in MLflow, under the row names of the report; none before there are runs."""
+    if all(cell.state == "missing" for cell in found.cells):
+        return ()
+    named = {
+        key: row.name for row in rows.rows(found, names.GROUPS) for fold in row.folds.values() for key in fold.keys
+    }
+    return tuple(views.prepare(uri, plan, {"": named}))
+
+
+def _provenance(plan: Plan) -> dict[str, str]:
+    """Versions of the last finished stage, and the machine that writes the page."""
+    finished = [s.key for c in plan.cells for s in c.stages if plan.store.exists(s.key)]
+    versions = plan.store.manifest(finished[-1])["versions"] if finished else {}
+    return {"ktrain": ktrain.__version__, "machine": platform.platform(), **versions}
+
+
+def _tell(folder: Path, drawn: list[str], page: Path, hint: str) -> None:
+    shown = "".join(f"figure  {folder / name}.svg\n" for name in drawn)
+    print(f"{shown}claims  {folder / 'claims.json'}\nreport  {page}\nMLflow  {hint}")
