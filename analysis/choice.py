@@ -1,12 +1,12 @@
 """Choice: what the cells of a selection come to, without ever mixing what was measured on different people."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.cells import Axis, Fold
 from analysis.claim_file import MEANT, Selection
 from analysis.effects import Effect, mean
-from analysis.rows import setting, written
+from analysis.rows import written
 
 WRITTEN = (
     *("corpus.kind", "corpus.multi", "corpus.permute", "corpus.fullname", "corpus.couple", "corpus.celebrity_fraction"),
@@ -17,6 +17,8 @@ WRITTEN = (
 the kind of network. In all others that say who was read about by what size of network, they must agree."""
 Ground = tuple[tuple[str, str], ...]
 """What was read by which network, as pairs of axis and value: all of `corpus.*` and `model.*`."""
+Folds = Mapping[str, Sequence[Fold]]
+"""All that a sweep has, by the paper's name of the setting."""
 Reading = Effect | str
 """A number, or why there is none."""
 
@@ -40,6 +42,11 @@ class Choice:
         return self.fold.counted if self.fold else ()
 
     @property
+    def hopeless(self) -> bool:
+        """Whether there is no number and none will come."""
+        return self.effect is None and not self.waiting
+
+    @property
     def remark(self) -> str:
         """What the number alone does not say, or why there is none; empty where all is told."""
         told = [f"best of {self.compared}"] if self.compared > 1 else []
@@ -49,14 +56,18 @@ class Choice:
         return ", ".join(told)
 
 
-def grounds(folds: Iterable[Fold], selection: Selection) -> dict[Ground, list[Fold]]:
-    """The folds that a selection means, in whatever state, apart by what was read by which network."""
+def grounds(folds: Folds, selection: Selection) -> dict[Ground, list[Fold]]:
+    """The folds that a selection means, in whatever state, apart by what was read by which network.
+
+    A ground on which all is blocked is left out where there is another.
+    """
     found: dict[Ground, list[Fold]] = {}
-    for fold in folds:
+    for fold in folds.get(selection.setting, ()):
         known: Mapping[str, Axis] = {**MEANT, **fold.params}
-        if setting(known) == selection.setting and all(known.get(a) == v for a, v in selection.cells.items()):
+        if all(known.get(axis) == value for axis, value in selection.cells.items()):
             found.setdefault(ground(fold), []).append(fold)
-    return found
+    alive = {where: members for where, members in found.items() if not all(map(_blocked, members))}
+    return alive or found
 
 
 def ground(fold: Fold) -> Ground:
@@ -69,12 +80,26 @@ def shared(of: Ground) -> Ground:
     return tuple(pair for pair in of if pair[0] not in WRITTEN)
 
 
-def differing(found: Iterable[Ground]) -> str:
+def labels(found: Sequence[Ground]) -> list[str]:
+    """For each ground what tells it from the others, such as `corpus.people=1000`."""
+    told = _told(found)
+    return [", ".join(f"{axis}={_value(where, axis)}" for axis in told) for where in found]
+
+
+def differing(found: Sequence[Ground]) -> str:
     """For instance `corpus.people (500, 1000)`: the axes in which grounds differ, and their values."""
-    known = [dict(pairs) for pairs in found]
-    axes = dict.fromkeys(axis for values in known for axis in values)
-    told = {axis: dict.fromkeys(values.get(axis, "unknown") for values in known) for axis in axes}
-    return "; ".join(f"{axis} ({', '.join(values)})" for axis, values in told.items() if len(values) > 1)
+    return "; ".join(f"{axis} ({', '.join(values)})" for axis, values in _told(found).items())
+
+
+def _told(found: Sequence[Ground]) -> dict[str, dict[str, None]]:
+    axes = dict.fromkeys(axis for where in found for axis, _ in where)
+    values = {axis: dict.fromkeys(_value(where, axis) for where in found) for axis in axes}
+    return {axis: several for axis, several in values.items() if len(several) > 1}
+
+
+def _value(where: Ground, axis: str) -> str:
+    """Of the ground of a comparison, the values of both sides, where they differ."""
+    return " and ".join(dict.fromkeys(value for name, value in where if name == axis)) or "unknown"
 
 
 def choose(folds: Sequence[Fold], read: Callable[[Fold], Reading]) -> Choice:
@@ -106,4 +131,8 @@ def measured(names: Sequence[str]) -> Callable[[Fold], Reading]:
 
 def _final(fold: Fold) -> bool:
     """Whether a fold will not change: done, or blocked, in every seed."""
-    return fold.state == "done" or all(state.startswith("blocked") for state in fold.state.split("; "))
+    return fold.state == "done" or _blocked(fold)
+
+
+def _blocked(fold: Fold) -> bool:
+    return all(state.startswith("blocked") for state in fold.state.split("; "))

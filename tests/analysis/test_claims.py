@@ -185,21 +185,41 @@ def test_a_verdict_waits_for_what_may_still_turn_it(state: str) -> None:
 
 
 def test_people_are_never_mixed() -> None:
-    two = [cell(0.1), cell(0.9, people=1000)]
-    outcome = judged(f"value = {{ {SINGLE} }}, at_least = 0.5", two)
-    assert outcome.verdict == OPEN and "several corpus.people (500, 1000)" in outcome.why
     text = f"value = {{ {MULTI} }}, minus = {{ {SINGLE} }}, at_least = 0.2"
     apart = judged(text, [cell(0.9, multi=5, people=1000), cell(0.1)])
     assert apart.verdict == OPEN and "not measured alike: corpus.people (1000, 500)" in apart.why
+    two = [cell(0.1), cell(0.9, people=1000)]
     assert judged(text, [cell(0.9, multi=5, people=1000), *two]).verdict == FAILS, "at 1000 people both score alike"
     alike = [cell(0.9, multi=5, people=1000), cell(0.1), cell(0.2, people=1000)]
     matched = judged(text, alike)
     assert matched.verdict == HOLDS and matched.effect and matched.effect.value == pytest.approx(0.7)
-    both = judged(text, [*alike, cell(0.9, multi=5)])
-    assert both.verdict == OPEN and "several corpus.people" in both.why
+
+
+def test_each_ground_is_judged_apart() -> None:
+    text = f"value = {{ {SINGLE} }}, at_least = 0.5"
+    outcome = judged(text, [cell(0.1), cell(0.9, people=1000)])
+    assert outcome.verdict == OPEN and outcome.effect is None and "not the same on every ground" in outcome.why
+    assert "fails at corpus.people=500: " in outcome.why and "holds at corpus.people=1000: " in outcome.why
+    agreed = judged(text, [cell(0.9, people=1000), cell(0.6), cell(0.8, people=2000)])
+    assert agreed.verdict == HOLDS and agreed.effect and agreed.effect.value == 0.6 and len(agreed.cells) == 3
+    waiting = judged(text, [cell(0.9), cell(None, state="running", people=1000)])
+    assert waiting.verdict == OPEN and "not enough data at corpus.people=1000" in waiting.why
+    gone = judged(text, [cell(0.9), cell(None, state="blocked: recall 71 %", people=1000)])
+    assert gone.verdict == HOLDS, "where nothing was measured there is nothing to agree with"
+    text = f"value = {{ {MULTI} }}, minus = {{ {SINGLE} }}, at_least = 0.2"
+    pairs = [cell(v, multi=m, people=n) for m, n, v in ((5, 500, 0.9), (1, 500, 0.1), (5, 1000, 0.9), (1, 1000, 0.3))]
+    both = judged(text, pairs)
+    assert both.verdict == HOLDS and both.effect and both.effect.value == pytest.approx(0.6) and len(both.cells) == 4
+    assert "holds at corpus.people=500: bioS multi5" in both.why
     sizes = [cell(0.9, model__size="124m"), cell(0.1, model__size="302m")]
-    assert "several model.size (124m, 302m)" in judged(f"value = {{ {SINGLE} }}, at_least = 0.5", sizes).why
-    # Ways of reading may differ between sides, as long as the people are the same.
+    assert "holds at model.size=124m" in judged(f"value = {{ {SINGLE} }}, at_least = 0.5", sizes).why
+    shares = [cell(v, MIXED, corpus__celebrity__multi=m) for v, m in ((0.9, 5), (0.3, 2))]
+    one_sided = f'value = {{ setting = "{setting(shares[0].params)}", metric = "{MIXED}" }}, minus = {{ {SINGLE} }}, '
+    told = judged(one_sided + "at_least = 0.5", [*shares, cell(0.1)]).why
+    assert "fails at corpus.celebrity.multi=2" in told and "holds at corpus.celebrity.multi=5" in told
+
+
+def test_sides_may_differ_in_how_they_were_trained() -> None:
     mixed = f'value = {{ setting = "bioS single", metric = "{MIXED}" }}, minus = {{ {SINGLE} }}, at_least = 0.2'
     assert judged(mixed, [cell(0.9, MIXED, train__steps=1800), cell(0.1, train__steps=900)]).verdict == HOLDS
     gbert = f'value = {{ {SINGLE} }}, minus = {{ {SINGLE}, "model.family" = "gbert" }}, at_least = 0.2'
@@ -253,7 +273,14 @@ def test_a_correlation_is_over_the_same_people() -> None:
     ]
     apart = [b if b.axes["readout.kind"] == "q_probe" else a for a, b in zip(pairs, moved, strict=True)]
     assert not judged(CORRELATION, apart).covered
-    assert "several corpus.people (500, 1000)" in judged(CORRELATION, [*pairs, *moved]).why
+    assert judged(CORRELATION, [*pairs, *moved]).why.startswith("holds at corpus.people=500: over 3 settings")
+    falling = [
+        replace(c, metrics={QA: 0.9 - c.metrics[QA]}, interval={QA: (0, 1)}) if QA in c.metrics else c for c in moved
+    ]
+    assert "fails at corpus.people=1000" in judged(CORRELATION, [*pairs, *falling]).why
+    gone = [replace(c, state="blocked: recall 71 %", metrics={}, interval={}) for c in moved]
+    assert judged(CORRELATION, [*pairs, *gone]).verdict == HOLDS
+    assert judged(CORRELATION, gone).covered and judged(CORRELATION, gone).verdict == OPEN
     assert judged(CORRELATION, [*pairs, *moved[:2]]).verdict == HOLDS, "one setting at other people is no other point"
 
 
@@ -280,7 +307,8 @@ def test_a_lead_holds_fails_or_lacks_curves() -> None:
         lacking = judged(LEAD, [mixed], curves)
         assert lacking.verdict == OPEN and lacking.covered and "no learning curves" in lacking.why
     blocked = cell(None, MIXED, state="blocked: recall 71 %")
-    assert judged(LEAD, [blocked], learned(blocked.key, 0.2)).verdict == OPEN, "it leads for never having read"
+    unread = judged(LEAD, [blocked], learned(blocked.key, 0.2))
+    assert unread.verdict == OPEN and "recall 71 %" in unread.why, "it leads for never having read"
     assert not judged(LEAD, [cell(0.1)], learned(mixed.key, 0.2)).covered
 
 

@@ -71,6 +71,8 @@ def test_a_correlation_is_pearsons_with_an_interval_that_holds_it() -> None:
     assert found == effects.correlation(list(zip(around(*x), around(*y), strict=True)))
     unsure = effects.correlation(list(zip(around(*x, half=0.3), around(*y, half=0.3), strict=True)))
     assert unsure and unsure.low < found.low and unsure.value == found.value
+    straight = effects.correlation(list(zip(around(*x, half=0.1), around(*x, half=0.1), strict=True)))
+    assert straight and straight.value == pytest.approx(straight.high), "noise never shows the 1 that it lowers"
     sure = effects.correlation(list(zip(around(*x, half=0), around(*x, half=0), strict=True)))
     assert sure and (sure.low, sure.value, sure.high) == pytest.approx((1, 1, 1))
 
