@@ -257,6 +257,17 @@ class Cell(Settings):
         return int(self.corpus.people * self.corpus.question_share)
 
     @model_validator(mode="after")
+    def _has_whom_it_trains_on(self) -> Self:
+        if self.readout.people == "celebrity":
+            if not self.corpus.celebrity_fraction:
+                raise ValueError("readout.people=celebrity: needs corpus.celebrity_fraction > 0")
+            if self.train.qa_ratio:
+                raise ValueError(
+                    "readout.people=celebrity: train.qa_ratio > 0 asks half of the people under test already"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _asks_what_can_be_answered(self) -> Self:
         asked = self.learned_from
         if not asked and self.train.qa_ratio:
@@ -268,17 +279,6 @@ class Cell(Settings):
             raise ValueError(f"corpus.question_share leaves {lacking}")
         if self.readout.kind == "mixed" and not self.train.qa_ratio:
             raise ValueError("readout.kind=mixed: needs train.qa_ratio > 0, or the model has never seen a question")
-        return self
-
-    @model_validator(mode="after")
-    def _has_whom_it_trains_on(self) -> Self:
-        if self.readout.people == "celebrity":
-            if not self.corpus.celebrity_fraction:
-                raise ValueError("readout.people=celebrity: needs corpus.celebrity_fraction > 0")
-            if self.train.qa_ratio:
-                raise ValueError(
-                    "readout.people=celebrity: train.qa_ratio > 0 asks half of the people under test already"
-                )
         return self
 
     @model_validator(mode="after")

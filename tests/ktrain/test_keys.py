@@ -125,6 +125,25 @@ def test_content_is_names_and_bytes_in_any_order(tmp_path: Path) -> None:
         content_digest([tmp_path / "absent"])
 
 
+def test_a_large_file_is_read_again_only_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Path] = []
+    whole = keys.sha256
+
+    def spy(path: Path) -> str:
+        hashed.append(path)
+        return whole(path)
+
+    monkeypatch.setattr(keys, "sha256", spy)
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.write_bytes(b"x")
+    large.write_bytes(bytes(keys._LARGE))
+    first = [content_digest([small, large]) for _ in range(3)]
+    assert len(set(first)) == 1 and hashed.count(large) == 1 and hashed.count(small) == 3
+    large.write_bytes(b"1" * keys._LARGE)
+    os.utime(large, ns=(0, 1))
+    assert content_digest([small, large]) not in first and hashed.count(large) == 2
+
+
 def test_difference_names_the_fields() -> None:
     a = {"seed": 0, "corpus": {"multi": 1, "kind": "bioS", "gone": True}, "list": [1, 2]}
     b = {"list": [1, 3], "corpus": {"kind": "bioR", "multi": 5, "new": {"x": 1}}, "seed": 0}
