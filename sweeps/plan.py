@@ -82,16 +82,15 @@ class Plan:
 
     def varied(self, part: str = "") -> list[str]:
         """The axes whose value differs between cells, of a part or all; of a readout, between cells of one kind."""
-        cells = [cell for cell in self.cells if not part or part in cell.parts]
-        found = []
-        for axis in cells[0].axes if cells else ():
-            of_kind = axis.startswith("readout.") and axis != "readout.kind"
-            values: dict[str, set[Any]] = {}
-            for cell in cells:
-                values.setdefault(cell.cell.readout.kind if of_kind else "", set()).add(cell.axes[axis])
-            if any(len(different) > 1 for different in values.values()):
-                found.append(axis)
-        return found
+        return self._varied[part]
+
+    @cached_property
+    def _varied(self) -> dict[str, list[str]]:
+        groups: dict[str, list[PlannedCell]] = {"": []}
+        for cell in self.cells:
+            for part in ("", *cell.parts):
+                groups.setdefault(part, []).append(cell)
+        return {part: _differing(cells) for part, cells in groups.items()}
 
     @cached_property
     def stages(self) -> tuple[Planned, ...]:
@@ -269,6 +268,18 @@ def _state(cell: Cell, stages: Sequence[Stage], store: Store, refused: Sequence[
     for line in filter(None, (store.failure(stage.key) for stage in stages)):
         return f"failed: {line}"
     return "planned"
+
+
+def _differing(cells: Sequence[PlannedCell]) -> list[str]:
+    found = []
+    for axis in cells[0].axes if cells else ():
+        of_kind = axis.startswith("readout.") and axis != "readout.kind"
+        values: dict[str, set[Any]] = {}
+        for cell in cells:
+            values.setdefault(cell.cell.readout.kind if of_kind else "", set()).add(cell.axes[axis])
+        if any(len(different) > 1 for different in values.values()):
+            found.append(axis)
+    return found
 
 
 def _network(cell: Cell) -> str:

@@ -240,8 +240,15 @@ def test_the_plan_of_a_file_is_told_to_programs(run: Run) -> None:
     code, out, error = run("plan", "tiny.py", "--scale", "small", "seed=0,1", "--json")
     found = json.loads(out)
     assert (code, error) == (0, "")
-    assert set(found) == {"sweep", "scale", "cells", "stages", "totals"}
+    assert set(found) == {"sweep", "scale", "cells", "stages", "totals", "departures"}
     assert (found["sweep"], found["scale"], len(found["cells"])) == ("tiny", "small", 4)
+
+
+def test_the_bill_is_for_the_devices_that_are_named(run: Run) -> None:
+    words = ("--gpu", "a100", "--gpus", "2", "--tokens-per-second", "1e5")
+    totals = json.loads(run("plan", "tiny.py", "--json", *words)[1])["totals"]
+    assert (totals["device"], totals["gpus"]) == ("A100", 2) and "100,000 tokens" in totals["flops_per_second_from"]
+    assert 0 < totals["wall_seconds_to_do"] < totals["seconds_to_do"]
 
 
 def test_axes_may_stand_before_and_after_options(run: Run) -> None:

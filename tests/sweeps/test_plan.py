@@ -65,6 +65,29 @@ def test_stages_come_after_what_they_start_from(planned: Planner) -> None:
         assert p.stage.parent is None or place[p.stage.parent.key] < place[p.stage.key]
 
 
+def test_seeds_added_later_run_only_what_is_new(planned: Planner, publish: Callable[..., None]) -> None:
+    first = planned()
+    for cell in first.cells:
+        for stage in cell.stages:
+            publish(stage)
+    plan = planned(seed=[0, 1, 2])
+    assert Counter((cell.cell.seed, cell.state) for cell in plan.cells) == {
+        (0, "done"): 2,
+        (1, "planned"): 2,
+        (2, "planned"): 2,
+    }
+    assert {cell.key for cell in plan.cells if cell.state == "done"} == {cell.key for cell in first.cells}
+    assert {cell.seed for trial in plan.trials().values() for cell in trial} == {1, 2}
+
+
+def test_axes_that_vary_are_told_for_all_cells_and_for_each_part(planned: Planner, tiny: Callable[..., Sweep]) -> None:
+    other = tiny({"train.steps": tune.grid_search([60, 70]), "corpus.fullname": True}, name="other")
+    plan = planned(Sweep("whole", parts=(tiny(), other)), readout__steps=[20, 30])
+    assert plan.varied("tiny") == ["corpus.multi", "readout.steps"]
+    assert plan.varied("other") == ["train.steps", "readout.steps"]
+    assert plan.varied() == ["corpus.multi", "corpus.fullname", "train.steps", "readout.steps"]
+
+
 def test_figure_3_shares_what_it_can(store: Store) -> None:
     plan = make(load("fig3"), "mini", {}, store)
     assert kinds(plan) == {"corpus": 16, "pretrain": 32, "qa_finetune": 16, "mixed": 16}
