@@ -65,7 +65,7 @@ def rich_table(verdicts: Sequence[Verdict]) -> Table | str:
     for verdict in found:
         says = verdict.claim.says
         if not verdict.tested:
-            says += f" ({len(verdict.covered)} of {len(verdict.parts)} parts are in this sweep)"
+            says += f" ({len(verdict.covered)} of {len(verdict.parts)} parts in this sweep)"
         table.add_row(Text(says, style="bold"), _coloured(verdict.verdict))
         for outcome in verdict.covered:
             label = Text(f"  {outcome.part.says}")

@@ -63,7 +63,7 @@ def test_the_console_shows_what_the_sweep_bears_on(verdicts: tuple[Verdict, ...]
     (failed,) = [line for line in lines if "claim failed" in line]
     (part,) = [line for line in lines if "+30.0 [+25.8, +34.2]" in line]
     assert failed.index("fails") == part.index("holds"), "verdicts stand in one column"
-    assert any("claim in_part (1 of 2 parts are in this sweep)" in line for line in lines)
+    assert any("claim in_part (1 of 2 parts in this sweep)" in line for line in lines)
     assert any("the interval includes the threshold" in line for line in lines)
     assert not any("elsewhere" in line or "no such cell" in line for line in lines)
     assert rich_table(verdicts[4:]) == ""
