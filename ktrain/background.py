@@ -27,7 +27,8 @@ def files(folder: str) -> list[Path]:
 
 def tokens(folder: str, tokenizer: Tokenizer) -> Composed:
     """Each file as one text that ends in EOS; raises what `files` raises, and for text that is not UTF-8."""
-    encoded = tokenizer.encode_batch([read_text(path) for path in files(folder)])
+    # In the order of their content, which is identity; where a file lies is not.
+    encoded = tokenizer.encode_batch(sorted(read_text(path) for path in files(folder)))
     rows = [np.array([*e.ids, eos_id(tokenizer)], dtype=np.uint16) for e in encoded]
     return Composed(
         ids=np.concatenate(rows),

@@ -249,21 +249,12 @@ class Cell(Settings):
     readout: Readout = Readout()
     seed: int = Field(0, ge=0, lt=2**31)
 
-    @model_validator(mode="after")
-    def _asks_what_can_be_answered(self) -> Self:
-        asked = int(self.corpus.people * self.corpus.question_share)
+    @property
+    def learned_from(self) -> int:
+        """How many people a readout is trained on."""
         if self.readout.people == "celebrity":
-            asked = self.corpus.celebrities
-        if not asked and self.train.qa_ratio:
-            raise ValueError(
-                f"train.qa_ratio={self.train.qa_ratio}: corpus.question_share leaves no question to mix in"
-            )
-        if not asked and self.readout.kind != "mixed":
-            lacking = "nobody to train a probe on" if self.readout.probe else "no question to finetune on"
-            raise ValueError(f"corpus.question_share leaves {lacking}")
-        if self.readout.kind == "mixed" and not self.train.qa_ratio:
-            raise ValueError("readout.kind=mixed: needs train.qa_ratio > 0, or the model has never seen a question")
-        return self
+            return self.corpus.celebrities
+        return int(self.corpus.people * self.corpus.question_share)
 
     @model_validator(mode="after")
     def _has_whom_it_trains_on(self) -> Self:
@@ -277,12 +268,28 @@ class Cell(Settings):
         return self
 
     @model_validator(mode="after")
+    def _asks_what_can_be_answered(self) -> Self:
+        asked = self.learned_from
+        if not asked and self.train.qa_ratio:
+            raise ValueError(
+                f"train.qa_ratio={self.train.qa_ratio}: corpus.question_share leaves no question to mix in"
+            )
+        if not asked and self.readout.kind != "mixed":
+            lacking = "nobody to train a probe on" if self.readout.probe else "no question to finetune on"
+            raise ValueError(f"corpus.question_share leaves {lacking}")
+        if self.readout.kind == "mixed" and not self.train.qa_ratio:
+            raise ValueError("readout.kind=mixed: needs train.qa_ratio > 0, or the model has never seen a question")
+        return self
+
+    @model_validator(mode="after")
     def _fills_masks_in(self) -> Self:
         if self.model.family == "gbert":
             if self.readout.kind == "p_probe":
                 raise ValueError("readout.kind=p_probe: model.family=gbert sees what stands after a place")
             if self.readout.beam > 1:
                 raise ValueError(f"readout.beam={self.readout.beam}: model.family=gbert fills in, it does not generate")
+            if self.readout.loss == "all":
+                raise ValueError("readout.loss=all: model.family=gbert learns the answers that it fills in")
         return self
 
 

@@ -50,6 +50,7 @@ def answer(network: PreTrainedModel, corpus: Corpus, *, beam: int = 1, people: n
     fill = bidirectional(network)
     for rows in _batches(length):
         ids = _padded([corpus.questions[q] for q in questions[rows]], network)
+        # A copy: on a CPU it would be the memory in which answers are hidden next.
         truth = ids.cpu().numpy().copy()
         begins = corpus.questions.spans[questions[rows], 0, 0].astype(int)
         ends = length[rows] - fill
@@ -132,7 +133,9 @@ def recall(network: PreTrainedModel, corpus: Corpus, people: np.ndarray | None =
         counted = np.ones(truth.shape, dtype=bool)
         if fill:
             plain = np.where(truth < corpus.tokenizer.get_vocab_size(), truth, corpus.eos)
-            counted = masker.chosen(plain, int(rows[0]))
+            # Of each person by themselves: what is asked must not depend on who else is.
+            asked = zip(plain, chosen[rows].tolist(), strict=True)
+            counted = np.concatenate([masker.chosen(row[None], person) for row, person in asked])
             ids[torch.from_numpy(counted).to(ids.device)] = network.config.mask_token_id
         guess = _likeliest(network, ids)
         correct = np.zeros(truth.shape, dtype=bool)

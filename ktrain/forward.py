@@ -6,6 +6,7 @@ the last layer is computed only where its states are wanted.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -55,9 +56,13 @@ def hidden(network: Any, ids: Tensor, adapter: Adapter | None = None, places: Te
     # A network that sees what comes after must not see padding there.
     read = ids != network.config.pad_token_id if bidirectional(network) else None
     turn = _rotary(network, ids.shape[1], ids.device)
-    own = adapter is None
+
+    def dropped(state: Tensor, own: Callable[[Tensor], Tensor], site: int) -> Tensor:
+        """An adapter drops where the network does."""
+        return own(state) if adapter is None or own is _kept else adapter.drop(state, site)
+
     state = body.embedding(ids) if adapter is None else adapter.embed(body.embedding, ids)
-    state = body.drop_embedding(state) if adapter is None else adapter.drop(state, 0)
+    state = dropped(state, body.drop_embedding, 0)
     final = len(body.layers) - 1
     for index, layer in enumerate(body.layers):
         wanted = places if index == final else None
@@ -72,9 +77,9 @@ def hidden(network: Any, ids: Tensor, adapter: Adapter | None = None, places: Te
         mixed = _attention(query, _turned(key, *turn), value, wanted, layer, adapter, 3 * index + 1, read)
         attended = body.output(layer, mixed.transpose(1, 2).flatten(2))
         state = state if wanted is None else _take(state, wanted)
-        state = state + (body.drop_attention(layer, attended) if own else adapter.drop(attended, 3 * index + 2))  # type: ignore[union-attr]
+        state = state + dropped(attended, body.drop_attention(layer), 3 * index + 2)
         changed = layer.mlp(layer.post_attention_layernorm(state))
-        state = state + (body.drop_mlp(layer, changed) if own else adapter.drop(changed, 3 * index + 3))  # type: ignore[union-attr]
+        state = state + dropped(changed, body.drop_mlp(layer), 3 * index + 3)
     normed_last: Tensor = body.norm(state)
     return normed_last
 
@@ -109,13 +114,11 @@ class _NeoX:
         projected: Tensor = layer.attention.dense(mixed)
         return projected
 
-    def drop_attention(self, layer: Any, state: Tensor) -> Tensor:
-        dropped: Tensor = layer.post_attention_dropout(state)
-        return dropped
+    def drop_attention(self, layer: Any) -> Any:
+        return layer.post_attention_dropout
 
-    def drop_mlp(self, layer: Any, state: Tensor) -> Tensor:
-        dropped: Tensor = layer.post_mlp_dropout(state)
-        return dropped
+    def drop_mlp(self, layer: Any) -> Any:
+        return layer.post_mlp_dropout
 
 
 class _Llama:
@@ -124,6 +127,7 @@ class _Llama:
     def __init__(self, network: Any) -> None:
         body = network.model
         self.embedding, self.layers, self.norm = body.embed_tokens, body.layers, body.norm
+        self.drop_embedding = _kept
 
     def project(self, layer: Any, asking: Tensor, state: Tensor) -> tuple[Tensor, ...]:
         attention = layer.self_attn
@@ -133,13 +137,14 @@ class _Llama:
         projected: Tensor = layer.self_attn.o_proj(mixed)
         return projected
 
-    def drop_embedding(self, state: Tensor) -> Tensor:
-        return state
-
-    def drop_attention(self, layer: Any, state: Tensor) -> Tensor:
-        return state
+    def drop_attention(self, layer: Any) -> Any:
+        return _kept
 
     drop_mlp = drop_attention
+
+
+def _kept(state: Tensor) -> Tensor:
+    return state
 
 
 def _plus(projected: Tensor, update: Tensor | None) -> Tensor:

@@ -7,6 +7,7 @@ settings are safe from that because pydantic coerces a number to the type of its
 import hashlib
 import json
 import re
+import time
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,9 @@ NAME = re.compile(r"[a-z0-9][a-z0-9.+_-]{0,127}")
 """What a key may look like: a file name everywhere, never hidden, never an option of a command, short enough for
 the suffixes that the store adds."""
 _DIGITS = 8
+_SETTLED = 2e9
+"""Nanoseconds for which a file has to be left alone before its hash is remembered: two changes within a tick of the
+file system's clock may look like one."""
 
 
 def plain(value: Any) -> Any:
@@ -64,20 +68,26 @@ def content_digest(paths: Iterable[Path]) -> str:
 
     Raises `OSError` for a file that cannot be read.
     """
-    named = sorted([path.name, _unchanged(path, path.stat().st_mtime_ns, path.stat().st_size)] for path in paths)
+    named = sorted([path.name, _remembered(path)] for path in paths)
     return hashlib.sha256(canonical(named).encode("ascii")).hexdigest()[:16]
-
-
-@cache
-def _unchanged(path: Path, changed: int, size: int) -> str:
-    """The SHA-256 of a file, read once as long as it has this time of change and size."""
-    return sha256(path)
 
 
 def sha256(path: Path) -> str:
     """All 64 hexadecimal digits of a file's SHA-256, read in pieces. Raises `OSError`."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remembered(path: Path) -> str:
+    """`sha256`, read once as long as the file has this size and time of change."""
+    about = path.stat()
+    settled = time.time_ns() - about.st_mtime_ns > _SETTLED
+    return _once(path, about.st_size, about.st_mtime_ns) if settled else sha256(path)
+
+
+@cache
+def _once(path: Path, size: int, changed: int) -> str:
+    return sha256(path)
 
 
 def difference(a: dict[str, Any], b: dict[str, Any]) -> list[str]:

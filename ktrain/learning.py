@@ -49,5 +49,8 @@ class LearningCurves:
         found = {f"mixed/first_token/{half}/mean": metrics[f"mixed/first_token/{half}/mean"] for half in self._n}
         found["mixed/exact_match/test/mean"] = metrics["mixed/exact_match/test/mean"]
         for half, whose in zip(self._n, halves, strict=True):
-            found[f"bio/first_token/{half}/mean"] = float(np.nanmean(recalled.first[whose[recalled.person]]))
+            first = recalled.first[whose[recalled.person]]
+            # A bidirectional network is asked what is masked, which of few people may be nothing.
+            if not np.isnan(first).all():
+                found[f"bio/first_token/{half}/mean"] = float(np.nanmean(first))
         return found

@@ -39,7 +39,7 @@ def read_out(
     found = {task: probes.classes(corpus, task) for task in probes.TASKS if task not in left_out}
     if not found:
         raise WrongRequest(f"not enough people: {list(left_out.values())[-1]}")
-    rows = _kept(probes.rows(corpus, readout), learned | tested_people)
+    rows = _kept(probes.rows(corpus, readout, network.config.pad_token_id), learned | tested_people)
     stages = [chain(cell)[2] for cell in cells]
     parent = stages[0].parent
     assert parent is not None

@@ -90,7 +90,7 @@ def refused(drawn: Pools, tokenizer: Callable[[], Tokenizer], people: int, peopl
 
 @dataclass(frozen=True)
 class Rows:
-    """What probes read: `ids` (rows, T) int64 padded with EOS; `places` (rows, P) int64; `person` and `entry` (rows,).
+    """What probes read: `ids` (rows, T) int64, padded; `places` (rows, P) int64; `person` and `entry` (rows,).
 
     `sentence` (rows, 6) is the position at which each attribute stands, P for a Q-probe: a target may be read at
     position i if and only if i <= sentence. `entry` is -1 where the row is a name.
@@ -111,9 +111,14 @@ class Rows:
         return np.asarray(np.arange(self.places.shape[1]) <= last[:, None])
 
 
-def rows(corpus: Corpus, readout: Readout) -> Rows:
-    """The rows of a readout: biographies for `p_probe`, names for `q_probe`."""
-    return _biographies(corpus, readout.entries) if readout.kind == "p_probe" else _names(corpus)
+def rows(corpus: Corpus, readout: Readout, pad: int | None = None) -> Rows:
+    """The rows of a readout: biographies for `p_probe`, names for `q_probe`, which are padded with `pad`.
+
+    It is EOS where nothing else is said; a bidirectional network would read that.
+    """
+    if readout.kind == "p_probe":
+        return _biographies(corpus, readout.entries)
+    return _names(corpus, corpus.eos if pad is None else pad)
 
 
 def _biographies(corpus: Corpus, per_person: int) -> Rows:
@@ -131,13 +136,13 @@ def _biographies(corpus: Corpus, per_person: int) -> Rows:
     return Rows(ids, places, sentence, corpus.person[entries], entries)
 
 
-def _names(corpus: Corpus) -> Rows:
+def _names(corpus: Corpus, pad: int) -> Rows:
     """EOS, the full name as it stands in a text, EOS; read at the second EOS."""
     encoded = corpus.tokenizer.encode_batch([f" {corpus.people.name(p)}" for p in range(len(corpus.people))])
     longest = max(len(e.ids) for e in encoded) + 2
-    ids = np.full((len(encoded), -(-longest // 2) * 2), corpus.eos, dtype=np.int64)
+    ids = np.full((len(encoded), -(-longest // 2) * 2), pad, dtype=np.int64)
     for row, name in zip(ids, encoded, strict=True):
-        row[1 : len(name.ids) + 1] = name.ids
+        row[: len(name.ids) + 2] = [corpus.eos, *name.ids, corpus.eos]
     places = np.array([[len(e.ids) + 1] for e in encoded], dtype=np.int64)
     people = np.arange(len(encoded))
     return Rows(ids, places, np.ones((len(people), len(ATTRIBUTES)), np.int64), people, np.full(len(people), -1))

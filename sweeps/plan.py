@@ -231,10 +231,8 @@ def _cell(cell: Cell, store: Store, parts: tuple[str, ...]) -> PlannedCell:
     stages = chain(cell)
     refused: tuple[str, ...] = ()
     if cell.readout.probe:
-        learned = int(cell.corpus.people * cell.corpus.question_share)
-        if cell.readout.people == "celebrity":
-            learned = cell.corpus.celebrities
-        refused = _refused(cell.corpus.model_copy(update=WRITTEN), cell.seed, learned, cell.readout.people_per_class)
+        setting = cell.corpus.model_copy(update=WRITTEN)
+        refused = _refused(setting, cell.seed, cell.learned_from, cell.readout.people_per_class)
     return PlannedCell(cell_key(cell), cell, stages, _state(cell, stages, store, refused), refused, parts)
 
 

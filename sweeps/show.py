@@ -182,7 +182,8 @@ def _entries(corpus: Corpus, count: int) -> Iterator[Text]:
 
 def _questions(corpus: Corpus, count: int) -> Iterator[Text]:
     for p in range(min(count, len(corpus.people))):
-        yield Text(f"person {p}, {'train' if corpus.train[p] else 'test'} half", "bold")
+        half = "celebrity" if corpus.celebrity[p] else "train half" if corpus.train[p] else "test half"
+        yield Text(f"person {p}, {half}", "bold")
         for a in ATTRIBUTES:
             prompt, answer = corpus.question_text(p, a)
             yield Text(f"  {prompt}").append(answer, f"underline {COLOURS[a]}")

@@ -108,7 +108,8 @@ def told(sentence: Callable[..., tuple[str, int]]) -> Callable[[Corpus, int], tu
         for position, number in enumerate(corpus.order[entry]):
             attribute = ATTRIBUTES[number]
             template = corpus.templates[attribute][corpus.drafts[entry, number]]
-            named = corpus.setting.fullname or position == 0
+            group = corpus.setting if person < corpus.setting.people else corpus.setting.celebrity
+            named = group.fullname or position == 0
             value = people.value(person, attribute)
             pronoun = int(people.column("pronoun")[person])
             written, begin = sentence(template, people.name(person), pronoun, value, named=named)

@@ -32,8 +32,8 @@ def one_thread() -> Iterator[None]:
 def small() -> Make:
     """A network of the `mini` kind in a much smaller shape: `small(dropout=0.1, seed=1)`.
 
-    `spread` replaces every weight, biases and norms too, by a normal draw: then attention is far from uniform, and a
-    term that is left out changes the result.
+    `family` is one of the settings. `spread` replaces every weight, biases and norms too, by a normal draw: then
+    attention is far from uniform, and a term that is left out changes the result.
     """
 
     def make(
@@ -45,10 +45,14 @@ def small() -> Make:
         vocabulary: int = VOCABULARY,
         context: int = CONTEXT,
         eos: int = 0,
+        family: str = "gpt2",
     ) -> GPTNeoXForCausalLM:
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(model.SHAPES, "mini", model.Shape(layers, 2, width))
-            network = model.build(Model(size="mini", dropout=dropout), vocabulary, context, eos, seed)
+            network = model.build(
+                Model.model_validate({"size": "mini", "family": family, "dropout": dropout}),
+                vocabulary, context, eos, seed,
+            )  # fmt: skip
         if spread is not None:
             drawn = torch.Generator().manual_seed(seed)
             with torch.no_grad():

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from ktrain import compose
 from ktrain import corpus as corpora
 from ktrain.compose import Composer
-from ktrain.config import ATTRIBUTES, PoolSizes
+from ktrain.config import ATTRIBUTES, Augmentation, PoolSizes
 from ktrain.config import Corpus as Setting
 from ktrain.corpus import Corpus
 from ktrain.pools import Pools
@@ -79,7 +79,7 @@ def check_span(at: list[int], span: np.ndarray, text: str, begin: int, value: st
 def check(corpus: Corpus, told: Told) -> None:
     """Every entry and question of a corpus against its text."""
     entries, questions = corpus.entries, corpus.questions
-    assert len(entries) == len(corpus.people) * corpus.setting.entries_per_person
+    assert len(entries) == corpus.setting.entries
     assert len(questions) == len(corpus.people) * 6
     for composed in (entries, questions):
         assert composed.ids.dtype == np.uint16 and composed.offsets.dtype == np.int64
@@ -161,6 +161,15 @@ def test_built_in_templates_and_small_pools_compose_to_the_ids_of_the_text(
     tiny: Callable[..., Corpus], told: Told, tokenizer: str, multi: int, permute: int, fullname: bool
 ) -> None:
     check(tiny(tokenizer=tokenizer, multi=multi, permute=permute, fullname=fullname), told)
+
+
+@pytest.mark.parametrize("fullname", [False, True])
+def test_celebrities_and_couples_compose_to_the_ids_of_the_text(
+    tiny: Callable[..., Corpus], told: Told, fullname: bool
+) -> None:
+    """Each group with full names where the other has pronouns."""
+    celebrity = Augmentation(multi=2, permute=1, fullname=not fullname)
+    check(tiny(people=30, couple=2, fullname=fullname, celebrity_fraction=0.4, celebrity=celebrity), told)
 
 
 def test_every_built_in_template_with_every_hostile_value_composes_to_the_ids_of_the_text(hostile: Pools) -> None:

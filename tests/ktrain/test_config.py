@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ktrain.config import ATTRIBUTES, Cell, Corpus, Model, PoolSizes, Readout, Runtime, Settings, Train
+from ktrain.config import ATTRIBUTES, Augmentation, Cell, Corpus, Model, PoolSizes, Readout, Runtime, Settings, Train
 
-EVERY: tuple[type[Settings], ...] = (PoolSizes, Corpus, Model, Train, Readout, Cell, Runtime)
+EVERY: tuple[type[Settings], ...] = (PoolSizes, Augmentation, Corpus, Model, Train, Readout, Cell, Runtime)
 
 
 def test_attributes_stand_in_the_order_of_a_biography() -> None:
@@ -68,7 +68,16 @@ def test_truth_is_not_taken_for_a_number(settings: type[Settings], field: str, t
         (Corpus, "people", 3),
         (Corpus, "multi", 0),
         (Corpus, "permute", -1),
-        (Corpus, "kind", "bioR"),
+        (Corpus, "kind", "bioT"),
+        (Corpus, "couple", -1),
+        (Corpus, "celebrity_fraction", 1.0),
+        (Corpus, "celebrity_fraction", -0.1),
+        (Corpus, "background_share", 0.0),
+        (Corpus, "background_share", 1.0),
+        (Augmentation, "multi", 0),
+        (Augmentation, "permute", -1),
+        (Model, "family", "bert"),
+        (Readout, "people", "everyone"),
         (Corpus, "question_share", 1.0),
         (Corpus, "question_share", -0.1),
         (PoolSizes, "birth_years", 201),
@@ -158,3 +167,70 @@ def test_adapters_are_not_sharded_and_whole_networks_are() -> None:
         with pytest.raises(ValidationError, match="zero=2: adapters are clipped one by one"):
             Readout.model_validate({**adapted, "zero": 2})
     assert not Readout(method="full", zero=2).adapted and not Readout(kind="mixed").adapted
+
+
+def test_celebrities_are_written_as_the_paper_writes_them() -> None:
+    celebrity = Corpus().celebrity
+    assert (celebrity.multi, celebrity.permute, celebrity.fullname, celebrity.entries_per_person) == (5, 1, False, 5)
+    assert Corpus().celebrities == 0 and Corpus().entries == 100_000
+    assert Corpus(couple=2).entries_per_person == 2
+
+
+@pytest.mark.parametrize("other", [{"multi": 2}, {"permute": 1}])
+def test_couples_say_how_many_entries_there_are(other: dict[str, int]) -> None:
+    with pytest.raises(ValidationError, match="couple=2: says how many entries there are, so multi=1 and permute=0"):
+        Corpus(couple=2, **other)
+
+
+def test_a_fraction_without_a_single_celebrity_is_refused() -> None:
+    assert Corpus(people=60, celebrity_fraction=0.02).celebrities == 1
+    with pytest.raises(ValidationError, match=r"celebrity_fraction=0\.001: of 60 people is not one"):
+        Corpus(people=60, celebrity_fraction=0.001)
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"readout": {"people": "celebrity"}}, "readout.people=celebrity: needs corpus.celebrity_fraction > 0"),
+        (
+            {"corpus": {"celebrity_fraction": 0.5}, "train": {"qa_ratio": 0.5}, "readout": {"people": "celebrity"}},
+            "readout.people=celebrity: train.qa_ratio > 0 asks half of the people under test already",
+        ),
+        (
+            {"model": {"family": "gbert"}, "readout": {"kind": "p_probe"}},
+            "readout.kind=p_probe: model.family=gbert sees what stands after a place",
+        ),
+        (
+            {"model": {"family": "gbert"}, "readout": {"beam": 4}},
+            "readout.beam=4: model.family=gbert fills in, it does not generate",
+        ),
+        (
+            {"model": {"family": "gbert"}, "readout": {"loss": "all"}},
+            "readout.loss=all: model.family=gbert learns the answers that it fills in",
+        ),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_one_line(sections: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Cell.model_validate(sections)
+    (error,) = caught.value.errors()
+    assert error["msg"] == f"Value error, {said}" and not error["loc"]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_what_continues_may_be_asked_all_of_it(family: str) -> None:
+    for readout in ({"kind": "p_probe"}, {"beam": 4}, {"loss": "all"}):
+        Cell.model_validate({"model": {"family": family}, "readout": readout})
+    for readout in ({"kind": "q_probe"}, {}, {"method": "full"}):
+        Cell.model_validate({"model": {"family": "gbert"}, "readout": readout})
+
+
+def test_who_a_readout_learns_from_is_half_of_the_minority_or_all_celebrities() -> None:
+    corpus = {"people": 60, "celebrity_fraction": 0.75, "question_share": 0.25}
+    assert Cell.model_validate({"corpus": corpus}).learned_from == 15
+    assert Cell.model_validate({"corpus": corpus, "readout": {"people": "celebrity"}}).learned_from == 180
+    # Celebrities are enough, where nobody under test may be asked about.
+    nobody = corpus | {"question_share": 0.0}
+    assert Cell.model_validate({"corpus": nobody, "readout": {"people": "celebrity"}}).learned_from == 180
+    with pytest.raises(ValidationError, match="no question to finetune on"):
+        Cell.model_validate({"corpus": nobody})

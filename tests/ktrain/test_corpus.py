@@ -11,7 +11,7 @@ from scipy import stats
 
 from ktrain import corpus as corpora
 from ktrain import pools, templates
-from ktrain.config import ATTRIBUTES, PoolSizes
+from ktrain.config import ATTRIBUTES, Augmentation, PoolSizes
 from ktrain.config import Corpus as Setting
 from ktrain.corpus import Corpus
 from ktrain.errors import WrongRequest
@@ -177,6 +177,118 @@ def test_settings_of_the_same_people_share_one_trained_tokenizer(tiny: Tiny) -> 
     assert tiny().tokenizer.get_vocab_size() == 600
 
 
+@pytest.mark.parametrize("minority", [{}, {"permute": 1}, {"multi": 2, "fullname": True}, {"couple": 2}])
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.7])
+def test_celebrities_change_nothing_about_the_people_under_test(
+    tiny: Tiny, minority: dict[str, object], fraction: float
+) -> None:
+    """Not a token of theirs: accuracies with and without celebrities are of the same questions."""
+    alone = tiny(**minority)
+    both = tiny(**minority, celebrity_fraction=fraction, celebrity=Augmentation(multi=3, permute=1))
+    entries, questions = len(alone.entries), len(alone.questions)
+    assert both.tokenizer.to_str() == alone.tokenizer.to_str()
+    assert np.array_equal(both.people.columns[:60], alone.people.columns)
+    assert np.array_equal(both.train[:60], alone.train) and not both.train[60:].any()
+    for name in ("order", "drafts"):
+        assert np.array_equal(getattr(both, name)[:entries], getattr(alone, name))
+    for name, count in (("entries", entries), ("questions", questions)):
+        whole, part = getattr(both, name), getattr(alone, name)
+        assert np.array_equal(whole.offsets[: count + 1], part.offsets)
+        assert np.array_equal(whole.ids[: part.offsets[-1]], part.ids)
+        assert np.array_equal(whole.spans[:count], part.spans)
+    assert both.person[:entries].tolist() == alone.person.tolist()
+
+
+@pytest.mark.parametrize(
+    ("people", "fraction", "celebrities"),
+    [(60, 0.5, 60), (60, 0.1, 7), (60, 0.25, 20), (60, 0.75, 180), (100_000, 0.5, 100_000), (500, 0.9, 4500)],
+)
+def test_there_are_n_f_by_1_minus_f_celebrities(people: int, fraction: float, celebrities: int) -> None:
+    setting = Setting(people=people, celebrity_fraction=fraction, permute=2, celebrity=Augmentation(multi=5, permute=1))
+    assert setting.celebrities == celebrities == round(people * fraction / (1 - fraction))
+    assert setting.entries == 2 * people + 5 * celebrities
+    # The share of all people who are celebrities is the fraction that was asked for.
+    assert celebrities / (people + celebrities) == pytest.approx(fraction, abs=0.01)
+
+
+def test_each_group_is_written_in_its_own_way(tiny: Tiny, told: Told) -> None:
+    celebrity = Augmentation(multi=5, permute=1, fullname=True)
+    corpus = tiny(permute=2, celebrity_fraction=0.25, celebrity=celebrity)
+    assert corpus.person.tolist() == [p for p in range(80) for _ in range(2 if p < 60 else 5)]
+    assert corpus.entries_of.tolist() == [2] * 60 + [5] * 20
+    assert len(corpus.entries) == len(corpus.order) == len(corpus.drafts) == corpus.setting.entries == 220
+    assert len(corpus.questions) == 80 * 6
+    assert corpus.celebrity.tolist() == [False] * 60 + [True] * 20
+    for entry in range(len(corpus.entries)):
+        text, name = decoded(corpus, entry), corpus.people.name(int(corpus.person[entry]))
+        assert text == told(corpus, entry)[0] == corpus.entry_text(entry)
+        assert text.count(name) == (6 if entry >= 120 else 1)
+    famous = corpus.drafts[120:].reshape(20, 5, 6)
+    assert len(np.unique(famous.reshape(-1, 6), axis=0)) == 100, "sentences are drawn anew"
+    assert len(np.unique(corpus.order[120:], axis=0)) > 80, "and shuffled"
+    shuffled = corpus.drafts[:120].reshape(60, 2, 6)
+    assert np.array_equal(shuffled[:, 0], shuffled[:, 1])
+
+
+def test_a_celebritys_texts_are_no_copy_of_anyone_elses(tiny: Tiny) -> None:
+    """Groups of one size and one augmentation still draw apart."""
+    corpus = tiny(multi=3, permute=1, celebrity_fraction=0.5, celebrity=Augmentation(multi=3, permute=1))
+    half = len(corpus.entries) // 2
+    for drawn in (corpus.order, corpus.drafts, corpus.people.columns):
+        begin = len(drawn) // 2
+        assert (drawn[:begin] != drawn[begin:]).any(axis=1).mean() > 0.9
+    assert not {corpus.entries[e].tobytes() for e in range(half)} & {
+        corpus.entries[e].tobytes() for e in range(half, 2 * half)
+    }
+
+
+def test_who_is_trained_on_and_who_is_asked(tiny: Tiny) -> None:
+    corpus = tiny(celebrity_fraction=0.25)
+    learned, asked = corpus.halves("minority")
+    assert learned.sum() == 30 and asked.sum() == 30 and not (learned & asked).any()
+    assert not learned[60:].any() and not asked[60:].any(), "celebrities have no part in it"
+    assert np.array_equal(learned, corpus.train)
+    learned, asked = corpus.halves("celebrity")
+    assert learned.tolist() == [False] * 60 + [True] * 20
+    assert asked.tolist() == [True] * 60 + [False] * 20
+    plain = tiny()
+    assert np.array_equal(plain.halves("minority")[1], ~plain.train)
+
+
+@pytest.mark.parametrize("couple", [1, 2, 5])
+def test_couples_stand_side_by_side_in_order(tiny: Tiny, told: Told, couple: int) -> None:
+    corpus = tiny(couple=couple)
+    assert len(corpus.entries) == 60 * couple
+    for entry in range(len(corpus.entries)):
+        text, begins = told(corpus, entry)
+        assert decoded(corpus, entry) == text
+        written = sorted(ATTRIBUTES, key=begins.__getitem__)
+        pairs = {tuple(written[i : i + 2]) for i in (0, 2, 4)}
+        assert pairs == {("birth_date", "birth_city"), ("university", "major"), ("company", "company_city")}
+        assert text.count(corpus.people.name(int(corpus.person[entry]))) == 1
+
+
+def test_the_six_orders_of_couples_are_uniform(tiny: Tiny) -> None:
+    order = tiny(couple=2, people=1500, tokenizer="gpt2").order
+    _, counts = np.unique(order, axis=0, return_counts=True)
+    assert len(counts) == 6 and 0.001 < stats.chisquare(counts).pvalue < 0.999
+    assert (order.reshape(1500, 2, 6)[:, 0] != order.reshape(1500, 2, 6)[:, 1]).any(axis=1).mean() == pytest.approx(
+        5 / 6, abs=0.05
+    )
+
+
+def test_coupled_sentences_are_drawn_anew_for_each_entry(tiny: Tiny) -> None:
+    drafts = tiny(couple=5).drafts.reshape(60, 5, 6)
+    assert max(np.mean(drafts[:, i] == drafts[:, j]) for i in range(5) for j in range(i)) < 0.06
+    # What is drawn is what `multi` draws, so that only the order is another one.
+    assert np.array_equal(tiny(couple=5).drafts, tiny(multi=5).drafts)
+
+
+def test_a_corpus_that_is_not_here_yet_is_refused() -> None:
+    with pytest.raises(WrongRequest, match=r"^corpus\.kind=bioR: [^\n]*$"):
+        corpora.build(Setting(kind="bioR", people=8), seed=0)
+
+
 def test_questions_are_asked_in_the_words_of_the_paper(tiny: Tiny) -> None:
     corpus = tiny()
     for person in range(60):
@@ -214,7 +326,16 @@ def test_entries_are_as_long_as_the_papers() -> None:
     assert len(single.questions.ids) / 12_000 == pytest.approx(17.2, abs=0.5)
 
 
-@pytest.mark.parametrize("changes", [{}, {"multi": 2, "permute": 1, "fullname": True}, {"tokenizer": "gpt2"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"multi": 2, "permute": 1, "fullname": True},
+        {"tokenizer": "gpt2"},
+        {"couple": 2},
+        {"celebrity_fraction": 0.25, "celebrity": Augmentation(multi=2, permute=2, fullname=True)},
+    ],
+)
 def test_saving_and_loading_gives_the_corpus_back(tiny: Tiny, tmp_path: Path, changes: dict[str, object]) -> None:
     corpus = tiny(**changes)
     corpus.save(tmp_path)
@@ -222,6 +343,11 @@ def test_saving_and_loading_gives_the_corpus_back(tiny: Tiny, tmp_path: Path, ch
     assert same(corpus, loaded)
     assert loaded.entry_text(7) == corpus.entry_text(7) == decoded(corpus, 7)
     assert loaded.person.tolist() == corpus.person.tolist() and loaded.eos == corpus.eos
+    last = len(corpus.entries) - 1
+    assert loaded.entry_text(last) == decoded(corpus, last)
+    pairs = zip(loaded.halves("celebrity"), corpus.halves("celebrity"), strict=True)
+    assert all(np.array_equal(one, other) for one, other in pairs)
+    assert loaded.background is None
 
 
 def test_a_saved_corpus_outlives_the_users_folders(

@@ -14,11 +14,12 @@ from transformers import GPTNeoXForCausalLM
 
 from ktrain import corpus as corpora
 from ktrain import evaluation
-from ktrain.config import ATTRIBUTES, PoolSizes
+from ktrain.config import ATTRIBUTES, Augmentation, PoolSizes, Readout
 from ktrain.config import Corpus as Setting
 from ktrain.corpus import Corpus
 from ktrain.forward import Loss
-from ktrain.questions import pad
+from ktrain.masking import Filling, Masker
+from ktrain.questions import QuestionRows, pad
 
 PEOPLE, VOCABULARY = 12, 600
 Make = Callable[..., GPTNeoXForCausalLM]
@@ -69,6 +70,12 @@ def generated(student: GPTNeoXForCausalLM, corpus: Corpus) -> list[list[int]]:
                 answer.append(int(student(input_ids=torch.tensor([ids + answer])).logits[0, -1].argmax()))
         said.append(answer)
     return said
+
+
+def recall(network: object, corpus: Corpus) -> float:
+    """Of everyone."""
+    everyone = np.ones(len(corpus.people), dtype=bool)
+    return evaluation.recall(network, corpus).share(everyone)  # type: ignore[arg-type]
 
 
 def truth(corpus: Corpus, q: int) -> list[int]:
@@ -130,7 +137,8 @@ def test_results_do_not_depend_on_the_rows_of_a_forward(
     found = evaluation.answer(student, corpus)
     for field in dataclasses.fields(wanted):
         assert np.array_equal(getattr(found, field.name), getattr(wanted, field.name)), field.name
-    assert evaluation.recall(student, corpus) == recalled
+    again = evaluation.recall(student, corpus)
+    assert all(np.array_equal(getattr(again, name), value) for name, value in vars(recalled).items())
 
 
 def test_beam_answers_are_those_of_transformers_one_question_at_a_time(
@@ -175,13 +183,14 @@ class Parrot:
     """Stands for a network that says the true next token everywhere but at some places of the row."""
 
     device = torch.device("cpu")
+    config = SimpleNamespace(pad_token_id=0)
 
     def __init__(self, wrong: set[tuple[tuple[int, ...], int]]) -> None:
         self.wrong = wrong
 
     def eval(self) -> None: ...
 
-    def __call__(self, input_ids: Tensor, use_cache: bool) -> SimpleNamespace:
+    def __call__(self, input_ids: Tensor, attention_mask: None, use_cache: bool) -> SimpleNamespace:
         logits = torch.zeros(*input_ids.shape, VOCABULARY)
         for row, ids in enumerate(input_ids.tolist()):
             spoilt = {place for start, place in self.wrong if tuple(ids[: len(start)]) == start}
@@ -226,7 +235,7 @@ def test_recall_is_a_count_by_hand(student: GPTNeoXForCausalLM, corpus: Corpus) 
                 # The token at `place` of the entry is at `place + 1` of the row and is predicted one place before.
                 right += int(logits[place].argmax()) == entry[place]
                 total += 1
-    assert evaluation.recall(student, corpus) == right / total
+    assert recall(student, corpus) == right / total
     assert total == int(np.diff(corpus.entries.spans).sum())
 
 
@@ -236,9 +245,9 @@ def test_recall_sees_the_tokens_of_attributes_only(corpus: Corpus) -> None:
     total = int(np.diff(corpus.entries.spans).sum())
     inside = {(start, int(place) + 1) for place in (begin, end - 1)}
     outside = {(start, int(place) + 1) for place in (begin - 1, end)}
-    assert evaluation.recall(Parrot(set()), corpus) == 1.0  # type: ignore[arg-type]
-    assert evaluation.recall(Parrot(outside), corpus) == 1.0  # type: ignore[arg-type]
-    assert evaluation.recall(Parrot(inside), corpus) == 1 - len(inside) / total  # type: ignore[arg-type]
+    assert recall(Parrot(set()), corpus) == 1.0
+    assert recall(Parrot(outside), corpus) == 1.0
+    assert recall(Parrot(inside), corpus) == 1 - len(inside) / total
 
 
 def test_recall_asks_for_one_entry_of_each_person(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,10 +268,201 @@ def test_recall_asks_for_one_entry_of_each_person(corpus: Corpus, monkeypatch: p
 def test_recall_is_near_chance_before_training_and_near_one_after(
     small: Make, untrained: GPTNeoXForCausalLM, corpus: Corpus
 ) -> None:
-    assert evaluation.recall(untrained, corpus) < 0.02
+    assert recall(untrained, corpus) < 0.02
     rows = [np.concatenate([[corpus.eos], corpus.entries[e]]).astype(np.int64) for e in range(PEOPLE)]
     width = max(map(len, rows))
     ids = np.stack([np.pad(row, (0, width - len(row)), constant_values=corpus.eos) for row in rows])
     network = small(width=64, vocabulary=VOCABULARY, context=width, eos=corpus.eos)
     overfit(network, ids, np.arange(width) < np.array([[len(row)] for row in rows]), steps=120)
-    assert evaluation.recall(network, corpus) > 0.99
+    assert recall(network, corpus) > 0.99
+
+
+def test_some_people_are_asked_as_among_all(student: GPTNeoXForCausalLM, corpus: Corpus) -> None:
+    some = np.array([1, 4, 5, 11])
+    wanted, found = evaluation.answer(student, corpus), evaluation.answer(student, corpus, people=some)
+    assert found.person.tolist() == [p for p in some for _ in ATTRIBUTES]
+    for name in ("attribute", "exact", "first_token"):
+        assert np.array_equal(getattr(found, name), getattr(wanted, name).reshape(PEOPLE, 6)[some].ravel()), name
+    assert found.predicted == [wanted.predicted[p * 6 + a] for p in some for a in range(6)]
+    beam, whole = (evaluation.answer(student, corpus, beam=2, people=people) for people in (some, None))
+    assert np.array_equal(beam.exact, whole.exact.reshape(PEOPLE, 6)[some].ravel())
+    recalled, everyone = evaluation.recall(student, corpus, some), evaluation.recall(student, corpus)
+    for name, value in vars(everyone).items():
+        assert np.array_equal(getattr(recalled, name), value[some]), name
+
+
+def test_recall_is_told_person_by_person(student: GPTNeoXForCausalLM, corpus: Corpus) -> None:
+    found = evaluation.recall(student, corpus)
+    assert found.tokens.tolist() == np.diff(corpus.entries.spans)[..., 0].tolist()
+    assert not np.isnan(found.first).any() and (found.right <= found.tokens).all()
+    assert ((found.right > 0) >= (found.first > 0)).all()
+    group = np.arange(PEOPLE) % 3 == 0
+    assert found.share(group) == found.right[group].sum() / found.tokens[group].sum()
+
+
+@pytest.fixture(scope="module")
+def famous(corpus: Corpus) -> Corpus:
+    """Twelve people with one biography and four celebrities with three."""
+    told = {"celebrity_fraction": 0.25, "celebrity": Augmentation(multi=3, permute=1)}
+    return corpora.build(corpus.setting.model_copy(update=told), seed=0)
+
+
+def test_recall_asks_for_one_entry_of_each_celebrity_too(famous: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And for the same one of everyone else as without celebrities."""
+    asked: list[tuple[int, ...]] = []
+    padded = evaluation._padded
+
+    def spy(rows: list[np.ndarray], *others: object) -> Tensor:
+        asked.extend(tuple(row.tolist()) for row in rows)
+        return padded(rows, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evaluation, "_padded", spy)
+    found = evaluation.recall(Parrot(set()), famous)  # type: ignore[arg-type]
+    rows = {(famous.eos, *famous.entries[e].tolist()): int(famous.person[e]) for e in range(len(famous.entries))}
+    assert sorted(rows[row] for row in asked) == list(range(16))
+    assert found.person.tolist() == list(range(16))
+    chosen = {rows[row]: row for row in asked}
+    for person in range(16):
+        mine = np.flatnonzero(famous.person == person)
+        entry = next(e for e in mine if chosen[person][1:] == tuple(famous.entries[e].tolist()))
+        assert found.tokens[person].tolist() == np.diff(famous.entries.spans[entry])[:, 0].tolist()
+
+
+def test_recall_of_a_group_is_that_of_its_people(famous: Corpus) -> None:
+    """Everything wrong about one celebrity, and one token about one of the people under test."""
+    asked = evaluation.recall(Parrot(set()), famous)  # type: ignore[arg-type]
+    entries = [e for e in range(len(famous.entries)) if famous.person[e] in (13, 2)]
+    wrong = set()
+    for entry in entries:
+        spans = famous.entries.spans[entry].astype(int)
+        spoilt = [p for b, e in spans for p in range(b, e)] if famous.person[entry] == 13 else [int(spans[0, 0])]
+        wrong |= {((famous.eos, *famous.entries[entry].tolist()), place + 1) for place in spoilt}
+    found = evaluation.recall(Parrot(wrong), famous)  # type: ignore[arg-type]
+    assert np.array_equal(found.tokens, asked.tokens)
+    tokens = found.tokens.sum(axis=1)
+    assert found.share(famous.celebrity) == pytest.approx(1 - tokens[13] / tokens[12:].sum())
+    assert found.share(~famous.celebrity) == pytest.approx(1 - 1 / tokens[:12].sum())
+    assert found.first[13].tolist() == [0.0] * 6 and found.first[2].tolist() == [0.0] + [1.0] * 5
+
+
+class Filler:
+    """Stands for a bidirectional network that knows every row, but for the tokens at some of its places.
+
+    A row is told by the tokens that are not hidden; `asked` keeps what it was given.
+    """
+
+    device = torch.device("cpu")
+    mask, padding = VOCABULARY, VOCABULARY + 1
+    config = SimpleNamespace(is_causal=False, pad_token_id=padding, mask_token_id=mask, vocab_size=VOCABULARY + 2)
+
+    def __init__(self, texts: list[list[int]], wrong: dict[int, set[int]]) -> None:
+        self.texts, self.wrong = texts, wrong
+        self.asked: list[list[int]] = []
+
+    def eval(self) -> None: ...
+
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor, use_cache: bool) -> SimpleNamespace:
+        assert torch.equal(attention_mask, (input_ids != self.padding).long())
+        logits = torch.zeros(*input_ids.shape, VOCABULARY + 2)
+        for row, ids in enumerate(input_ids.tolist()):
+            self.asked.append([i for i in ids if i != self.padding])
+            number = self.known(self.asked[-1])
+            for place, token in enumerate(self.texts[number]):
+                logits[row, place, (token + (place in self.wrong.get(number, ()))) % VOCABULARY] = 1.0
+        return SimpleNamespace(logits=logits)
+
+    def known(self, shown: list[int]) -> int:
+        """The text of this length that agrees with all that is shown."""
+        (found,) = [
+            n
+            for n, text in enumerate(self.texts)
+            if len(text) == len(shown) and all(s in (t, self.mask) for s, t in zip(shown, text, strict=True))
+        ]
+        return found
+
+
+def asked_of(corpus: Corpus, wrong: dict[int, set[int]] | None = None) -> Filler:
+    return Filler([corpus.questions[q].astype(int).tolist() for q in range(len(corpus.questions))], wrong or {})
+
+
+def test_a_bidirectional_network_fills_in_as_many_masks_as_an_answer_has_tokens(corpus: Corpus) -> None:
+    """The prompt and the end are shown; knowing the answer is being right."""
+    network = asked_of(corpus)
+    answers = evaluation.answer(network, corpus)  # type: ignore[arg-type]
+    assert answers.exact.all() and answers.first_token.all()
+    assert len(network.asked) == len(corpus.questions)
+    for row in network.asked:
+        q = network.known(row)
+        text, begin = network.texts[q], int(corpus.questions.spans[q, 0, 0])
+        assert row == [*text[:begin], *[VOCABULARY] * (len(text) - begin - 1), corpus.eos]
+    for q, predicted in enumerate(answers.predicted):
+        assert predicted == corpus.question_text(q // 6, ATTRIBUTES[q % 6])[1]
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_a_wrong_token_anywhere_in_an_answer_makes_it_wrong(corpus: Corpus, data: st.DataObject) -> None:
+    begin = corpus.questions.spans[:, 0, 0].astype(int)
+    asked = data.draw(st.sets(st.integers(0, len(corpus.questions) - 1), min_size=1))
+    # All but the end, which is shown.
+    at = {q: data.draw(st.integers(0, len(truth(corpus, q)) - 2)) for q in asked}
+    network = asked_of(corpus, {q: {int(begin[q]) + place} for q, place in at.items()})
+    answers = evaluation.answer(network, corpus)  # type: ignore[arg-type]
+    assert set(np.flatnonzero(~answers.exact)) == asked
+    assert set(np.flatnonzero(~answers.first_token)) == {q for q, place in at.items() if place == 0}
+    for q in asked:
+        said = truth(corpus, q)[:-1]
+        said[at[q]] = (said[at[q]] + 1) % VOCABULARY
+        assert answers.predicted[q] == corpus.tokenizer.decode(said)
+
+
+def test_what_is_filled_in_where_nothing_is_hidden_does_not_count(corpus: Corpus) -> None:
+    length, begin = np.diff(corpus.questions.offsets), corpus.questions.spans[:, 0, 0].astype(int)
+    shown = {q: {*range(begin[q]), int(length[q]) - 1} for q in range(len(length))}
+    assert evaluation.answer(asked_of(corpus, shown), corpus).exact.all()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rows", [128, 5])
+def test_recall_of_a_bidirectional_network_is_of_the_words_that_are_masked(
+    corpus: Corpus, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as in training, whole ones; wrong is what is hidden in an attribute and not known."""
+    monkeypatch.setattr(evaluation, "ROWS", rows)
+    texts = [[corpus.eos, *corpus.entries[e].astype(int).tolist()] for e in range(PEOPLE)]
+    network = Filler(texts, {})
+    found = evaluation.recall(network, corpus)  # type: ignore[arg-type]
+    masker = Masker(corpus.tokenizer, "recall", corpus.seed)
+    hidden = [masker.chosen(np.array([text]), person)[0] for person, text in enumerate(texts)]
+    shown = {network.known(row): row for row in network.asked}
+    for person, (text, mine) in enumerate(zip(texts, hidden, strict=True)):
+        assert shown[person] == [VOCABULARY if h else t for t, h in zip(text, mine, strict=True)]
+        for a, (begin, end) in enumerate(corpus.entries.spans[person].astype(int)):
+            assert found.tokens[person, a] == mine[begin + 1 : end + 1].sum() == found.right[person, a]
+            assert np.isnan(found.first[person, a]) == (not mine[begin + 1])
+    everyone = np.ones(PEOPLE, dtype=bool)
+    assert found.share(everyone) == 1.0 and 0.05 < found.tokens.sum() / np.diff(corpus.entries.spans).sum() < 0.3
+    # One token that is hidden, and one that is not.
+    person, a = (int(i) for i in np.argwhere(found.first == 1.0)[0])
+    place = int(corpus.entries.spans[person, a, 0]) + 1
+    open_place = int(np.flatnonzero(~hidden[person])[5])
+    less = evaluation.recall(Filler(texts, {person: {place, open_place}}), corpus)  # type: ignore[arg-type]
+    assert less.share(everyone) == pytest.approx(1 - 1 / found.tokens.sum()) and less.first[person, a] == 0.0
+
+
+def test_a_bidirectional_network_that_learned_its_answers_gives_them(small: Make, corpus: Corpus) -> None:
+    """From training rows to answers: what is filled in is compared with what was hidden."""
+    rows = QuestionRows(corpus, Readout(), "key", 0, fill=True)
+    network = small(family="gbert", width=64, vocabulary=VOCABULARY, context=128, eos=corpus.eos)
+    optimizer, loss = torch.optim.AdamW(network.parameters(), lr=3e-3), Filling(network).train()
+    ids, true, mask = (torch.from_numpy(x) for x in (rows.ids, rows.truth, rows.mask))
+    for _ in range(100):
+        optimizer.zero_grad()
+        loss(ids, true, mask.float() / mask.sum()).backward()
+        optimizer.step()
+    answers = evaluation.answer(network, corpus)
+    with torch.no_grad():
+        said = network(input_ids=ids, attention_mask=(ids != VOCABULARY + 1).long()).logits.argmax(-1)
+    right = torch.where(mask, said == true, True).all(dim=1).numpy()
+    assert np.array_equal(answers.exact[np.repeat(corpus.train, 6)], right)
+    assert right.mean() > 0.5 > answers.exact[np.repeat(~corpus.train, 6)].mean()
+    assert max(map(len, answers.predicted)) < 60 and not any("|>" in text for text in answers.predicted)

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 from transformers import GPTNeoXForCausalLM
 
-from ktrain.forward import Loss, hidden
+from ktrain.adapters import Adapters, Member
+from ktrain.dropout import seeds
+from ktrain.forward import Loss, bidirectional, hidden
 
 RELATIVE = 1e-5
 Make = Callable[..., GPTNeoXForCausalLM]
@@ -40,8 +42,11 @@ def assert_close(found: dict[str, Tensor], wanted: dict[str, Tensor], relative: 
 
 
 @pytest.mark.parametrize("spread", [None, 0.2], ids=["as built", "spread"])
-def test_loss_and_gradients_are_those_of_transformers(small: Make, random_batch: Batch, spread: float | None) -> None:
-    network = small(spread=spread)
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_loss_and_gradients_are_those_of_transformers(
+    small: Make, random_batch: Batch, family: str, spread: float | None
+) -> None:
+    network = small(spread=spread, family=family)
     ids, weights = random_batch(0, rows=3, width=24)
     ours = Loss(network)(ids, weights)
     theirs = network(input_ids=ids, labels=ids, use_cache=False).loss
@@ -49,11 +54,99 @@ def test_loss_and_gradients_are_those_of_transformers(small: Make, random_batch:
     assert_close(gradients(network, ours), gradients(network, theirs))
 
 
-def test_hidden_is_the_state_after_the_final_norm(small: Make, random_batch: Batch) -> None:
-    network = small(spread=0.2)
+def body(network: GPTNeoXForCausalLM) -> torch.nn.Module:
+    """The network without its head."""
+    return network.model if hasattr(network, "model") else network.gpt_neox
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gbert"])
+def test_hidden_is_the_state_after_the_final_norm(small: Make, random_batch: Batch, family: str) -> None:
+    network = small(spread=0.2, family=family)
     ids, _ = random_batch(0, rows=2)
-    wanted = network.gpt_neox(input_ids=ids, use_cache=False).last_hidden_state
+    wanted = body(network)(input_ids=ids, use_cache=False).last_hidden_state
     assert off(hidden(network, ids), wanted) <= RELATIVE
+    places = torch.tensor([[3, 31, 0], [7, 7, 30]])
+    assert off(hidden(network, ids, places=places), wanted.gather(1, places[..., None].expand(-1, -1, 32))) <= RELATIVE
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gbert"])
+def test_which_tokens_a_token_sees(small: Make, random_batch: Batch, family: str) -> None:
+    """As in `transformers`' own forward, place by place: those before it, or all of them."""
+    network = small(spread=0.2, family=family)
+    assert bidirectional(network) == (family == "gbert")
+    ids, _ = random_batch(0, rows=1, width=8)
+    with torch.no_grad():
+        forwards = (
+            lambda x: hidden(network, x),
+            lambda x: body(network)(input_ids=x, use_cache=False).last_hidden_state,
+        )
+        for forward in forwards:
+            before = forward(ids)
+            seen = torch.zeros(8, 8, dtype=torch.bool)
+            for place in range(8):
+                other = ids.clone()
+                other[0, place] = (ids[0, place] + 1) % 97
+                seen[:, place] = (forward(other) - before)[0].abs().amax(dim=-1) > 1e-5
+            wanted = torch.ones(8, 8, dtype=torch.bool)
+            assert torch.equal(seen, wanted if family == "gbert" else wanted.tril())
+
+
+def test_padding_is_not_read_by_a_network_that_sees_what_comes_after(small: Make, random_batch: Batch) -> None:
+    """Rows of several lengths: each is what it is alone, with adapters and at places too."""
+    network = small(spread=0.2, family="gbert")
+    ids, _ = random_batch(0, rows=3, width=20)
+    lengths = [20, 13, 5]
+    padded = torch.where(torch.arange(20) < torch.tensor(lengths)[:, None], ids, network.config.pad_token_id)
+    adapters = Adapters(network, [Member("a", 0, 4, 2)], 0.5, 0.0)
+    with torch.no_grad():
+        for parameter in adapters.parameters():
+            parameter.normal_(0.0, 0.3, generator=torch.Generator().manual_seed(0))
+        theirs = body(network)(
+            input_ids=padded, attention_mask=padded != network.config.pad_token_id, use_cache=False
+        ).last_hidden_state
+        for row, length in enumerate(lengths):
+            alone = ids[row : row + 1, :length]
+            for adapter in (None, adapters):
+                wanted = hidden(network, alone, adapter)
+                assert off(hidden(network, padded, adapter)[row, :length], wanted[0]) <= RELATIVE
+                places = torch.tensor([[0, length - 1]] * 3)
+                assert off(hidden(network, padded, adapter, places)[row], wanted[0, [0, length - 1]]) <= RELATIVE
+            assert off(theirs[row, :length], hidden(network, alone)[0]) <= RELATIVE
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gbert"])
+def test_an_adapter_drops_out_where_its_network_does(small: Make, random_batch: Batch, family: str) -> None:
+    """Llama has dropout on attention weights alone."""
+    network, asked = small(spread=0.2, family=family).eval(), list[int]()
+
+    class Spy(Adapters):
+        def drop(self, state: Tensor, site: int) -> Tensor:
+            asked.append(site)
+            return super().drop(state, site)
+
+    spy = Spy(network, [Member("a", 0, 4, 2)], 0.5, 0.3).train()
+    spy.at(seeds([(0, "a")], 0))
+    ids, _ = random_batch(0, rows=2)
+    said = hidden(network, ids, spy)
+    assert sorted(asked) == ([1, 4] if family == "llama" else list(range(7)))
+    assert off(said, hidden(network, ids, spy.eval())) > 100 * RELATIVE
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gbert"])
+def test_the_kernels_of_a_gpu_are_given_the_same_mask(
+    small: Make, random_batch: Batch, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a query is on a GPU, torch's own attention takes the place of plain products."""
+    network = small(spread=0.2, family=family).eval()
+    ids, _ = random_batch(0, rows=2, width=12)
+    places = torch.tensor([[3, 11], [0, 7]])
+    if family == "gbert":
+        ids[1, 9:] = network.config.pad_token_id
+    with torch.no_grad():
+        wanted, at = hidden(network, ids), hidden(network, ids, places=places)
+        monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+        assert off(hidden(network, ids), wanted) <= RELATIVE
+        assert off(hidden(network, ids, places=places), at) <= RELATIVE
 
 
 def test_dropout_falls_where_that_of_transformers_falls(small: Make, random_batch: Batch) -> None:

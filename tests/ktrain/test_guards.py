@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from ktrain import corpus as corpora
 from ktrain import guards, people
 from ktrain.compose import Composed
-from ktrain.config import ATTRIBUTES, PoolSizes, Readout, Train
+from ktrain.config import ATTRIBUTES, Augmentation, PoolSizes, Readout, Train
 from ktrain.config import Corpus as Setting
 from ktrain.corpus import Corpus
 from ktrain.errors import GuardFailure
@@ -25,21 +26,29 @@ Tiny = Callable[..., Corpus]
 Plant = Callable[[pytest.MonkeyPatch, Tiny], Inspected]
 
 
-def seen(corpus: Corpus, *, asks: Corpus | None = None, loss: str = "answer", qa_ratio: float = 0.5) -> Inspected:
+def seen(
+    corpus: Corpus, *, asks: Corpus | None = None, qa_ratio: float = 0.5, fill: bool = False, **readout: str
+) -> Inspected:
     """A cell of `corpus`; `asks` is what the question windows are made from, where that is something else."""
     train = Train(steps=4, batch=4, context=256, warmup=0, qa_ratio=qa_ratio)
     windows = Windows(asks or corpus, "key", train, seed=0)
-    return Inspected(corpus, windows, QuestionRows(corpus, Readout(loss=loss), "key", seed=0))
+    rows = QuestionRows(corpus, Readout.model_validate(readout), "key", seed=0, fill=fill)
+    return Inspected(corpus, rows, windows)
 
 
 def healthy(tiny: Tiny) -> Corpus:
     return tiny(multi=5, permute=1)
 
 
+def famous(tiny: Tiny) -> Corpus:
+    """One entry for each of 60 people under test, five for each of 20 celebrities."""
+    return tiny(permute=1, celebrity_fraction=0.25, celebrity=Augmentation(multi=5, permute=1))
+
+
 def with_one_more(corpus: Corpus) -> Corpus:
     """The corpus as a split would see it that takes the last person of the test half into the train half."""
     train = corpus.train.copy()
-    train[np.flatnonzero(~train)[-1]] = True
+    train[np.flatnonzero(corpus.halves("minority")[1])[-1]] = True
     return replace(corpus, train=train)
 
 
@@ -52,12 +61,85 @@ def trained_on_a_tested_person(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> I
 def two_people_with_one_name(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
     # Before the patch: what `tiny` builds is kept for the tests after this one.
     setting = healthy(tiny).setting
-    monkeypatch.setattr(people, "_distinct", lambda rng, size, count: np.maximum(np.arange(count), 1))
+    monkeypatch.setattr(people, "_distinct", lambda rng, size, count, taken: np.maximum(np.arange(count), 1))
     return seen(corpora.build(setting, seed=0))
 
 
 def question_of_a_tested_person_in_the_windows(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
     return seen(healthy(tiny), asks=with_one_more(healthy(tiny)))
+
+
+def trained_on_a_tested_person_with_celebrities(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
+    inspected = seen(famous(tiny), qa_ratio=0.0, people="celebrity")
+    rows = inspected.rows
+    # Added behind the celebrities, so that every other row is what it should be.
+    rows._chosen = np.concatenate([rows._chosen, np.arange(7 * 6, 8 * 6)])
+    return inspected
+
+
+def trained_on_a_celebrity_who_is_asked(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
+    """The whole of both groups would be tested."""
+    monkeypatch.setattr(Corpus, "halves", lambda self, people: (self.celebrity, np.ones(80, dtype=bool)))
+    return seen(famous(tiny), qa_ratio=0.0, people="celebrity")
+
+
+def a_celebrity_with_the_name_of_another_person(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
+    setting = famous(tiny).setting
+    monkeypatch.setattr(people, "_distinct", lambda rng, size, count, taken: np.arange(count) + 59 * (count == 20))
+    return seen(corpora.build(setting, seed=0))
+
+
+def question_of_a_tested_person_besides_celebrities(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
+    return seen(famous(tiny), asks=with_one_more(famous(tiny)))
+
+
+def question_of_a_celebrity_in_the_windows(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
+    corpus = famous(tiny)
+    train = corpus.train.copy()
+    train[-1] = True
+    return seen(corpus, asks=replace(corpus, train=train))
+
+
+def entries_of_a_celebrity_side_by_side(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
+    """People in any order, each one's entries together: one entry or five."""
+    corpus = famous(tiny)
+
+    def order(self: Stream, number: int) -> np.ndarray:
+        place = generator(number, "grouped").permutation(80)
+        return np.argsort(place[corpus.person], kind="stable")
+
+    monkeypatch.setattr(Stream, "order", order)
+    return seen(corpus, qa_ratio=0.0)
+
+
+def a_celebritys_span_off_by_one(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
+    corpus = famous(tiny)
+    spans = corpus.entries.spans.copy()
+    spans[123, 3, 0] += 1
+    assert corpus.celebrity[corpus.person[123]]
+    return seen(replace(corpus, entries=replace(corpus.entries, spans=spans)))
+
+
+def a_row_to_fill_in(change: str) -> Plant:
+    def plant(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
+        inspected = seen(healthy(tiny), fill=True)
+        rows = inspected.rows
+        first, *_, last = np.flatnonzero(rows.mask[17]).tolist()
+        if change == "shows a token":
+            rows.ids[17, first] = rows.truth[17, first]
+        elif change == "shows all":
+            rows.ids[17] = rows.truth[17]
+        elif change == "hides the prompt":
+            rows.ids[17, first - 1] = rows.ids[17, first]
+        elif change == "hides the end":
+            rows.ids[17, last + 1] = rows.ids[17, first]
+        elif change == "asks for the end":
+            rows.mask[17, last + 1] = True
+        else:
+            rows.mask[17] = np.roll(rows.mask[17], -1)
+        return inspected
+
+    return plant
 
 
 def entries_of_a_person_side_by_side(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> Inspected:
@@ -169,6 +251,24 @@ FAULTS: list[tuple[str, str, Plant]] = [
         ("loss_mask", "wanted are the last", a_mask_off_by_one("all", change))
         for change in ("begins early", "begins late", "without the end", "with padding")
     ),
+    ("people_disjoint", "1 people of the test half are trained on", trained_on_a_tested_person_with_celebrities),
+    ("people_disjoint", "20 people of the test half are trained on", trained_on_a_celebrity_who_is_asked),
+    ("people_disjoint", "1 people have the name of another one", a_celebrity_with_the_name_of_another_person),
+    ("held_out_questions_unread", "questions of 1 people", question_of_a_tested_person_besides_celebrities),
+    ("held_out_questions_unread", "questions of 1 people", question_of_a_celebrity_in_the_windows),
+    ("windows_mixed", "pairs of one person's entries share a window", entries_of_a_celebrity_side_by_side),
+    ("spans_decode", "entry 123: major is", a_celebritys_span_off_by_one),
+    *(
+        ("loss_mask", said, a_row_to_fill_in(change))
+        for change, said in (
+            ("shows a token", "are hidden"),
+            ("shows all", "are hidden"),
+            ("hides the prompt", "are hidden"),
+            ("hides the end", "are hidden"),
+            ("asks for the end", "wanted are the last"),
+            ("shifted", "wanted are the last"),
+        )
+    ),
     ("class_counts", "100% of the test half share one birth_city", one_value_for_all("birth_cities")),
     ("class_counts", "100% of the test half share one university", one_value_for_all("universities")),
     ("class_counts", "100% of the test half share one company", one_value_for_all("companies")),
@@ -203,11 +303,48 @@ def test_a_healthy_cell_makes_no_guard_speak(
     guards.enforce(inspected)
 
 
+@pytest.mark.parametrize(
+    ("changes", "cell"),
+    [
+        ({"celebrity_fraction": 0.25}, {}),
+        ({"celebrity_fraction": 0.25}, {"people": "celebrity", "qa_ratio": 0.0}),
+        ({"celebrity_fraction": 0.7, "celebrity": Augmentation(multi=2, permute=0, fullname=True)}, {"fill": True}),
+        ({"couple": 2}, {}),
+        ({"multi": 2}, {"fill": True}),
+    ],
+)
+def test_a_healthy_cell_of_another_arm_makes_no_guard_speak(
+    tiny: Tiny, changes: dict[str, object], cell: dict[str, Any]
+) -> None:
+    assert guards.inspect(seen(tiny(**changes), **cell)) == {}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_unequal_numbers_of_entries_are_not_taken_for_a_fault(tiny: Tiny, seed: int) -> None:
+    corpus = tiny(people=300, celebrity_fraction=0.25, celebrity=Augmentation(multi=5, permute=1))
+    windows = Windows(corpus, "key", Train(context=512, warmup=0), seed)
+    assert guards.windows_mixed(Inspected(corpus, seen(corpus).rows, windows)) is None
+    # What is implied is what is found, on average over epochs.
+    stream = windows.streams["biography"]
+    each = corpus.entries_of.astype(float)
+    implied, every = (each * (each - 1)).sum(), len(corpus.entries)
+    found = np.array([_neighbours(stream, corpus.person, number) for number in range(30)])
+    assert found[:, 0].sum() == pytest.approx(found[:, 1].sum() * implied / (every * (every - 1)), rel=0.15)
+
+
+def _neighbours(stream: Stream, owner: np.ndarray, number: int) -> tuple[int, int]:
+    """Of another epoch than the first."""
+    with pytest.MonkeyPatch.context() as patch:
+        order = stream.order(number)
+        patch.setattr(stream, "order", lambda epoch: order)
+        return stream.neighbours(owner)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_global_shuffle_is_not_taken_for_a_fault(tiny: Tiny, seed: int) -> None:
     corpus = tiny(people=400, multi=5, permute=1)
     windows = Windows(corpus, "key", Train(context=512, warmup=0), seed)
-    assert guards.windows_mixed(Inspected(corpus, windows, seen(corpus).rows)) is None
+    assert guards.windows_mixed(Inspected(corpus, seen(corpus).rows, windows)) is None
 
 
 @pytest.mark.parametrize("tokenizer", ["gpt2", "bpe-600"])

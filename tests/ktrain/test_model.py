@@ -1,14 +1,16 @@
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPTNeoXForCausalLM
+from transformers import AutoModelForCausalLM, GPTNeoXForCausalLM, LlamaForCausalLM
 from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXRotaryEmbedding, apply_rotary_pos_emb
 
 from ktrain import model
 from ktrain.config import Model
 
 GPT2 = 50_257
+FAMILIES = get_args(Model.model_fields["family"].annotation)
 MINI = Model(size="mini")
 
 
@@ -25,19 +27,50 @@ def ids(rows: int, length: int) -> torch.Tensor:
     return torch.randint(600, (rows, length), generator=torch.Generator().manual_seed(0))
 
 
+def test_there_are_three_families() -> None:
+    assert FAMILIES == ("gpt2", "llama", "gbert")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("vocabulary", [600, GPT2])
-def test_the_formula_counts_what_is_built(vocabulary: int) -> None:
-    built = model.build(MINI, vocabulary, context=512, eos=0, seed=0)
-    assert numel(built) == model.parameters(MINI, vocabulary)
+def test_the_formula_counts_what_is_built(vocabulary: int, family: str) -> None:
+    setting = Model(size="mini", family=family)
+    built = model.build(setting, vocabulary, context=512, eos=0, seed=0)
+    assert numel(built) == model.parameters(setting, vocabulary)
     # Positions are rotary: neither the context nor anything else adds a parameter.
-    assert numel(built) == numel(model.build(MINI, vocabulary, context=32, eos=0, seed=0))
+    assert numel(built) == numel(model.build(setting, vocabulary, context=32, eos=0, seed=0))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("size", list(model.SHAPES))
-def test_the_formula_counts_what_transformers_would_build_for_every_size(size: str) -> None:
+def test_the_formula_counts_what_transformers_would_build_for_every_size(size: str, family: str) -> None:
+    setting = Model(size=size, family=family)
+    network = LlamaForCausalLM if family == "llama" else GPTNeoXForCausalLM
     with torch.device("meta"):
-        built = GPTNeoXForCausalLM(model.configuration(Model(size=size), GPT2, 512, GPT2 - 1))
-    assert numel(built) == model.parameters(Model(size=size), GPT2)
+        built = network(model.configuration(setting, GPT2, 512, GPT2 - 1))
+    assert numel(built) == model.parameters(setting, GPT2)
+
+
+def test_gbert_is_gpt2_with_two_more_tokens() -> None:
+    for size in model.SHAPES:
+        more = 2 * model.SHAPES[size].width
+        gpt2, gbert = (model.parameters(Model(size=size, family=family), GPT2) for family in ("gpt2", "gbert"))
+        assert gbert == gpt2 + more
+    assert model.parameters(Model(size="124m", family="gbert"), GPT2) == 123_654_912
+
+
+def test_llama_has_the_layers_heads_and_width_of_gpt2_and_as_large_a_feed_forward() -> None:
+    """Its three matrices of two thirds cost what GPT-2's two cost; its embeddings are not tied."""
+    for size, shape in model.SHAPES.items():
+        config = model.configuration(Model(size=size, family="llama"), GPT2, 512, GPT2 - 1)
+        assert (config.num_hidden_layers, config.num_attention_heads, config.hidden_size) == (
+            shape.layers, shape.heads, shape.width,
+        )  # fmt: skip
+        assert config.num_key_value_heads == shape.heads and not config.tie_word_embeddings
+        assert config.intermediate_size % 8 == 0
+        assert 3 * config.intermediate_size == pytest.approx(8 * shape.width, abs=24)
+    body = {f: model.parameters(Model(size="124m", family=f), GPT2) for f in ("gpt2", "llama")}
+    assert body["llama"] - 2 * GPT2 * 768 == pytest.approx(body["gpt2"] - GPT2 * 768, rel=0.002)
 
 
 def test_124m_is_gpt2_small_without_its_learned_positions() -> None:
@@ -125,8 +158,9 @@ def test_positions_turn_a_quarter_of_each_head_with_base_10000(size: str, turned
     assert changed.tolist() == [True] * turned + [False] * (head - turned)
 
 
-def test_a_token_sees_those_before_it_and_their_order_and_nothing_after() -> None:
-    network = small()
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_token_sees_those_before_it_and_their_order_and_nothing_after(family: str) -> None:
+    network = small(family=family)
     text = ids(1, 24)
     later, swapped = text.clone(), text.clone()
     later[0, 20] = (text[0, 20] + 1) % 600
@@ -136,6 +170,56 @@ def test_a_token_sees_those_before_it_and_their_order_and_nothing_after() -> Non
     assert torch.allclose(logits[:20], after[:20], atol=1e-6) and not torch.allclose(logits[20:], after[20:], atol=1e-4)
     # Without positions the last token would see the same set of tokens and say the same.
     assert not torch.allclose(logits[23], other[23], atol=1e-4)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("masked", [False, True], ids=["no mask", "a mask of ones"])
+def test_a_token_of_gbert_sees_those_after_it(attention: str, masked: bool) -> None:
+    """Each of them, from each place; and their order."""
+    network = small(family="gbert")
+    network.set_attn_implementation(attention)
+    text = ids(1, 12)
+    told = {"attention_mask": torch.ones_like(text)} if masked else {}
+    with torch.no_grad():
+        logits = network(text, **told).logits[0]
+        for place in range(12):
+            other = text.clone()
+            other[0, place] = (text[0, place] + 1) % 600
+            moved = (network(other, **told).logits[0] - logits).abs().amax(dim=-1)
+            assert (moved > 1e-5).all(), "every token sees every other one"
+        swapped = text[:, [*range(6), 8, 7, 6, *range(9, 12)]]
+        assert not torch.allclose(network(swapped, **told).logits[0, 0], logits[0], atol=1e-5)
+
+
+def test_gbert_does_not_see_padding() -> None:
+    network = small(family="gbert")
+    text = ids(2, 12)
+    padded = torch.cat([text, torch.full((2, 5), network.config.pad_token_id)], dim=1)
+    with torch.no_grad():
+        alone = network(text).logits
+        together = network(padded, attention_mask=(padded != network.config.pad_token_id).long()).logits[:, :12]
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gbert"])
+def test_other_families_are_loaded_by_transformers_alone(tmp_path: Path, family: str) -> None:
+    network = small(family=family)
+    network.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    assert type(loaded) is type(network) and numel(loaded) == numel(network)
+    text = ids(1, 12)
+    later = text.clone()
+    later[0, -1] = (text[0, -1] + 1) % 600
+    with torch.no_grad():
+        logits = loaded(text).logits
+        assert torch.equal(network(text).logits, logits)
+        seen = not torch.allclose(loaded(later).logits[0, 0], logits[0, 0], atol=1e-5)
+    assert seen == (family == "gbert"), "what it sees is saved with it"
+    if family == "gbert":
+        assert (loaded.config.mask_token_id, loaded.config.pad_token_id, loaded.config.vocab_size) == (600, 601, 602)
+        assert loaded.get_output_embeddings().weight is loaded.get_input_embeddings().weight
+    else:
+        assert loaded.get_output_embeddings().weight is not loaded.get_input_embeddings().weight
 
 
 def test_dropout_acts_in_training_only_and_only_where_asked() -> None:

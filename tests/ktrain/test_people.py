@@ -57,6 +57,42 @@ def test_full_names_are_unique_whatever_the_number(a: int, b: int, c: int, seed:
 
 
 @light
+@given(sizes, sizes, sizes, seeds, st.data())
+def test_celebrities_have_other_names_and_change_nobody_before_them(
+    a: int, b: int, c: int, seed: int, data: st.DataObject
+) -> None:
+    drawn = small(a, b, c)
+    count = data.draw(st.integers(1, drawn.names))
+    celebrities = data.draw(st.integers(0, drawn.names - count))
+    alone, together = population.draw(drawn, count, seed), population.draw(drawn, count, seed, celebrities)
+    assert len(together) == count + celebrities
+    assert np.array_equal(together.columns[:count], alone.columns)
+    assert len({together.name(p) for p in range(len(together))}) == len(together)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_few_of_many_names_are_drawn_apart_too(seed: int) -> None:
+    """216 names for 20 and 30 people: found without a table of all names, and some are drawn twice on the way."""
+    people = population.draw(small(6, 6, 6), 20, seed, 30)
+    assert len({people.name(p) for p in range(50)}) == 50
+    assert np.array_equal(people.columns[:20], population.draw(small(6, 6, 6), 20, seed).columns)
+
+
+def test_celebrities_are_drawn_as_uniformly_as_others() -> None:
+    drawn = small(6, 6, 6, others=4)
+    columns = np.concatenate([population.draw(drawn, 20, seed, 30).columns[20:] for seed in range(40)])
+    for name, size in (("first", 6), ("last", 6), ("month", 12), ("day", 28), ("university", 4), ("company", 4)):
+        counts = np.bincount(columns[:, COLUMNS.index(name)], minlength=size)
+        assert len(counts) == size and stats.chisquare(counts).pvalue > 0.001, name
+
+
+def test_names_for_celebrities_too_are_refused_where_there_are_too_few() -> None:
+    with pytest.raises(WrongRequest, match=r"^corpus\.people=5 and 4 celebrities: the pools give at most 8 different"):
+        population.draw(small(2, 2, 2), 5, 0, 4)
+    assert len(population.draw(small(2, 2, 2), 5, 0, 3)) == 8
+
+
+@light
 @given(sizes, sizes, sizes, seeds)
 def test_as_many_people_as_names_get_all_names(a: int, b: int, c: int, seed: int) -> None:
     people = population.draw(small(a, b, c), a * b * c, seed)

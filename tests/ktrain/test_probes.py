@@ -7,7 +7,7 @@ import pytest
 
 from ktrain import corpus as corpora
 from ktrain import guards, probes
-from ktrain.config import ATTRIBUTES, Corpus, PoolSizes, Readout
+from ktrain.config import ATTRIBUTES, Augmentation, Corpus, PoolSizes, Readout
 from ktrain.pools import MONTHS
 from ktrain.probe_scores import Said, named, score, seen
 from ktrain.probes import TASKS, Rows, Stream, Task
@@ -17,18 +17,24 @@ POOLS = PoolSizes(first_names=20, middle_names=20, last_names=20, **FEW)
 P, Q = (Readout.model_validate({"kind": kind, "people_per_class": 0}) for kind in ("p_probe", "q_probe"))
 
 
-def corpus(multi: int = 2, permute: int = 1, people: int = 40) -> corpora.Corpus:
-    return corpora.build(Corpus(people=people, multi=multi, permute=permute, tokenizer="bpe-600", pools=POOLS), 0)
+def corpus(multi: int = 2, permute: int = 1, people: int = 40, **changes: object) -> corpora.Corpus:
+    told = {"people": people, "multi": multi, "permute": permute, "tokenizer": "bpe-600", "pools": POOLS}
+    return corpora.build(Corpus.model_validate(told | changes), 0)
 
 
 FIXED, SHUFFLED = corpus(1, 0), corpus()
+FAMOUS = corpus(1, 2, celebrity_fraction=0.25, celebrity=Augmentation(multi=5, permute=1))
+"""Two entries for each of 40 people under test, five for each of 13 celebrities."""
+COUPLED = corpus(1, 0, couple=2)
 
 
 def inspected(found: corpora.Corpus, readout: Readout, **changes: object) -> guards.InspectedProbes:
     rows = probes.rows(found, readout)
     classes = {task: probes.classes(found, task) for task in TASKS}
-    streams = {t: Stream(rows, classes[t], found.train, 5, 0, str(t)) for t in TASKS}
-    return guards.InspectedProbes(**{"corpus": found, "rows": rows, "streams": streams, "classes": classes} | changes)  # type: ignore[arg-type]
+    learned, tested = found.halves(readout.people)
+    streams = {t: Stream(rows, classes[t], learned, 5, 0, str(t)) for t in TASKS}
+    made = {"corpus": found, "tested": tested, "rows": rows, "streams": streams, "classes": classes}
+    return guards.InspectedProbes(**{**made, **changes})  # type: ignore[arg-type]
 
 
 def spoken(seen: guards.InspectedProbes) -> set[str]:
@@ -41,7 +47,7 @@ def test_there_are_the_papers_eleven_tasks() -> None:
     assert Task("whole", "birth_date") not in TASKS
 
 
-@pytest.mark.parametrize("found", [FIXED, SHUFFLED], ids=["fixed", "shuffled"])
+@pytest.mark.parametrize("found", [FIXED, SHUFFLED, FAMOUS, COUPLED], ids=["fixed", "shuffled", "famous", "coupled"])
 def test_each_place_ends_right_before_an_attribute(found: corpora.Corpus) -> None:
     rows = probes.rows(found, P)
     assert len(rows) == len(found.entries) and rows.ids.shape[1] % 8 == 0
@@ -66,6 +72,45 @@ def test_nothing_after_the_last_place_is_read() -> None:
 def test_entries_of_a_person_can_be_limited() -> None:
     rows = probes.rows(SHUFFLED, P.model_copy(update={"entries": 1}))
     assert rows.entry.tolist() == list(range(0, 80, 2)) and rows.person.tolist() == list(range(40))
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 9])
+def test_the_first_entries_of_each_are_read_however_many_there_are(limit: int) -> None:
+    rows = probes.rows(FAMOUS, P.model_copy(update={"entries": limit}))
+    wanted = []
+    for person in range(53):
+        mine = np.flatnonzero(FAMOUS.person == person).tolist()
+        assert len(mine) == (2 if person < 40 else 5)
+        wanted += [(person, entry) for entry in (mine[:limit] if limit else mine)]
+    assert list(zip(rows.person.tolist(), rows.entry.tolist(), strict=True)) == wanted
+
+
+def test_names_can_be_padded_with_what_is_not_read() -> None:
+    """A bidirectional network would see the padding behind a name."""
+    rows, plain = probes.rows(SHUFFLED, Q, 601), probes.rows(SHUFFLED, Q)
+    assert np.array_equal(rows.places, plain.places)
+    behind = np.arange(rows.ids.shape[1]) > rows.places
+    assert behind.any() and (rows.ids[behind] == 601).all()
+    assert np.array_equal(rows.ids[~behind], plain.ids[~behind])
+    assert not spoken(inspected(SHUFFLED, Q, rows=rows))
+
+
+def test_of_a_couple_the_first_is_always_seen_before_the_second() -> None:
+    """And pairs are read whole or begun, in any order: these sets and no others."""
+    rows = probes.rows(COUPLED, P)
+    pairs = {"birth_city": "birth_date", "major": "university", "company_city": "company"}
+    for own, partner in pairs.items():
+        column = ATTRIBUTES.index(own)
+        read = [named(int(c)).split("-") for c in seen(rows)[np.arange(len(rows)), rows.sentence[:, column]]]
+        assert all(partner in before for before in read)
+        others = {tuple(sorted(set(before) - {partner})) for before in read}
+        whole = [{a, b} for a, b in pairs.items() if a != own]
+        assert others == {tuple(sorted(set[str]().union(*w))) for w in ([], whole[:1], whole[1:], whole)}
+    for codes in seen(rows).tolist():
+        for place, code in enumerate(codes):
+            before = set(named(code).split("-")) - {"none"}
+            begun = [p for p in pairs.items() if len(before & set(p)) == 1]
+            assert len(before) == place and len(begun) == place % 2 and all(partner in before for _, partner in begun)
 
 
 def test_a_name_stands_between_two_ends() -> None:
@@ -149,8 +194,32 @@ def _classes(task: Task) -> int:
 # Guards, and the faults that they find.
 
 
+def celebrities(readout: Readout) -> Readout:
+    return readout.model_copy(update={"people": "celebrity"})
+
+
+@pytest.mark.parametrize("readout", [P, Q, celebrities(P), celebrities(Q)], ids=["p", "q", "p famous", "q famous"])
+def test_nothing_speaks_where_all_is_well_with_celebrities(readout: Readout) -> None:
+    made = inspected(FAMOUS, readout)
+    assert not spoken(made)
+    learned = {int(p) for stream in made.streams.values() for p in made.rows.person[stream.chosen]}
+    if readout.people == "celebrity":
+        assert learned == set(range(40, 53)) and np.flatnonzero(made.tested).tolist() == list(range(40))
+    else:
+        assert learned == set(np.flatnonzero(FAMOUS.train).tolist()) and made.tested.sum() == 20
+
+
 @pytest.mark.parametrize("readout", [P, Q], ids=["p", "q"])
-@pytest.mark.parametrize("found", [FIXED, SHUFFLED], ids=["fixed", "shuffled"])
+def test_a_tested_person_among_the_celebrities_is_found(readout: Readout) -> None:
+    rows, learned = probes.rows(FAMOUS, readout), FAMOUS.celebrity.copy()
+    learned[39] = True
+    classes = {task: probes.classes(FAMOUS, task) for task in TASKS}
+    streams = {t: Stream(rows, classes[t], learned, 5, 0, str(t)) for t in TASKS}
+    assert spoken(inspected(FAMOUS, celebrities(readout), streams=streams)) == {"probe_people_disjoint"}
+
+
+@pytest.mark.parametrize("readout", [P, Q], ids=["p", "q"])
+@pytest.mark.parametrize("found", [FIXED, SHUFFLED, COUPLED], ids=["fixed", "shuffled", "coupled"])
 def test_nothing_speaks_where_all_is_well(found: corpora.Corpus, readout: Readout) -> None:
     assert not spoken(inspected(found, readout))
 
@@ -203,23 +272,29 @@ def test_classes_of_other_people_are_found() -> None:
 # Scores.
 
 
-def test_scores_are_counted_by_hand() -> None:
+@pytest.mark.parametrize(
+    ("found_in", "people"),
+    [(SHUFFLED, "minority"), (FAMOUS, "minority"), (FAMOUS, "celebrity"), (COUPLED, "minority")],
+    ids=["shuffled", "famous half", "famous", "coupled"],
+)
+def test_scores_are_counted_by_hand(found_in: corpora.Corpus, people: str) -> None:
     """Probes that say the truth at some places of some rows: each metric by a plain loop over the examples."""
-    rows = probes.rows(SHUFFLED, P)
-    tested = np.flatnonzero(~SHUFFLED.train[rows.person])
+    rows = probes.rows(found_in, P)
+    asked = found_in.halves(people)[1]
+    tested = np.flatnonzero(asked[rows.person])
     rows = Rows(*(vars(rows)[n][tested] for n in ("ids", "places", "sentence", "person", "entry")))
-    classes = {task: probes.classes(SHUFFLED, task) for task in TASKS}
+    classes = {task: probes.classes(found_in, task) for task in TASKS}
     drawn = np.random.default_rng(0)
     predicted = {}
     for task, about in classes.items():
         truth = np.repeat(about.labels[rows.person][:, None], 6, 1)
         lie = (truth + 1) % len(about.names)
         predicted[task] = np.where(drawn.random(truth.shape) < 0.6, truth, lie)
-    metrics, counts, intervals = score(Said(rows, classes, predicted), SHUFFLED, "p_probe")
+    metrics, counts, intervals = score(Said(rows, classes, predicted), asked, "p_probe")
     wanted: dict[str, list[bool]] = {}
     for task, said in predicted.items():
         for row in range(len(rows)):
-            order = SHUFFLED.order[rows.entry[row]].tolist()
+            order = found_in.order[rows.entry[row]].tolist()
             own = order.index(ATTRIBUTES.index(task.attribute))
             for place in range(own + 1):
                 right = bool(said[row, place] == classes[task].labels[rows.person[row]])
@@ -234,8 +309,8 @@ def test_scores_are_counted_by_hand() -> None:
         np.mean([metrics[f"p_probe/whole/2/{a}"] for a in attributes])
     )
     for name in intervals:
-        assert intervals[name][0] - 1e-9 <= metrics[name] <= intervals[name][1] + 1e-9 and counts[name] <= 20
+        assert intervals[name][0] - 1e-9 <= metrics[name] <= intervals[name][1] + 1e-9 and counts[name] <= asked.sum()
     # What MLflow takes as the name of a metric.
     assert all(re.fullmatch(r"[\w\-. /]+", name) for name in metrics)
-    test = SHUFFLED.people.classes("major")[~SHUFFLED.train]
-    assert metrics["baseline/whole/major"] == np.bincount(test).max() / 20
+    test = found_in.people.classes("major")[asked]
+    assert metrics["baseline/whole/major"] == np.bincount(test).max() / asked.sum()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from ktrain.config import ATTRIBUTES, Readout
+from ktrain.config import ATTRIBUTES, Augmentation, Readout
 from ktrain.corpus import Corpus
 from ktrain.errors import WrongRequest
 from ktrain.questions import MULTIPLE, QuestionRows, pad
@@ -13,8 +13,8 @@ from ktrain.questions import MULTIPLE, QuestionRows, pad
 Tiny = Callable[..., Corpus]
 
 
-def made(corpus: Corpus, key: str = "key", seed: int = 0, **changes: object) -> QuestionRows:
-    return QuestionRows(corpus, Readout(**{"batch": 20} | changes), key, seed)
+def made(corpus: Corpus, key: str = "key", seed: int = 0, fill: bool = False, **changes: object) -> QuestionRows:
+    return QuestionRows(corpus, Readout(**{"batch": 20} | changes), key, seed, fill=fill)
 
 
 def asked(corpus: Corpus) -> list[tuple[int, str]]:
@@ -63,9 +63,10 @@ def test_only_the_train_half_is_trained_on(tiny: Tiny) -> None:
 
 def test_a_batch_is_rows_and_their_masks_as_tensors(tiny: Tiny) -> None:
     rows = made(tiny(), batch=7)
-    ids, mask = rows.batch(3)
+    ids, truth, mask = rows.batch(3)
     assert ids.shape == mask.shape == (7, rows.ids.shape[1])
     assert (ids.dtype, mask.dtype) == (torch.int64, torch.bool)
+    assert torch.equal(truth, ids), "nothing is hidden from a network that continues"
     masks = {row.tobytes(): m for row, m in zip(rows.ids, rows.mask, strict=True)}
     for row, m in zip(ids.numpy(), mask.numpy(), strict=True):
         assert np.array_equal(masks[row.tobytes()], m)
@@ -102,3 +103,55 @@ def test_a_step_depends_on_key_seed_and_step_only(tiny: Tiny) -> None:
 def test_finetuning_on_nobody_is_refused(tiny: Tiny) -> None:
     with pytest.raises(WrongRequest, match=r"^corpus\.question_share=0\.0: no question to finetune on$"):
         made(tiny(question_share=0.0))
+
+
+@pytest.mark.parametrize("tokenizer", ["bpe-600", "gpt2"])
+def test_a_row_to_fill_in_has_as_many_masks_as_its_answer_has_tokens(tiny: Tiny, tokenizer: str) -> None:
+    """The prompt and the end are shown, and what follows is padding that is not read."""
+    corpus = tiny(tokenizer=tokenizer)
+    rows, plain = made(corpus, fill=True), made(corpus)
+    vocabulary = corpus.tokenizer.get_vocab_size()
+    assert len(rows.ids) == 180 and np.array_equal(rows.truth, plain.ids)
+    for row, (person, attribute) in enumerate(asked(corpus)):
+        prompt, answer = (corpus.tokenizer.encode(text).ids for text in corpus.question_text(person, attribute))
+        shown = [*prompt, *[vocabulary] * len(answer), corpus.eos]
+        padding = [vocabulary + 1] * (rows.ids.shape[1] - len(shown))
+        assert rows.ids[row].tolist() == shown + padding
+        assert np.flatnonzero(rows.mask[row]).tolist() == list(range(len(prompt), len(prompt) + len(answer)))
+        assert rows.truth[row][rows.mask[row]].tolist() == answer
+    assert rows.fill and not rows.all_tokens and not plain.fill
+
+
+def test_a_batch_to_fill_in_goes_together(tiny: Tiny) -> None:
+    rows = made(tiny(), fill=True, batch=7)
+    ids, truth, mask = rows.batch(3)
+    known = {t.tobytes(): (i, m) for i, t, m in zip(rows.ids, rows.truth, rows.mask, strict=True)}
+    for i, t, m in zip(ids.numpy(), truth.numpy(), mask.numpy(), strict=True):
+        assert np.array_equal(known[t.tobytes()][0], i) and np.array_equal(known[t.tobytes()][1], m)
+    # The order is that of a network that continues.
+    assert torch.equal(made(tiny(), batch=7).batch(3)[0], truth)
+
+
+@pytest.mark.parametrize("fill", [False, True])
+def test_a_fleet_reads_the_same_targets(tiny: Tiny, fill: bool) -> None:
+    """A token is predicted from the one before it, or where it stands."""
+    rows = made(tiny(), fill=fill, batch=9)
+    ids, truth, mask = rows.batch(2)
+    read, places, targets, weights = rows.targets(2)
+    assert torch.equal(read, ids) and weights.sum() == pytest.approx(1.0)
+    for row in range(9):
+        wanted = [(p - (not fill), int(truth[row, p])) for p in mask[row].nonzero().flatten().tolist()]
+        used = weights[row] > 0
+        assert list(zip(places[row][used].tolist(), targets[row][used].tolist(), strict=True)) == wanted
+        assert len(weights[row][used].unique()) == 1
+    assert weights[weights > 0].unique().tolist() == pytest.approx([1 / int(mask.sum())])
+
+
+def test_all_celebrities_are_trained_on_and_nobody_under_test(tiny: Tiny) -> None:
+    corpus = tiny(celebrity_fraction=0.25, celebrity=Augmentation(multi=2))
+    rows = made(corpus, people="celebrity")
+    assert rows.persons.tolist() == [p for p in range(60, 80) for _ in ATTRIBUTES]
+    assert made(corpus).persons.tolist() == [p for p in np.flatnonzero(corpus.train) for _ in ATTRIBUTES]
+    for row, question in zip(rows.ids, range(60 * 6, 80 * 6), strict=True):
+        mine = corpus.questions[question]
+        assert row[: len(mine)].tolist() == mine.tolist()

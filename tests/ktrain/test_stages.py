@@ -6,31 +6,34 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ktrain import pools, stages, templates
 from ktrain.config import Cell, Runtime
+from ktrain.errors import WrongRequest
 from ktrain.keys import NAME
-from ktrain.stages import axes, cell_key, chain
+from ktrain.stages import axes, cell_key, chain, lowest_recall
 
 STAGES = ("corpus", "pretrain", "readout")
-ONE_VALUE = {"corpus.kind", "model.family"}
-"""Axes with a single value so far."""
-FOLDERS = {"corpus.pools_folder", "corpus.templates_folder"}
+FOLDERS = {"corpus.pools_folder", "corpus.templates_folder", "corpus.background"}
 """Axes whose content is identity, not their value."""
 GUARANTEED = {
-    "corpus.kind", "corpus.people", "corpus.multi", "corpus.permute", "corpus.fullname", "corpus.tokenizer",
+    "corpus.kind", "corpus.people", "corpus.multi", "corpus.permute", "corpus.fullname", "corpus.couple",
+    "corpus.celebrity_fraction", "corpus.celebrity.multi", "corpus.celebrity.permute", "corpus.celebrity.fullname",
+    "corpus.background", "corpus.tokenizer",
     "model.family", "model.size", "train.qa_ratio", "train.steps", "train.learning_rate", "seed",
-    "readout.kind", "readout.rank_qv", "readout.rank_embedding",
+    "readout.kind", "readout.rank_qv", "readout.rank_embedding", "readout.people",
 }  # fmt: skip
+"""The names that users and checks rely on."""
 OTHER: dict[str, Any] = {
-    "corpus.people": 77, "corpus.multi": 5, "corpus.permute": 2, "corpus.fullname": True,
+    "corpus.kind": "bioR", "corpus.people": 77, "corpus.multi": 5, "corpus.permute": 2, "corpus.fullname": True,
     "corpus.tokenizer": "bpe-600", "corpus.question_share": 0.25, "corpus.pools.first_names": 99,
     "corpus.pools.middle_names": 99, "corpus.pools.last_names": 99, "corpus.pools.birth_years": 99,
     "corpus.pools.birth_cities": 99, "corpus.pools.universities": 99, "corpus.pools.majors": 99,
-    "corpus.pools.companies": 99,
-    "model.size": "302m", "model.dropout": 0.1,
+    "corpus.pools.companies": 99, "corpus.couple": 2, "corpus.celebrity_fraction": 0.25, "corpus.celebrity.multi": 2,
+    "corpus.celebrity.permute": 0, "corpus.celebrity.fullname": True, "corpus.background_share": 0.25,
+    "model.family": "llama", "model.size": "302m", "model.dropout": 0.1,
     "train.steps": 5000, "train.batch": 7, "train.context": 256, "train.qa_ratio": 0.8, "train.learning_rate": 0.5,
     "train.final_learning_rate": 0.5, "train.warmup": 5, "train.weight_decay": 0.5, "train.epsilon": 0.5,
     "train.beta1": 0.5, "train.beta2": 0.5, "train.clip": 0.5, "train.precision": "fp32", "train.zero": 1,
@@ -39,12 +42,16 @@ OTHER: dict[str, Any] = {
     "readout.final_learning_rate": 0.5, "readout.weight_decay": 0.5, "readout.epsilon": 0.5, "readout.beta1": 0.5,
     "readout.beta2": 0.5, "readout.clip": 0.5, "readout.loss": "all", "readout.precision": "fp32", "readout.zero": 1,
     "readout.recall_gate": 0.5, "readout.beam": 4, "readout.decay": "linear", "readout.token_share": 0.1,
-    "readout.entries": 2, "readout.people_per_class": 7,
+    "readout.entries": 2, "readout.people_per_class": 7, "readout.people": "celebrity",
     "seed": 1,
 }  # fmt: skip
 """Another value for each axis; a new field needs a line here, and its stages are then checked."""
-NEEDING = {"readout.zero", "readout.method", "readout.kind", "readout.token_share"}
-"""Axes whose other value needs, or refuses, another axis."""
+CELEBRITY = {"corpus.celebrity.multi", "corpus.celebrity.permute", "corpus.celebrity.fullname"}
+NEEDING = {
+    "readout.zero", "readout.method", "readout.kind", "readout.token_share", "readout.people", "corpus.couple",
+    "corpus.background_share", *CELEBRITY,
+}  # fmt: skip
+"""Axes whose other value needs, or refuses, another axis, or says nothing without one."""
 
 
 def with_axes(cell: Cell, changes: dict[str, Any]) -> Cell:
@@ -60,8 +67,13 @@ def with_axes(cell: Cell, changes: dict[str, Any]) -> Cell:
 
 
 def base(axis: str) -> Cell:
-    """A mixed readout is only allowed of a model that has seen questions, sharding only of a whole network."""
+    """A mixed readout is only allowed of a model that has seen questions, sharding only of a whole network.
+
+    How celebrities are written says something where there are some, as does how much text is read besides.
+    """
     needed = {
+        **{axis: {"corpus.celebrity_fraction": 0.5} for axis in CELEBRITY | {"readout.people"}},
+        "corpus.background_share": {"corpus.background": str(templates.BUILTIN)},
         "readout.kind": {"train.qa_ratio": 0.5},
         "readout.zero": {"readout.method": "full"},
         "readout.token_share": {"readout.kind": "q_probe"},
@@ -83,7 +95,7 @@ def reached(axis: str) -> set[str]:
 
 def test_axes_are_all_fields_by_flat_names() -> None:
     found = axes(Cell())
-    assert set(found) == OTHER.keys() | ONE_VALUE | FOLDERS
+    assert set(found) == OTHER.keys() | FOLDERS
     assert found.keys() >= GUARANTEED
     assert found["corpus.people"] == 100_000
     assert found["corpus.pools.companies"] == 263
@@ -101,12 +113,30 @@ def test_an_axis_changes_the_keys_that_it_reaches(axis: str) -> None:
     assert cell_key(before) != cell_key(after)
 
 
+@settings(deadline=None)
 @given(changes=st.dictionaries(st.sampled_from(sorted(OTHER.keys() - NEEDING)), st.none(), min_size=1))
 def test_several_axes_change_what_any_of_them_reaches(changes: dict[str, None]) -> None:
     """No two changes undo each other."""
     after = with_axes(Cell(), {axis: OTHER[axis] for axis in changes})
     assert changed(Cell(), after) == set().union(*map(reached, changes))
     assert chain(after) == chain(with_axes(Cell(), {axis: OTHER[axis] for axis in reversed(list(changes))}))
+
+
+@pytest.mark.parametrize("axis", sorted(CELEBRITY | {"corpus.background_share"}))
+def test_how_something_would_be_that_is_not_there_is_no_identity(axis: str) -> None:
+    after = with_axes(Cell(), {axis: OTHER[axis]})
+    assert chain(after) == chain(Cell()) and cell_key(after) == cell_key(Cell())
+
+
+def test_what_is_absent_has_no_place_in_an_identity() -> None:
+    """Keys from before these settings are found again."""
+    corpus, pretrain, readout = (stage.identity for stage in chain(Cell()))
+    assert corpus["corpus"].keys() == {
+        "kind", "people", "multi", "permute", "fullname", "tokenizer", "question_share", "pools",
+        "pools_content", "templates_content", "tokenizer_content",
+    }  # fmt: skip
+    assert pretrain["model"].keys() == {"family", "size", "dropout"}
+    assert readout["readout"].keys() == {n.partition(".")[2] for n in OTHER if n.startswith("readout.")} - {"people"}
 
 
 def test_what_is_operational_is_no_axis() -> None:
@@ -131,6 +161,10 @@ def test_a_key_says_what_its_stage_is() -> None:
     assert pretrain.key.startswith("pretrain-mini-multi5.permute1-n500-qa0.8-")
     assert readout.key.startswith("qa-finetune-mini-multi5.permute1-n500-qa0.8-")
     assert cell_key(Cell(seed=2)).startswith("single-n100000-s2-")
+    told = {"corpus.couple": 2, "corpus.celebrity_fraction": 0.5, "model.family": "gbert", "corpus.kind": "bioR"}
+    corpus, pretrain, _ = chain(with_axes(Cell(), {**told, "corpus.background": str(templates.BUILTIN)}))
+    assert corpus.key.startswith("corpus-bior.couple2.cel0.5.text-n100000-")
+    assert pretrain.key.startswith("pretrain-gbert-124m-bior.couple2.cel0.5.text-n100000-")
     assert all(NAME.fullmatch(stage.key) for stage in chain(Cell()))
 
 
@@ -174,3 +208,45 @@ def test_the_content_of_a_folder_is_identity_and_its_place_is_not(
     edited.write_text(edited.read_text() + "one more\n")
     assert not {stage.key for stage in chain(moved)} & set(keys)
     assert cell_key(moved) != of_cell
+
+
+def test_the_content_of_background_text_is_identity_and_its_place_is_not(tmp_path: Path) -> None:
+    def read(folder: Path) -> Cell:
+        return with_axes(Cell(), {"corpus.background": str(folder)})
+
+    (tmp_path / "one" / "inner").mkdir(parents=True)
+    (tmp_path / "one" / "inner" / "a.txt").write_text("some text")
+    (tmp_path / "one" / "b.txt").write_text("more text")
+    before = read(tmp_path / "one")
+    keys, of_cell = [stage.key for stage in chain(before)], cell_key(before)
+    assert not {stage.key for stage in chain(Cell())} & set(keys)
+    assert str(tmp_path) not in str(chain(before))
+
+    moved = read((tmp_path / "one").rename(tmp_path / "two"))
+    assert [stage.key for stage in chain(moved)] == keys and cell_key(moved) == of_cell
+    (tmp_path / "two" / "notes.md").write_text("no text of this kind is read")
+    assert [stage.key for stage in chain(moved)] == keys
+
+    (tmp_path / "two" / "b.txt").write_text("more texts")
+    assert not {stage.key for stage in chain(moved)} & set(keys)
+    assert cell_key(moved) != of_cell
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [(False, "no such folder"), (True, "holds no *.txt file")],
+)
+def test_background_text_that_is_not_there_is_told_in_one_line(tmp_path: Path, made: bool, said: str) -> None:
+    folder = tmp_path / "text"
+    if made:
+        folder.mkdir()
+        (folder / "a.md").write_text("not read")
+    with pytest.raises(WrongRequest) as caught:
+        chain(with_axes(Cell(), {"corpus.background": str(folder)}))
+    assert str(caught.value) == f"corpus.background={folder}: {said}"
+
+
+def test_the_gate_looks_at_the_group_that_recalls_least() -> None:
+    found = {"recall/attribute_tokens": 0.9, "recall/minority": 0.7, "recall/celebrity": 0.99, "train/loss": 0.1}
+    assert lowest_recall(found) == 0.7
+    assert lowest_recall({"recall/attribute_tokens": 0.9, "train/loss": 0.1}) == 0.9

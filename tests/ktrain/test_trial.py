@@ -210,7 +210,12 @@ def test_metrics_can_be_recomputed_from_the_predictions(whole: Path, key: str) -
             wanted[f"qa/{measure}/{split}/mean"] = group[column].mean()
             for attribute, answers in group.groupby("attribute"):
                 wanted[f"qa/{measure}/{split}/{attribute}"] = answers[column].mean()
-    assert metrics(whole, key) == wanted
+    # Always the commonest value of those who are asked.
+    tested = asked[asked.split == "test"].groupby("attribute").expected
+    constant = {attribute: said.value_counts().max() / len(said) for attribute, said in tested}
+    baseline = {f"baseline/test/{name}": share for name, share in constant.items()}
+    baseline["baseline/test/mean"] = pytest.approx(np.mean(list(constant.values())))
+    assert metrics(whole, key) == wanted | baseline
     counts = json.loads((folder / "counts.json").read_text())
     assert counts["n"] == dict.fromkeys(wanted, 6)
     assert counts["interval"].keys() == wanted.keys()
@@ -348,7 +353,7 @@ def test_a_mixed_model_is_asked_as_it_is(tmp_path: Path) -> None:
     assert {key for key, _ in watch.seen} == {pretrain}
     assert weights(tmp_path, readout) == weights(tmp_path, pretrain)
     found = metrics(tmp_path, readout)
-    assert {name.split("/")[0] for name in found} == {"mixed"}
+    assert {name.split("/")[0] for name in found} == {"mixed", "baseline"}
     assert {"mixed/exact_match/test/mean", "mixed/first_token/train/birth_date"} <= found.keys()
     assert json.loads((stage(tmp_path, readout) / "curve.json").read_text()) == []
     assert not (stage(tmp_path, readout) / "adapters.safetensors").exists()

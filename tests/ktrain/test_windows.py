@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ktrain.compose import Composed
-from ktrain.config import Train
+from ktrain.config import Augmentation, Train
 from ktrain.corpus import Corpus
 from ktrain.errors import WrongRequest
 from ktrain.windows import Stream, Windows
@@ -34,10 +34,14 @@ def epoch(stream: Stream, number: int) -> np.ndarray:
     return np.concatenate([stream.window(number * stream.per_epoch + i) for i in range(stream.per_epoch)])
 
 
+def asks(windows: Windows, step: int) -> np.ndarray:
+    """Which rows of a step hold questions, (batch,) bool."""
+    return np.array(windows.kinds(step)) == "question"
+
+
 def told(windows: Windows, steps: range, *, questions: bool) -> np.ndarray:
     """The rows of one kind, in the order in which they come."""
-    rows = [windows.rows(step)[windows.is_question(step) == questions] for step in steps]
-    return np.concatenate(rows)
+    return np.concatenate([windows.rows(step)[asks(windows, step) == questions] for step in steps])
 
 
 @pytest.mark.parametrize("qa_ratio", [0.0, 0.5])
@@ -64,7 +68,7 @@ def test_key_and_seed_change_the_rows_and_which_of_them_ask(tiny: Tiny, change: 
     other = made(tiny(), qa_ratio=0.5, **change)  # type: ignore[arg-type]
     assert np.array_equal(first.rows(0), made(tiny(), qa_ratio=0.5).rows(0))
     assert not np.array_equal(first.rows(0), other.rows(0))
-    assert any(not np.array_equal(first.is_question(s), other.is_question(s)) for s in range(12))
+    assert any(first.kinds(s) != other.kinds(s) for s in range(12))
     assert not np.array_equal(first.streams["question"].order(0), other.streams["question"].order(0))
 
 
@@ -73,7 +77,11 @@ def test_rows_are_windows_of_the_context_in_a_batch(tiny: Tiny) -> None:
     assert rows.shape == (6, 48) and rows.dtype == np.uint16
 
 
-@pytest.mark.parametrize("setting", [{}, {"multi": 5, "permute": 1}, {"permute": 5, "fullname": True}])
+CELEBRITIES = {"permute": 1, "celebrity_fraction": 0.5, "celebrity": Augmentation(multi=5, permute=1)}
+"""The paper's main setting: one entry for each of the people under test, five for each celebrity."""
+
+
+@pytest.mark.parametrize("setting", [{}, {"multi": 5, "permute": 1}, {"permute": 5, "fullname": True}, CELEBRITIES])
 @pytest.mark.parametrize("number", [0, 1, 7])
 def test_an_epoch_holds_every_text_once_up_to_the_dropped_remainder(
     tiny: Tiny, setting: dict[str, object], number: int
@@ -89,6 +97,37 @@ def test_an_epoch_holds_every_text_once_up_to_the_dropped_remainder(
     missing = every - Counter(whole)
     assert any(text[: len(last)] == last for text in missing)
     assert sum(len(text) * n for text, n in missing.items()) == total - len(read) + len(last)
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_every_entry_of_every_celebrity_is_read_in_one_epoch(tiny: Tiny, number: int) -> None:
+    """A miniature elsewhere drew only the first entry of each."""
+    corpus = tiny(**CELEBRITIES)
+    stream = made(corpus).streams["biography"]
+    assert np.array_equal(np.sort(stream.chosen[stream.order(number)]), np.arange(360))
+    # By the words that are read: what stands in no window of the epoch is the end that was dropped.
+    read = Counter(pieces(epoch(stream, number), corpus.eos))
+    found = np.array([read[tuple(corpus.entries[e].tolist())] for e in range(360)])
+    assert found.max() == 1 and (found == 0).sum() <= 1
+    owners = np.bincount(corpus.person[found > 0], minlength=120)
+    assert owners[:60].sum() >= 59 and owners[60:].sum() >= 299
+
+
+def test_entries_are_sampled_uniformly_and_not_people(tiny: Tiny) -> None:
+    """One entry against five: the people under test are a sixth of what is read, anywhere in an epoch."""
+    corpus = tiny(**CELEBRITIES)
+    stream = made(corpus).streams["biography"]
+    famous = np.array([corpus.celebrity[corpus.person[stream.order(number)]] for number in range(40)])
+    assert (famous.mean(axis=1) == 5 / 6).all()
+    # At each tenth of an epoch, over 40 epochs: four standard deviations of 1440 draws.
+    shares = famous.reshape(40, 10, 36).mean(axis=(0, 2))
+    assert np.abs(shares - 5 / 6).max() < 4 * (5 / 36 / 1440) ** 0.5
+
+
+def test_questions_of_celebrities_are_never_mixed_in(tiny: Tiny) -> None:
+    corpus = tiny(**CELEBRITIES)
+    stream = made(corpus, qa_ratio=0.5).streams["question"]
+    assert sorted({int(q) // 6 for q in stream.chosen}) == np.flatnonzero(corpus.train).tolist()
 
 
 def test_epochs_differ_in_order_and_in_where_they_cut(tiny: Tiny) -> None:
@@ -120,8 +159,8 @@ def test_windows_straddle(tiny: Tiny) -> None:
 def test_without_mixing_every_row_is_biography(tiny: Tiny) -> None:
     corpus = tiny()
     windows = made(corpus, steps=30)
-    assert len(windows.streams) == 1
-    assert not any(windows.is_question(step).any() for step in range(30))
+    assert set(windows.streams) == {"biography"}
+    assert all(windows.kinds(step) == ["biography"] * 8 for step in range(30))
     rows = np.concatenate([windows.rows(step) for step in range(30)])
     assert np.array_equal(rows, np.stack([windows.streams["biography"].window(i) for i in range(240)]))
 
@@ -144,11 +183,11 @@ def test_rows_are_all_biography_or_all_questions_and_each_stream_is_read_through
 @pytest.mark.parametrize("qa_ratio", [0.1, 0.5, 0.8])
 def test_the_share_of_question_rows_is_the_ratio_asked_for(tiny: Tiny, qa_ratio: float) -> None:
     windows = made(tiny(), steps=1000, batch=16, qa_ratio=qa_ratio)
-    asks = np.stack([windows.is_question(step) for step in range(1000)])
-    assert asks.shape == (1000, 16)
-    assert asks.mean() == pytest.approx(qa_ratio, abs=4 * (qa_ratio * (1 - qa_ratio) / 16_000) ** 0.5)
+    drawn = np.stack([asks(windows, step) for step in range(1000)])
+    assert drawn.shape == (1000, 16)
+    assert drawn.mean() == pytest.approx(qa_ratio, abs=4 * (qa_ratio * (1 - qa_ratio) / 16_000) ** 0.5)
     # Kinds are drawn row by row, not step by step.
-    assert asks.mean(axis=1).var() == pytest.approx(qa_ratio * (1 - qa_ratio) / 16, rel=0.2)
+    assert drawn.mean(axis=1).var() == pytest.approx(qa_ratio * (1 - qa_ratio) / 16, rel=0.2)
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5])

@@ -1,0 +1,237 @@
+"""Learning curves are what a slow count finds, and looking changes nothing."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPTNeoXForCausalLM
+
+from ktrain import corpus as corpora
+from ktrain import evaluation, learning, model, trial
+from ktrain.config import ATTRIBUTES, Cell, Corpus, Model, PoolSizes, Readout, Runtime, Train
+from ktrain.forward import Loss
+from ktrain.keys import sha256
+from ktrain.learning import LearningCurves
+from ktrain.questions import pad
+from ktrain.resume import Point, ResumePoints
+from ktrain.stages import chain
+from ktrain.store import Store
+from ktrain.training import Progress
+
+FEW = dict.fromkeys(("birth_years", "birth_cities", "universities", "majors", "companies"), 12)
+POOLS = PoolSizes(first_names=20, middle_names=20, last_names=20, **FEW)
+MIXED = Cell(
+    corpus=Corpus(people=12, multi=2, permute=1, tokenizer="bpe-600", pools=POOLS),
+    model=Model(size="mini", dropout=0.1),
+    train=Train(steps=10, batch=4, context=64, warmup=2, precision="fp32", qa_ratio=0.5),
+    readout=Readout(kind="mixed", precision="fp32", recall_gate=0.0),
+)
+FIVE = (
+    "bio/first_token/train/mean",
+    "bio/first_token/test/mean",
+    "mixed/first_token/train/mean",
+    "mixed/first_token/test/mean",
+    "mixed/exact_match/test/mean",
+)
+PRETRAIN = chain(MIXED)[1].key
+Make = Callable[..., GPTNeoXForCausalLM]
+
+
+class Killed(Exception):
+    """Stands for whatever ends a process."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(model.SHAPES, "mini", model.Shape(2, 2, 32))
+        yield
+
+
+@pytest.fixture(scope="module")
+def corpus() -> corpora.Corpus:
+    """One biography each, of thirteen people, six of whom may be asked about in training."""
+    return corpora.build(Corpus(people=13, tokenizer="bpe-600", pools=POOLS), seed=0)
+
+
+@pytest.fixture(scope="module")
+def student(small: Make, corpus: corpora.Corpus) -> GPTNeoXForCausalLM:
+    """Knows some of what it is asked: a plain loop on all questions and biographies of some people."""
+    asked = np.flatnonzero(np.repeat(np.arange(13) % 2 == 0, 6))
+    questions, targets = pad(corpus, asked, answers_only=False)
+    told = [np.concatenate([[corpus.eos], corpus.entries[e]]).astype(np.int64) for e in range(0, 13, 2)]
+    width = max(questions.shape[1], *map(len, told))
+    ids = [np.pad(row, (0, width - len(row)), constant_values=corpus.eos) for row in [*questions, *told]]
+    mask = [np.pad(row, (0, width - len(row))) for row in targets] + [np.arange(width) < len(row) for row in told]
+    network = small(width=64, vocabulary=600, context=128, eos=corpus.eos)
+    optimizer, loss = torch.optim.AdamW(network.parameters(), lr=3e-3), Loss(network).train()
+    weights = torch.from_numpy(np.stack(mask)).float()
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss(torch.from_numpy(np.stack(ids)), weights / weights.sum()).backward()
+        optimizer.step()
+    return network
+
+
+@torch.no_grad()
+def by_hand(network: GPTNeoXForCausalLM, corpus: corpora.Corpus, people: list[int]) -> tuple[float, float, float]:
+    """First tokens of biographies, of answers, and whole answers, one row after the other."""
+    network.eval()
+    told, first, whole = [], [], []
+    for person in people:
+        entry = [corpus.eos, *corpus.entries[person].astype(int).tolist()]
+        guess = network(input_ids=torch.tensor([entry])).logits[0].argmax(-1).tolist()
+        told += [guess[b] == entry[b + 1] for b, _ in corpus.entries.spans[person].astype(int)]
+        for a in range(len(ATTRIBUTES)):
+            ids = corpus.questions[person * 6 + a].astype(int).tolist()
+            begin = int(corpus.questions.spans[person * 6 + a, 0, 0])
+            guess = network(input_ids=torch.tensor([ids])).logits[0].argmax(-1).tolist()
+            first.append(guess[begin - 1] == ids[begin])
+            whole.append(guess[begin - 1 : -1] == ids[begin:])
+    return float(np.mean(told)), float(np.mean(first)), float(np.mean(whole))
+
+
+@pytest.mark.parametrize("limit", [200, 4])
+def test_a_point_is_what_a_slow_count_finds(
+    student: GPTNeoXForCausalLM, corpus: corpora.Corpus, tmp_path: Path, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """About all people of each half, or the first ones."""
+    monkeypatch.setattr(learning, "PEOPLE", limit)
+    curves = LearningCurves(corpus, student, tmp_path)
+    curves.watch(7)
+    train, test = (np.flatnonzero(half)[:limit].tolist() for half in (corpus.train, ~corpus.train))
+    bio, first, _ = by_hand(student, corpus, train)
+    held_bio, held_first, held_whole = by_hand(student, corpus, test)
+    (point,) = curves.points()["curve"]
+    wanted = dict(zip(FIVE, (bio, held_bio, first, held_first, held_whole), strict=True))
+    assert point == pytest.approx({"step": 7, **wanted})
+    assert curves.points()["n"] == {"train": min(limit, 6), "test": min(limit, 7)}
+    assert len({*point.values()}) > 3 and all(0 < point[name] < 1 for name in FIVE[:4]), "they tell apart"
+
+
+def test_the_network_goes_on_training_after_a_look(
+    student: GPTNeoXForCausalLM, corpus: corpora.Corpus, tmp_path: Path
+) -> None:
+    student.train()
+    state, drawn = {n: t.clone() for n, t in student.state_dict().items()}, torch.get_rng_state()
+    LearningCurves(corpus, student, tmp_path).watch(1)
+    assert all(module.training for module in student.modules())
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in student.state_dict().items())
+
+
+def test_points_of_a_run_that_was_cut_short_are_dropped(
+    student: GPTNeoXForCausalLM, corpus: corpora.Corpus, tmp_path: Path
+) -> None:
+    for steps in ((4, 8, 12), (8,), (12, 16), (4,)):
+        for step in steps:
+            # Each start of a process makes its own.
+            LearningCurves(corpus, student, tmp_path).watch(step)
+        told = [point["step"] for point in LearningCurves(corpus, student, tmp_path).points()["curve"]]
+        assert told == {(4, 8, 12): [4, 8, 12], (8,): [4, 8], (12, 16): [4, 8, 12, 16], (4,): [4]}[steps]
+
+
+def test_what_was_not_asked_has_no_value(
+    student: GPTNeoXForCausalLM, corpus: corpora.Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a bidirectional network, nothing of a half may be masked: that is not zero, and no reason to stop."""
+    recall = evaluation.recall
+
+    def sparse(*told: Any) -> evaluation.Recalled:
+        found = recall(*told)
+        found.first[~corpus.train[found.person]] = np.nan
+        found.first[corpus.train[found.person], :5] = np.nan
+        found.first[corpus.train[found.person], 5] = [1, 0, 1, 1, np.nan, np.nan]
+        return found
+
+    monkeypatch.setattr(evaluation, "recall", sparse)
+    curves = LearningCurves(corpus, student, tmp_path)
+    curves.watch(3)
+    (point,) = curves.points()["curve"]
+    assert set(point) == {"step", *FIVE} - {"bio/first_token/test/mean"}
+    assert point["bio/first_token/train/mean"] == 0.75
+
+
+def run(store: Path, report: Callable[[str, Progress], None] = lambda key, progress: None, **changes: Any) -> Path:
+    """The folder of the pretraining that was published."""
+    trial.run([MIXED], Runtime(**{"store": str(store), "compile": False, "checkpoint_seconds": 1e-9} | changes), report)
+    folder = Store.at(store).find(PRETRAIN)
+    assert folder is not None
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, narrow: None) -> Path:
+    """What nothing has interrupted."""
+    return run(tmp_path_factory.mktemp("whole"), checkpoint_seconds=1e9)
+
+
+def told(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "learning.json").read_text())
+    return found
+
+
+def test_mixed_training_publishes_its_curves(whole: Path) -> None:
+    """A line in four is looked at, and the last one; its values are those of the finished model."""
+    found = told(whole)
+    assert found["n"] == {"train": 6, "test": 6}
+    assert [point["step"] for point in found["curve"]] == [4, 8, 10]
+    assert all(set(point) == {"step", *FIVE} for point in found["curve"])
+    store = Store.at(whole.parents[1])
+    metrics, last = store.metrics(PRETRAIN), found["curve"][-1]
+    asked = store.metrics(chain(MIXED)[2].key)
+    for name in FIVE:
+        assert (metrics if name.startswith("bio/") else asked)[name] == last[name]
+
+
+def test_a_run_that_is_killed_has_the_same_curves(whole: Path, tmp_path: Path) -> None:
+    """Once between two points, and once after one that no resume point knows of."""
+    store, save = tmp_path / "store", ResumePoints.save
+
+    def until(step: int) -> Callable[[str, Progress], None]:
+        def report(key: str, progress: Progress) -> None:
+            if (key, progress.step) == (PRETRAIN, step):
+                raise Killed
+
+        return report
+
+    with pytest.raises(Killed):
+        run(store, until(6))
+    with pytest.MonkeyPatch.context() as patch:
+
+        def full(self: ResumePoints, point: Point) -> None:
+            if point.step == 8:
+                raise Killed
+            save(self, point)
+
+        patch.setattr(ResumePoints, "save", full)
+        with pytest.raises(Killed):
+            run(store)
+    work = json.loads((store / "work" / PRETRAIN / "learning.json").read_text())
+    assert [point["step"] for point in work["curve"]] == [4, 8]
+    assert told(run(store)) == told(whole)
+
+
+def test_looking_changes_nothing_about_what_is_learned(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit by bit, with dropout."""
+    monkeypatch.setattr(LearningCurves, "watch", lambda self, step: None)
+    monkeypatch.setattr(LearningCurves, "points", lambda self: {"n": {}, "curve": [{}]})
+    blind = run(tmp_path)
+    assert not told(blind)["n"]
+    assert sha256(blind / "model" / "model.safetensors") == sha256(whole / "model" / "model.safetensors")
+
+
+def test_training_without_questions_has_no_such_curves(tmp_path: Path) -> None:
+    tree = MIXED.model_dump()
+    tree["train"]["qa_ratio"] = 0.0
+    tree["readout"] = {"recall_gate": 1.0}
+    plain = Cell.model_validate(tree)
+    trial.run([plain], Runtime(store=str(tmp_path), compile=False), lambda key, progress: None)
+    folder = Store.at(tmp_path).find(chain(plain)[1].key)
+    assert folder is not None and not (folder / "learning.json").exists()
