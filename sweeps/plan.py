@@ -231,8 +231,8 @@ def _cell(cell: Cell, store: Store, parts: tuple[str, ...]) -> PlannedCell:
     stages = chain(cell)
     refused: tuple[str, ...] = ()
     if cell.readout.probe:
-        setting = cell.corpus.model_copy(update=WRITTEN)
-        refused = _refused(setting, cell.seed, cell.learned_from, cell.readout.people_per_class)
+        plain, readout = cell.corpus.model_copy(update=WRITTEN), cell.readout
+        refused = _refused(plain, cell.seed, cell.learned_from, readout.people_per_class)
     return PlannedCell(cell_key(cell), cell, stages, _state(cell, stages, store, refused), refused, parts)
 
 
