@@ -422,7 +422,7 @@ def test_the_plan_of_the_paper_reads_each_file_once_and_learns_no_tokenizer(
     counted(keys, "sha256")
     counted(pools, "load")
     counted(corpora, "bpe_of")
-    keys._unchanged.cache_clear()
+    keys._once.cache_clear()
     plan = make(load("paper"), "full", {}, store)
     assert len(plan.cells) == 968 and len({stage.key for cell in plan.cells for stage in cell.stages}) == 1210
     assert 0 < calls["sha256"] <= len([*pools.files(), *templates.files()])
