@@ -2,8 +2,12 @@
 
 from collections.abc import Callable
 
+import pandas as pd
+
 from analysis import figure, figures, paper, probe_figure
 from analysis.cells import Cell, Results
+from analysis.learning import COLUMNS, wilson
+from analysis.names import LEARNING
 
 
 def test_figures_follow_the_readouts(contrast: Results, probes: Results, make: Callable[..., Cell]) -> None:
@@ -22,6 +26,21 @@ def test_each_is_drawn_from_its_own_cells(contrast: Results, probes: Results) ->
     assert both[0].svg == figure.draw(contrast).svg and both[1].svg == probe_figure.draw(probes).svg
     assert both[0].caption == "Which?" and len({drawing.caption for drawing in both}) == 4
     assert figures.draw(probes, question="Which?")[0].caption.startswith("Which? ")
+
+
+def test_learning_curves_are_a_figure_with_their_numbers(make: Callable[..., Cell]) -> None:
+    cell = make(0.8, readout="mixed", qa_ratio=0.5)
+    lines = [
+        [cell.key, "bioS single", 0.5, 0, "run", name, step, step / 900, step / 1000, 200, *wilson(step / 1000, 200)]
+        for name in LEARNING
+        for step in (0, 450, 900)
+    ]
+    curves = pd.DataFrame(lines, columns=list(COLUMNS)).astype({"n": "Int64"})
+    drawings = figures.draw(Results("s", (cell,)), curves=curves)
+    assert [drawing.name for drawing in drawings] == ["figure", "curves"]
+    data = drawings[1].data
+    assert len(data) == 15 and data["value"].max() == 0.9 and set(data["n"]) == {200}
+    assert "out of distribution" in drawings[1].caption
 
 
 def test_the_best_of_is_said_in_either_form(make: Callable[..., Cell]) -> None:
