@@ -101,7 +101,8 @@ def draw(
             "attributes, the thick one the partner. Hatched: no number yet. Empty: no entry shows this set. The "
             "paper's ranges are read off the pictures of its Figures 6 and 15."
         )
-        name = next((one.figure for one in comparisons if one.figure in ("fig15", "fig6")), "sets")
+        compared = {one.figure for one in comparisons}
+        name = next((name for name in ("fig15", "fig6") if name in compared), "sets")
         found.append(Drawing(name, caption, sets, _seen(results)))
     return tuple(found)
 

@@ -69,23 +69,27 @@ def folded(curves: pd.DataFrame) -> pd.DataFrame:
     names = ["setting", "train.qa_ratio", "metric", "step"]
     # Cells that share a pretraining have the same curve, not two.
     alone = curves.drop_duplicates([*names, "run"])
-    lines = []
-    for place, points in alone.groupby(names, sort=False, dropna=False):
-        values = points["value"].tolist()
-        stored = list(points[["low", "high"]].dropna().itertuples(index=False, name=None))
-        low, high = over_seeds(values, stored) or (None, None)
-        if low is not None and high is not None and points["n"].notna().all():
-            low, high = max(low, 0.0), min(high, 1.0)
-        lines.append(
-            dict(zip(names, place, strict=True))
-            | {"fraction": points["fraction"].iloc[0], "value": math.fsum(values) / len(values)}
-            | {"n": points["n"].sum(min_count=1), "low": low, "high": high, "seeds": len(points)}
-        )
+    groups: dict[Any, list[Any]] = {}
+    values = zip(*(alone[name].tolist() for name in ("fraction", "value", "n", "low", "high")), strict=True)
+    for place, point in zip(alone[names].itertuples(index=False, name=None), values, strict=True):
+        groups.setdefault(place, []).append(point)
+    lines = [[*place, *_mean(points)] for place, points in groups.items()]
     columns = [*names, "fraction", "value", "n", "low", "high", "seeds"]
     return pd.DataFrame(lines, columns=columns).astype({"n": "Int64", "low": float, "high": float})
 
 
-def wilson(share: float, n: int) -> Interval:
+def _mean(points: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Fraction, mean, people, low, high and number of the points of some seeds."""
+    values = [value for _, value, *_ in points]
+    accuracy = not any(pd.isna(n) for _, _, n, _, _ in points)
+    low, high = over_seeds(values, [(low, high) for *_, low, high in points if accuracy]) or (None, None)
+    if accuracy and low is not None and high is not None:
+        low, high = max(low, 0.0), min(high, 1.0)
+    people = sum(n for _, _, n, _, _ in points) if accuracy else None
+    return points[0][0], math.fsum(values) / len(values), people, low, high, len(points)
+
+
+def wilson(share: float, n: float) -> Interval:
     """Wilson's score interval, 95 %, of a share of `n` (Journal of the American Statistical Association 22, 1927)."""
     z = float(ndtri((1 + CONFIDENCE) / 2))
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)

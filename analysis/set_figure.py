@@ -24,9 +24,9 @@ KINDS = {"nothing": "nothing seen", "others": "not the partner", "partner": "the
 PARTNER = "#d55e00"
 WIDE, HIGH, TITLE, ABOVE, BELOW = 4.2, 3.5, 0.3, 0.35, 0.95
 """Size of a diagram, heights of a setting's name and of a target's, and of the lines below, in inches."""
-AROUND = 1.38
+AROUND = 1.43
 """Half the width of a diagram, where the ellipses reach to 1."""
-CORNER = (-1.25, -0.98, 0.3, 0.17)
+CORNER = (-1.3, -0.98, 0.3, 0.17)
 """Left, bottom, width and height of the empty set's number, which has all the ground around the ellipses."""
 
 

@@ -8,6 +8,8 @@ import pandas as pd
 from analysis import figure, figures, paper, probe_figure
 from analysis.cells import Cell, Results
 from analysis.comparison import compare
+from analysis.learning import COLUMNS, wilson
+from analysis.names import LEARNING
 
 
 def test_figures_follow_the_readouts(contrast: Results, probes: Results, make: Callable[..., Cell]) -> None:
@@ -60,6 +62,21 @@ def test_two_rows_of_sixteen_are_no_figure_of_the_paper(contrast: Results) -> No
     drawn = figures.draw(contrast, paper.beside("fig3"), comparisons=compared)
     assert [drawing.name for drawing in drawn] == ["figure"] and len(compared) == 1
     assert drawn[0].svg == figure.bars(contrast, paper.beside("fig3")).svg
+
+
+def test_learning_curves_are_a_figure_with_their_numbers(make: Callable[..., Cell]) -> None:
+    cell = make(0.8, readout="mixed", qa_ratio=0.5)
+    lines = [
+        [cell.key, "bioS single", 0.5, 0, "run", name, step, step / 900, step / 1000, 200, *wilson(step / 1000, 200)]
+        for name in LEARNING
+        for step in (0, 450, 900)
+    ]
+    curves = pd.DataFrame(lines, columns=list(COLUMNS)).astype({"n": "Int64"})
+    drawings = figures.draw(Results("s", (cell,)), curves=curves)
+    assert [drawing.name for drawing in drawings] == ["figure", "curves"]
+    data = drawings[1].data
+    assert len(data) == 15 and data["value"].max() == 0.9 and set(data["n"]) == {200}
+    assert "out of distribution" in drawings[1].caption
 
 
 def test_the_best_of_is_said_in_either_form(make: Callable[..., Cell]) -> None:

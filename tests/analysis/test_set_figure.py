@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain, permutations
 
+import numpy as np
 import pytest
 
-from analysis import paper, set_figure
+from analysis import paper, set_figure, venn
 from analysis.cells import Cell, Results
 from analysis.drawing import Plot
-from analysis.names import seen
+from analysis.names import ATTRIBUTES, seen
 from analysis.percent import percent
 
 TEXT = "{http://www.w3.org/2000/svg}text"
@@ -60,6 +61,23 @@ def test_every_set_has_its_number_and_its_kind_the_papers_range(couple: Cell) ->
     assert told["n = 123 per number"] == 3 and told["the paper"] == 3
     # Figure 6, as read from its pictures.
     assert told["55.4\N{EN DASH}58.3"] == 1 and told["85.9"] == 1 and told["71.9\N{EN DASH}75.6"] == 1
+
+
+def test_a_number_stands_in_the_ellipses_of_its_set_and_in_no_other(couple: Cell) -> None:
+    plot = set_figure.draw(Results("s", (couple,)))
+    assert plot is not None and len(plot.figure.axes) == 3
+    for axes, target in zip(plot.figure.axes, set_figure.PARTNERS, strict=True):
+        texts = {text.get_text(): text.get_position() for text in axes.texts}
+        others = [name for name in ATTRIBUTES if name != target]
+        labels = {
+            name: next(p for t, p in texts.items() if t in (name.replace("_", sep) for sep in " \n")) for name in others
+        }
+        tips = np.array([venn.tip(k) for k in range(5)])
+        number = {name: int(np.hypot(*(tips - place).T).argmin()) for name, place in labels.items()}
+        assert sorted(number.values()) == list(range(5))
+        for chosen in chain(*paper.sets(target).values()):
+            place = texts[percent(couple.metrics[seen("first", chosen, target)])]
+            assert venn.inside(np.array([place])) == [sum(1 << number[name] for name in chosen)]
 
 
 def test_what_is_missing_is_hatched_and_what_cannot_be_is_not(couple: Cell) -> None:
