@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,14 @@ def content_digest(paths: Iterable[Path]) -> str:
 
     Raises `OSError` for a file that cannot be read.
     """
-    return hashlib.sha256(canonical(sorted([path.name, sha256(path)] for path in paths)).encode("ascii")).hexdigest()[
-        :16
-    ]
+    named = sorted([path.name, _unchanged(path, path.stat().st_mtime_ns, path.stat().st_size)] for path in paths)
+    return hashlib.sha256(canonical(named).encode("ascii")).hexdigest()[:16]
+
+
+@cache
+def _unchanged(path: Path, changed: int, size: int) -> str:
+    """The SHA-256 of a file, read once as long as it has this time of change and size."""
+    return sha256(path)
 
 
 def sha256(path: Path) -> str:

@@ -23,6 +23,8 @@ HELP = {
 }
 TABLE_WIDTH = 144
 """Columns of the results table: a narrower terminal wraps its lines, which loses nothing."""
+LISTED = 8
+"""Comparison views above which a report leaves their links to the page and to `ktrain ui`."""
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
@@ -80,7 +82,12 @@ def _parser() -> Parser:
             added.add_argument("--store", default="results", help="folder of results (default: results)")
         return added
 
-    command("plan").add_argument("--json", action="store_true", help="machine-readable")
+    plan = command("plan")
+    plan.add_argument("--json", action="store_true", help="machine-readable")
+    plan.add_argument("--cells", action="store_true", help="every cell and stage, however many there are")
+    plan.add_argument("--gpu", default="", help="the GPU to take times for, such as h100 or a100")
+    plan.add_argument("--tokens-per-second", type=float, help="its speed in pretraining at 124M, where you measured it")
+    plan.add_argument("--gpus", type=int, default=1, help="how many work at once; at mini, cores (default: 1)")
     run = command("run")
     run.add_argument("--workers", type=int, default=1, help="data-parallel workers of a trial (default: 1)")
     run.add_argument("--threads", type=int, default=1, help="CPU threads of a worker (default: 1)")
@@ -135,10 +142,15 @@ def _planned(arguments: argparse.Namespace, *, writable: bool = False) -> Any:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from sweeps import show
+    from dataclasses import replace
 
-    plan = _planned(arguments)
-    print(json.dumps(plan.as_json(), indent=1)) if arguments.json else show.plan(plan)
+    from sweeps import cost, show
+
+    if arguments.gpus < 1:
+        raise WrongRequest(f"gpus={arguments.gpus}: must be at least 1")
+    chosen = cost.chosen(arguments.gpu, arguments.tokens_per_second)
+    plan = replace(_planned(arguments), chosen=chosen, gpus=arguments.gpus)
+    print(json.dumps(plan.as_json(), indent=1)) if arguments.json else show.plan(plan, everything=arguments.cells)
     return EXIT_DONE
 
 
@@ -259,21 +271,28 @@ def _publish(plan: Any, uri: str) -> None:
         best_of=best_of,
     )
     shown = "".join(f"figure  {folder / drawing.name}.svg\n" for drawing in drawn)
-    print(f"{shown}report  {page}\nMLflow  {hint}")
-    for link in views:
+    many = len(views) > LISTED
+    print(f"{shown}report  {page}\nMLflow  {hint}" + (f" ({len(views)} comparison views)" if many else ""))
+    for link in () if many else views:
         print(link.line(uri))
 
 
 def _views(plan: Any, uri: str, found: Any) -> tuple[Any, ...]:
     """The comparison views in MLflow, under the row names of the report; none before there are runs."""
+    from dataclasses import replace
+
     from analysis import names, rows
     from sweeps import views
 
     if all(cell.state == "missing" for cell in found.cells):
         return ()
-    table = rows.rows(found, names.GROUPS)
-    named = {key: row.name for row in table for fold in row.folds.values() for key in fold.keys}
-    return views.prepare(uri, plan, {"": named})
+    figures = {}
+    for part in dict.fromkeys(part for cell in plan.cells for part in cell.parts):
+        keys = {cell.key for cell in plan.cells if part in cell.parts}
+        table = rows.rows(replace(found, cells=tuple(c for c in found.cells if c.key in keys)), names.GROUPS)
+        named = {key: row.name for row in table for fold in row.folds.values() for key in fold.keys}
+        figures[part if plan.sweep.parts else ""] = named
+    return views.prepare(uri, plan, figures)
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -324,11 +343,12 @@ def _list_views(uri: str, port: int = 5000) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from ktrain import bench, bench_fleet
     from sweeps.scales import SCALES, base
 
     if arguments.scale not in SCALES:
         raise WrongRequest(f"scale={arguments.scale}: must be one of {', '.join(SCALES)}")
+    from ktrain import bench, bench_fleet
+
     cell = SCALES[arguments.scale]
     if arguments.what == "train":
         found = bench.train(cell.train, cell.model, seconds=arguments.seconds)

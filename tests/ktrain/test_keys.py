@@ -1,3 +1,4 @@
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -6,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ktrain import keys
 from ktrain.config import Cell, Train
 from ktrain.keys import canonical, content_digest, difference, digest, stage_key
 
@@ -133,3 +135,17 @@ def test_difference_names_the_fields() -> None:
         'corpus.new: absent -> {"x":1}',
         "list: [1,2] -> [1,3]",
     ]
+
+
+def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, real = tmp_path / "a.txt", keys.sha256
+    read = []
+    monkeypatch.setattr(keys, "sha256", lambda path: read.append(path) or real(path))
+    path.write_text("one")
+    first = keys.content_digest([path])
+    assert keys.content_digest([path]) == first and len(read) == 1
+    path.write_text("other")
+    assert keys.content_digest([path]) != first and len(read) == 2
+    os.utime(path, ns=(1, 1))
+    keys.content_digest([path])
+    assert len(read) == 3

@@ -123,8 +123,13 @@ WRONG = {
     "file that raises": ("run raises.py", "sweep raises.py: the file raises ZeroDivisionError in line 2: "),
     "file that leaves": ("run leaves.py", "sweep leaves.py: the file raises SystemExit in line 2: 0"),
     "file without a sweep": ("plan empty.py", "sweep empty.py: the file defines no `sweep = Sweep(...)`"),
-    "no such file": ("run nowhere.py", "sweep nowhere.py: no such sweep or file; there are demo, fig2, fig3, probes"),
+    "no such file": ("run nowhere.py", "sweep nowhere.py: no such sweep or file; there are claims, demo, fig1, "),
     "no such sweep": ("status figg3", "did you mean fig3?"),
+    "figure without data": ("plan fig4", "sweep fig4: Figure 4 is an illustration without data; there are claims"),
+    "no such GPU": ("plan demo --gpu h10", "gpu=h10: must be one of h100, "),
+    "no GPUs": ("plan demo --gpus 0", "gpus=0: must be at least 1"),
+    "no speed": ("plan demo --tokens-per-second 0", "tokens-per-second=0: must be above 0"),
+    "background that is not there": ("plan fig8 corpus.background=nowhere", "/nowhere: no such folder"),
     "no such scale": ("plan demo --scale huge", "scale=huge: must be one of mini, small, full"),
     "no such scale to measure": ("bench train --scale huge", "scale=huge"),
     "no such command": ("trian demo", "trian"),
@@ -233,8 +238,15 @@ def test_the_plan_of_a_file_is_told_to_programs(run: Run) -> None:
     code, out, error = run("plan", "tiny.py", "--scale", "small", "seed=0,1", "--json")
     found = json.loads(out)
     assert (code, error) == (0, "")
-    assert set(found) == {"sweep", "scale", "cells", "stages", "totals"}
+    assert set(found) == {"sweep", "scale", "cells", "stages", "totals", "departures"}
     assert (found["sweep"], found["scale"], len(found["cells"])) == ("tiny", "small", 4)
+
+
+def test_the_bill_is_for_the_devices_that_are_named(run: Run) -> None:
+    words = ("--gpu", "a100", "--gpus", "2", "--tokens-per-second", "1e5")
+    totals = json.loads(run("plan", "tiny.py", "--json", *words)[1])["totals"]
+    assert (totals["device"], totals["gpus"]) == ("A100", 2) and "100,000 tokens" in totals["flops_per_second_from"]
+    assert 0 < totals["wall_seconds_to_do"] < totals["seconds_to_do"]
 
 
 def test_axes_may_stand_before_and_after_options(run: Run) -> None:
@@ -325,6 +337,24 @@ def test_a_report_links_to_the_comparison_views(run: Run, done: Plan, store: Sto
     assert all(f'<a href="{link}">' in page for link in told) and "#/compare-runs?runs=" in page
 
 
+def test_a_whole_has_views_of_each_part(
+    run: Run, done: Plan, folder: Path, publish: Callable[..., None], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = 'Sweep("one", sweep.grid), Sweep("two", {**sweep.grid, "corpus.permute": tune.grid_search([0, 1])})'
+    (folder / "whole.py").write_text(f'{FILE}\nsweep = Sweep("whole", parts=({parts}))\n')
+    plan = make(load("whole.py"), "mini", {}, store)
+    Tracker.open(default_uri(store), "whole").sync(plan)
+    named = ["one: QA finetune (mini)", "one: QA finetune by axis (mini)"]
+    named += [name.replace("one", "two") for name in named]
+    out = run("report", "whole.py", "--store", "../results")[1]
+    assert [line.split("  ")[1] for line in out.splitlines() if "(mini)" in line] == named
+    monkeypatch.setattr(cli, "LISTED", 3)
+    out = run("report", "whole.py", "--store", "../results")[1]
+    assert out.endswith("MLflow  ktrain ui (4 comparison views)\n")
+    page = (store.root / "reports" / "whole" / "report.html").read_text()
+    assert all(f">{name}</a>" in page for name in named)
+
+
 def test_a_server_that_takes_no_views_costs_a_line(run: Run, done: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise ConnectionError("read only")
@@ -345,8 +375,10 @@ def test_ui_serves_the_database_of_the_store_and_tells_the_views(
         run("ui", "--store", "../results", "--port", "5001")
     (command,) = begun
     assert f"sqlite:///{done.store.root}/mlflow.db" in command and "5001" in command and "127.0.0.1" in command
-    first, experiment, *links = capfd.readouterr().out.splitlines()
-    assert first.startswith("MLflow at http://127.0.0.1:5001 ") and experiment == "tiny"
+    first, *others = capfd.readouterr().out.splitlines()
+    # The database has the experiments of other tests too.
+    links = others[others.index("tiny") + 1 :][:2]
+    assert first.startswith("MLflow at http://127.0.0.1:5001 ")
     assert [" ".join(link.split()[:-1]) for link in links] == ["QA finetune (mini)", "QA finetune by axis (mini)"]
     assert all("http://127.0.0.1:5001/#/experiments/" in link for link in links)
 
