@@ -5,6 +5,8 @@ A part of the command line, which knows this package, the trainer and the analys
 
 import json
 import platform
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,8 @@ from sweeps.show import Screen
 
 TABLE_WIDTH = 144
 """Columns of the results table: a narrower terminal wraps its lines, which loses nothing."""
+LISTED = 8
+"""Comparison views above which their links are left to the page and to `ktrain ui`."""
 
 
 def read(plan: Plan, uri: str) -> Results:
@@ -84,19 +88,21 @@ def publish(plan: Plan) -> None:
         mlflow_hint=hint,
         links={name: address for link in links for name, address in link.pages(uri).items()},
     )
-    _tell(folder, [drawing.name for drawing in drawn], page, hint)
-    for link in links:
-        print(link.line(uri))
+    _tell(folder, [drawing.name for drawing in drawn], page, hint, [link.line(uri) for link in links])
 
 
 def _views(plan: Plan, uri: str, found: Results) -> tuple[Any, ...]:
-    """The comparison views in MLflow, under the row names of the report; none before there are runs."""
+    """The comparison views in MLflow, of each part under the row names of the report; none before there are runs."""
     if all(cell.state == "missing" for cell in found.cells):
         return ()
-    named = {
-        key: row.name for row in rows.rows(found, names.GROUPS) for fold in row.folds.values() for key in fold.keys
-    }
-    return tuple(views.prepare(uri, plan, {"": named}))
+    named = {}
+    for part in dict.fromkeys(part for cell in plan.cells for part in cell.parts):
+        keys = {cell.key for cell in plan.cells if part in cell.parts}
+        members = replace(found, cells=tuple(cell for cell in found.cells if cell.key in keys))
+        table = rows.rows(members, names.GROUPS)
+        shown = {key: row.name for row in table for fold in row.folds.values() for key in fold.keys}
+        named[part if plan.sweep.parts else ""] = shown
+    return tuple(views.prepare(uri, plan, named))
 
 
 def _provenance(plan: Plan) -> dict[str, str]:
@@ -106,6 +112,11 @@ def _provenance(plan: Plan) -> dict[str, str]:
     return {"ktrain": ktrain.__version__, "machine": platform.platform(), **versions}
 
 
-def _tell(folder: Path, drawn: list[str], page: Path, hint: str) -> None:
+def _tell(folder: Path, drawn: list[str], page: Path, hint: str, links: Sequence[str]) -> None:
+    """Where everything is."""
     shown = "".join(f"figure  {folder / name}.svg\n" for name in drawn)
-    print(f"{shown}claims  {folder / 'claims.json'}\nreport  {page}\nMLflow  {hint}")
+    many = len(links) > LISTED
+    views = f" ({len(links)} comparison views)" if many else ""
+    print(f"{shown}claims  {folder / 'claims.json'}\nreport  {page}\nMLflow  {hint}{views}")
+    for line in () if many else links:
+        print(line)

@@ -15,6 +15,8 @@ TAG = "mlflow.sharedViewState."
 """What the name of the experiment's tag begins with; the rest is the view's id, which stands in its link."""
 LARGEST = 5_000
 """Characters that a tag of an experiment may hold."""
+PAGE = 100
+"""Runs that the page loads before it is asked for more."""
 RUN = "attributes.`Run Name`"
 """The column that names a run or a row."""
 
@@ -64,7 +66,7 @@ class View:
         """
         metrics = dict.fromkeys(metric for section in self.sections.values() for metric in section.metrics)
         folded = all(section.kind != "PARALLEL" for section in self.sections.values())
-        rows = dict.fromkeys(self.rows.values())
+        rows = tuple(dict.fromkeys(self.rows.values()))
         cards = [card for name, section in self.sections.items() for card in section.cards(name)]
         others = {_place(metric) for metric in self.recorded - {card.get("metricKey") for card in cards}}
         columns = {f"params.`{name}`": name for name in self.params} | {f"metrics.`{name}`": name for name in metrics}
@@ -94,7 +96,7 @@ class View:
             "useGroupedValuesInCharts": True,
             "hideEmptyCharts": True,
             "groupBy": group if folded else None,
-            "groupsExpanded": {f"tag.{self.rows_tag}.{row}": False for row in rows} if folded else {},
+            "groupsExpanded": dict.fromkeys((f"tag.{self.rows_tag}.{row}" for row in rows[:PAGE] if folded), False),
             "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
         }
 

@@ -51,7 +51,7 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, Section]]] = {
         {
             "First token, before all attributes, mean": _bars("p_probe/first/0", ["mean"]),
             "First token, before all attributes": _bars("p_probe/first/0", ATTRIBUTES),
-            "First token, before the 2nd to 6th attribute, before its own": Section(
+            "First token, mean, before later ones and its own": Section(
                 "BAR", tuple(f"p_probe/first/{place}/mean" for place in (1, 2, 3, 4, 5, "own"))
             ),
             "Whole attribute, before all attributes": _bars("p_probe/whole/0", ["mean", *ATTRIBUTES[1:]]),

@@ -351,6 +351,24 @@ def test_a_report_links_to_the_comparison_views(run: Run, done: Plan, store: Sto
     assert all(f'<a href="{link}">' in page for link in told) and "#/compare-runs?runs=" in page
 
 
+def test_a_whole_has_views_of_each_part(
+    run: Run, done: Plan, folder: Path, publish: Callable[..., None], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = 'Sweep("one", sweep.grid), Sweep("two", {**sweep.grid, "corpus.permute": tune.grid_search([0, 1])})'
+    (folder / "whole.py").write_text(f'{FILE}\nsweep = Sweep("whole", parts=({parts}))\n')
+    plan = make(load("whole.py"), "mini", {}, store)
+    Tracker.open(default_uri(store), "whole").sync(plan)
+    named = ["one: QA finetune (mini)", "one: QA finetune by axis (mini)"]
+    named += [name.replace("one", "two") for name in named]
+    out = run("report", "whole.py", "--store", "../results")[1]
+    assert [line.split("  ")[1] for line in out.splitlines() if "(mini)" in line] == named
+    monkeypatch.setattr(cli, "LISTED", 3)
+    out = run("report", "whole.py", "--store", "../results")[1]
+    assert out.endswith("MLflow  ktrain ui (4 comparison views)\n")
+    page = (store.root / "reports" / "whole" / "report.html").read_text()
+    assert all(f">{name}</a>" in page for name in named)
+
+
 def test_a_server_that_takes_no_views_costs_a_line(run: Run, done: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise ConnectionError("read only")
@@ -371,8 +389,10 @@ def test_ui_serves_the_database_of_the_store_and_tells_the_views(
         run("ui", "--store", "../results", "--port", "5001")
     (command,) = begun
     assert f"sqlite:///{done.store.root}/mlflow.db" in command and "5001" in command and "127.0.0.1" in command
-    first, experiment, *links = capfd.readouterr().out.splitlines()
-    assert first.startswith("MLflow at http://127.0.0.1:5001 ") and experiment == "tiny"
+    first, *others = capfd.readouterr().out.splitlines()
+    # The database has the experiments of other tests too.
+    links = others[others.index("tiny") + 1 :][:2]
+    assert first.startswith("MLflow at http://127.0.0.1:5001 ")
     assert [" ".join(link.split()[:-1]) for link in links] == ["QA finetune (mini)", "QA finetune by axis (mini)"]
     assert all("http://127.0.0.1:5001/#/experiments/" in link for link in links)
 
