@@ -2,6 +2,7 @@
 
 from sweeps import Sweep
 from sweeps.recipes import (
+    PEOPLE,
     PEOPLE_PROBED,
     Variant,
     adapted,
@@ -15,8 +16,9 @@ from sweeps.recipes import (
     whole,
 )
 
-PEOPLE = PEOPLE_PROBED
-"""Of the miniature, in every cell, so that one network serves questions and probes; steps are in `recipes.STEPS`."""
+MANY, FEW = PEOPLE_PROBED, PEOPLE
+"""Of the miniature: where probes are compared with answers there have to be many; celebrities and GBERT, which take
+longer to learn a biography, make do with few, and are compared with networks that have read about as few."""
 WRITTEN = (
     "bioS single",
     "bioS single+fullname",
@@ -25,6 +27,8 @@ WRITTEN = (
     "bioS multi5",
     "bioS multi5+permute",
 )
+COMPARED = ("bioS single", "bioS single+permute1", "bioS multi5+permute")
+"""What celebrities and GBERT are compared with; beyond the miniature they are among `WRITTEN` already."""
 
 
 def everything(scale: str, row: str) -> list[Variant]:
@@ -43,12 +47,13 @@ sweep = Sweep(
         "train.qa_ratio",
     ),
     parts=(
-        Sweep("wordings and orders", grid(WRITTEN, finetuned, q_probe, people=PEOPLE)),
-        Sweep("any finetuning", grid(("bioS single",), everything, adapted, people=PEOPLE)),
-        Sweep("places", grid(("bioS single", "bioS multi5+permute"), p_probe, people=PEOPLE)),
-        Sweep("mixed training", grid(("bioS single",), mixed, people=PEOPLE)),
-        Sweep("celebrities", grid(("bioS single+permute1+CEL", "bioS single+CEL"), finetuned, people=PEOPLE)),
-        Sweep("GBERT finetuned", grid(("bioS multi5+permute",), gbert_finetuned, family="gbert", people=PEOPLE)),
-        Sweep("GBERT mixed", grid(("bioS single",), gbert_mixed, family="gbert", people=PEOPLE)),
+        Sweep("wordings and orders", grid(WRITTEN, finetuned, q_probe, people=MANY)),
+        Sweep("any finetuning", grid(("bioS single",), everything, adapted, people=MANY)),
+        Sweep("places", grid(("bioS single", "bioS multi5+permute"), p_probe, people=MANY)),
+        Sweep("mixed training", grid(("bioS single",), mixed, people=MANY)),
+        Sweep("celebrities", grid(("bioS single+permute1+CEL", "bioS single+CEL"), finetuned, people=FEW)),
+        Sweep("GBERT finetuned", grid(("bioS multi5+permute",), gbert_finetuned, family="gbert", people=FEW)),
+        Sweep("GBERT mixed", grid(("bioS single",), gbert_mixed, family="gbert", people=FEW)),
+        Sweep("compared with", grid(COMPARED, finetuned, people=FEW)),
     ),
 )
