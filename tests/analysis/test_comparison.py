@@ -31,7 +31,7 @@ def test_every_number_has_a_line(regenerate: REGENERATE) -> None:
 
 def test_rows_that_are_not_planned_are_in_the_data_and_not_in_the_table(make: Callable[..., Cell]) -> None:
     found = one(Results("s", (make(0.3), make(0.6, multi=5))), "fig3")
-    assert found.counts == (2, 2, 16)
+    assert found.counts == (2, 2, 2, 16)
     frame = found.frame()
     assert set(frame[frame["row"] == "bioS multi2"]["state"]) == {ABSENT}
     sheet, ordered = found.sheets()
