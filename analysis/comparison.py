@@ -1,6 +1,6 @@
 """Comparison: a figure of the paper, ours beside it, and how far the order of its rows agrees."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -198,16 +198,26 @@ class Comparison:
         return Sheet(title, ("row", "", *columns, "n", "seeds", "state"), tuple(lines), self.source, quiet)
 
 
-def compare(results: Results, figures: Iterable[str], *, scale: str) -> tuple[Comparison, ...]:
-    """The paper's figures (`fig12` stands for its parts) of which `results` have at least one row, in their order."""
+def compare(
+    results: Results, figures: Iterable[str], *, scale: str, parts: Mapping[str, Collection[str]] | None = None
+) -> tuple[Comparison, ...]:
+    """The paper's figures (`fig12` stands for its parts) of which `results` have at least one row, in their order.
+
+    `parts` are keys of cells by figure, where a sweep is the whole of others: a figure is compared to its own cells
+    then. Those of another figure may have read as much of the same row as that figure needs, and not as much as this.
+    """
     folds = replicates(results)
-    made = []
-    for name in dict.fromkeys(part for figure in figures for part in paper.parts(figure)):
-        numbers = paper.numbers(name)
-        keys = frozenset(key for found in placed(folds, numbers).values() for fold in found for key in fold.keys)
-        if keys:
-            made.append(Comparison(name, paper.source(name), scale, match(folds, numbers), keys))
-    return tuple(made)
+    made: dict[str, Comparison] = {}
+    for figure in figures:
+        own = parts.get(figure) if parts else None
+        having = folds if own is None else [fold for fold in folds if set(own) & set(fold.keys)]
+        for name in paper.parts(figure):
+            numbers = paper.numbers(name)
+            places = placed(having, numbers)
+            if name not in made and any(places.values()):
+                keys = frozenset(key for found in places.values() for fold in found for key in fold.keys)
+                made[name] = Comparison(name, paper.source(name), scale, match(having, numbers), keys)
+    return tuple(made.values())
 
 
 def _ordered(title: str, orders: Sequence[Order]) -> Sheet:

@@ -10,7 +10,7 @@ from analysis.comparison import Comparison
 from analysis.drawing import Plot
 from analysis.heat_map import CELL, MEAN, NARROW, Entry, Group, Line, Panel
 from analysis.matching import Match
-from analysis.names import ACCURACY, ATTRIBUTES, QUESTIONS
+from analysis.names import ACCURACY, QUESTIONS
 from analysis.number import BASELINE, heading
 from analysis.percent import percent, ranged, span
 
@@ -65,7 +65,8 @@ def _map(title: str, note: str, matches: Sequence[Match], metrics: Mapping[str, 
     groups = []
     for name, columns in shown.items():
         widths = tuple(MEAN if metrics[column].endswith("/mean") else 1.0 for column in columns)
-        groups.append(Group(name, tuple(_label(column, metrics[column], ours) for column in columns), widths))
+        varied = ", by the share of questions" if columns[0].replace(".", "").isdigit() else ""
+        groups.append(Group(name + varied, tuple(_label(column, metrics[column], ours) for column in columns), widths))
     lines = []
     for row, found in rows.items():
         entries = tuple(tuple(_entry(found.get(column), ours) for column in columns) for columns in shown.values())
@@ -160,7 +161,7 @@ def _label(column: str, metric: str, ours: bool) -> str:
     group, *parts = metric.split("/")
     if group == "p_probe":
         return parts[1]
-    if parts[-1] not in (*ATTRIBUTES, "mean") or column.replace(".", "").isdigit():
+    if column.replace(".", "").isdigit():
         return column
     if parts[-1] == "mean":
         return "mean [95 %]" if ours else "mean"
