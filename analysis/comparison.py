@@ -1,6 +1,6 @@
 """Comparison: a figure of the paper, ours beside it, and how far the order of its rows agrees."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,11 +19,13 @@ class Counts(NamedTuple):
     """Rows of a figure, without the baseline."""
 
     finished: int
-    """With all their cells in the sweep done."""
+    """Ours, further rows included, with all their cells done."""
+    shown: int
+    """Ours, further rows included."""
     planned: int
-    """With a cell in the sweep."""
+    """The paper's of which the sweep has a cell."""
     printed: int
-    """In the paper."""
+    """The paper's."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,12 @@ class Comparison:
     @property
     def counts(self) -> Counts:
         """How many of the figure's rows there are."""
-        printed = {(m.number.panel, m.number.row) for m in self.matches} - {("", BASELINE)}
-        planned = {(m.number.panel, m.number.row) for m in self.planned} - {("", BASELINE)}
-        open_ = {(m.number.panel, m.number.row) for m in self.planned if not m.complete}
-        return Counts(len(planned - open_), len(planned), len(printed))
+        own = [m for m in self.planned if m.number.row != BASELINE]
+        printed = {(m.number.panel, m.number.row) for m in self.matches if m.number.row != BASELINE}
+        planned = {(m.number.panel, m.number.row) for m in own}
+        shown = {(m.number.panel, m.row) for m in own}
+        unfinished = {(m.number.panel, m.row) for m in own if not m.complete}
+        return Counts(len(shown - unfinished), len(shown), len(planned), len(printed))
 
     def frame(self) -> pd.DataFrame:
         """One line per number of the paper, as fractions of 1.
@@ -134,8 +138,9 @@ class Comparison:
         found: dict[tuple[str, str, str, str], list[tuple[str, Match]]] = {}
         for m in self.planned:
             number = m.number
-            if m.ours is None or number.row == BASELINE:
+            if m.ours is None:
                 continue
+            # The baseline has a metric of its own, so it stands alone and has no order.
             grid = self.figure in paper.GRIDS
             label = f"{number.row} / {number.column}" if grid else m.row
             column = "" if grid else number.column
@@ -148,15 +153,15 @@ class Comparison:
 
     def remarks(self) -> tuple[str, ...]:
         """What has to be known to read figure and table rightly, in sentences."""
-        finished, planned, printed = self.counts
+        finished, shown, planned, printed = self.counts
         said = []
         if planned < printed:
             said.append(f"{planned} of the {printed} rows of {self.title} are in this plan.")
         titles = dict.fromkeys(m.number.block.title for m in self.matches)
         if absent := [title for title in titles if title not in {m.number.block.title for m in self.planned}]:
             said.append(f"Not in this plan: {', '.join(absent)}.")
-        if finished < planned:
-            said.append(f"{finished} of {planned} rows have all their cells done; the others may change.")
+        if finished < shown:
+            said.append(f"{finished} of {shown} rows have all their cells done; the others may change.")
         if not self.same:
             said.append(
                 f"Ours is at scale {self.scale}, the paper's is of 100,000 people and models of 124M parameters or "
@@ -193,16 +198,26 @@ class Comparison:
         return Sheet(title, ("row", "", *columns, "n", "seeds", "state"), tuple(lines), self.source, quiet)
 
 
-def compare(results: Results, figures: Iterable[str], *, scale: str) -> tuple[Comparison, ...]:
-    """The paper's figures (`fig12` stands for its parts) of which `results` have at least one row, in their order."""
+def compare(
+    results: Results, figures: Iterable[str], *, scale: str, parts: Mapping[str, Collection[str]] | None = None
+) -> tuple[Comparison, ...]:
+    """The paper's figures (`fig12` stands for its parts) of which `results` have at least one row, in their order.
+
+    `parts` are keys of cells by figure, where a sweep is the whole of others: a figure is compared to its own cells
+    then. Those of another figure may have read as much of the same row as that figure needs, and not as much as this.
+    """
     folds = replicates(results)
-    made = []
-    for name in dict.fromkeys(part for figure in figures for part in paper.parts(figure)):
-        numbers = paper.numbers(name)
-        keys = frozenset(key for found in placed(folds, numbers).values() for fold in found for key in fold.keys)
-        if keys:
-            made.append(Comparison(name, paper.source(name), scale, match(folds, numbers), keys))
-    return tuple(made)
+    made: dict[str, Comparison] = {}
+    for figure in figures:
+        own = parts.get(figure) if parts else None
+        having = folds if own is None else [fold for fold in folds if set(own) & set(fold.keys)]
+        for name in paper.parts(figure):
+            numbers = paper.numbers(name)
+            places = placed(having, numbers)
+            if name not in made and any(places.values()):
+                keys = frozenset(key for found in places.values() for fold in found for key in fold.keys)
+                made[name] = Comparison(name, paper.source(name), scale, match(having, numbers), keys)
+    return tuple(made.values())
 
 
 def _ordered(title: str, orders: Sequence[Order]) -> Sheet:

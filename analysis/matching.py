@@ -132,7 +132,7 @@ def _told(folds: Mapping[Place, Sequence[Fold]]) -> dict[str, set[str]]:
 def _match(number: Number, name: str, fold: Fold | None, complete: bool) -> Match:
     if fold is None:
         return Match(number, name, None, None, None, 0, 0, ABSENT, (), True)
-    ours = fold.metrics.get(number.metric) if fold.done else None
+    ours = fold.metrics.get(number.metric)
     return Match(
         number,
         name,

@@ -1,7 +1,8 @@
 """The paper's figures, ours beside or above the paper's: heat maps of settings, and grids of ranks."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from analysis import heat_map, paper
@@ -9,7 +10,7 @@ from analysis.comparison import Comparison
 from analysis.drawing import Plot
 from analysis.heat_map import CELL, MEAN, NARROW, Entry, Group, Line, Panel
 from analysis.matching import Match
-from analysis.names import ACCURACY, ATTRIBUTES, QUESTIONS
+from analysis.names import ACCURACY, QUESTIONS
 from analysis.number import BASELINE, heading
 from analysis.percent import percent, ranged, span
 
@@ -35,7 +36,7 @@ def draw(comparison: Comparison) -> Plot | None:
     for _, found in groupby(matches, key=lambda m: m.number.panel):
         ours, theirs = _pair(comparison, tuple(found))
         cell = GRID if comparison.figure in paper.GRIDS else NARROW if len(ours.groups) > 5 else CELL
-        beside = cell * (ours.width + theirs.width) <= BESIDE
+        beside = cell * (ours.width + theirs.width) <= BESIDE and len(ours.lines) == len(theirs.lines)
         rows += [[ours, theirs]] if beside else [[ours], [theirs]]
     described = f"{comparison.title} of arXiv 2309.14316v3 and the same measured here"
     return heat_map.draw(rows, described, cell=cell, size=7.5 if cell == NARROW else 8)
@@ -47,36 +48,36 @@ def _pair(comparison: Comparison, matches: Sequence[Match]) -> tuple[Panel, Pane
     panel = f", {matches[0].number.panel}" if matches[0].number.panel else ""
     scale = "ours" if comparison.same else f"ours at scale {comparison.scale}"
     told = comparison.source.partition(": ")[2]
+    # Of further rows of ours the paper has one.
+    printed = {(m.number.row, m.number.column, m.number.metric): replace(m, further="") for m in matches}
     return (
         made(f"{comparison.title}{panel}: {scale}", _note(comparison, matches), matches, comparison.columns, ours=True),
-        made(f"{comparison.title}{panel}: the paper", told, matches, comparison.columns, ours=False),
+        made(f"{comparison.title}{panel}: the paper", told, tuple(printed.values()), comparison.columns, ours=False),
     )
 
 
 def _map(title: str, note: str, matches: Sequence[Match], metrics: Mapping[str, str], *, ours: bool) -> Panel:
     """Settings x columns under the headings of their readouts."""
-    rows = _rows(matches)
-    groups, lines = [], {row: Line(row, (), (), quiet=row == BASELINE) for row in rows}
-    told: dict[str, str] = {}
-    for name, found in groupby(metrics, key=lambda column: heading(metrics[column])):
-        labels = list(found)
-        means = [metrics[label].endswith("/mean") for label in labels]
-        widths = tuple(MEAN if mean else 1 for mean in means)
-        groups.append(Group(name, tuple(_label(label, metrics[label], ours) for label in labels), widths))
-        for row, line in lines.items():
-            cells = [rows[row].get(label) for label in labels]
-            state = _state(cells) if ours and row != BASELINE and metrics[labels[0]] != metrics[labels[-1]] else ""
-            # Of several groups that are one readout, only the first says why it has no numbers.
-            kind = metrics[labels[0]].split("/")[0]
-            shown = "" if told.get(row) == kind + state else state
-            told[row] = kind + state
-            entries = tuple(_entry(m, mean, ours) for m, mean in zip(cells, means, strict=True))
-            lines[row] = Line(row, (*line.entries, entries), (*line.states, shown), line.quiet)
-    labelled = [
-        Line("majority baseline" if row == BASELINE else _marked(row, rows[row]), line.entries, line.states, line.quiet)
-        for row, line in lines.items()
-    ]
-    return Panel(title, note, tuple(groups), tuple(labelled))
+    rows: dict[str, dict[str, Match]] = {}
+    for m in matches:
+        rows.setdefault(m.row, {})[m.number.column] = m
+    shown = {name: tuple(found) for name, found in groupby(metrics, key=lambda column: heading(metrics[column]))}
+    groups = []
+    for name, columns in shown.items():
+        widths = tuple(MEAN if metrics[column].endswith("/mean") else 1.0 for column in columns)
+        varied = ", by the share of questions" if columns[0].replace(".", "").isdigit() else ""
+        groups.append(Group(name + varied, tuple(_label(column, metrics[column], ours) for column in columns), widths))
+    lines = []
+    for row, found in rows.items():
+        entries = tuple(tuple(_entry(found.get(column), ours) for column in columns) for columns in shown.values())
+        if row == BASELINE:
+            lines.append(Line("majority baseline", entries, quiet=True))
+        elif ours:
+            states = _states([found[column] for column in columns if column in found] for columns in shown.values())
+            lines.append(Line(_marked(row, found), entries, tuple(states)))
+        else:
+            lines.append(Line(row, entries))
+    return Panel(title, note, tuple(groups), tuple(lines))
 
 
 def _grid(title: str, note: str, matches: Sequence[Match], metrics: Mapping[str, str], *, ours: bool) -> Panel:
@@ -89,18 +90,11 @@ def _grid(title: str, note: str, matches: Sequence[Match], metrics: Mapping[str,
     return Panel(title, note, (group,), tuple(lines), corner="q/v rank")
 
 
-def _rows(matches: Iterable[Match]) -> dict[str, dict[str, Match]]:
-    rows: dict[str, dict[str, Match]] = {}
-    for m in matches:
-        rows.setdefault(m.row, {})[m.number.column] = m
-    return rows
-
-
-def _entry(m: Match | None, mean: bool, ours: bool) -> Entry | None:
+def _entry(m: Match | None, ours: bool) -> Entry | None:
     if m is None:
         return None
-    text = ranged(m.ours, m.interval) if mean and ours else None
-    return Entry(m.ours if ours else m.number.value, text, bold=mean)
+    mean = m.number.metric.endswith("/mean")
+    return Entry(m.ours if ours else m.number.value, ranged(m.ours, m.interval) if mean and ours else None, mean)
 
 
 def _both(found: dict[str, Match] | None, ours: bool) -> Entry | None:
@@ -111,10 +105,18 @@ def _both(found: dict[str, Match] | None, ours: bool) -> Entry | None:
     return Entry(test, None if train is None else f"({percent(train)}) {percent(test)}")
 
 
-def _state(cells: Iterable[Match | None]) -> str:
-    """Why none of these has a number."""
-    having = [m for m in cells if m is not None]
-    return having[0].state if having and all(m.ours is None for m in having) else ""
+def _states(groups: Iterable[Sequence[Match]]) -> Iterator[str]:
+    """For each group of columns, why it has no numbers; of several that are one readout, only the first says it.
+
+    Where each column is a cell of its own there is no one reason.
+    """
+    said = None
+    for matches in groups:
+        blocks = {m.number.block for m in matches}
+        missing = bool(matches) and all(m.ours is None for m in matches) and len(blocks) == 1
+        state = (blocks, matches[0].state) if missing else None
+        yield matches[0].state if missing and state != said else ""
+        said = state
 
 
 def _marked(row: str, matches: dict[str, Match]) -> str:
@@ -159,7 +161,7 @@ def _label(column: str, metric: str, ours: bool) -> str:
     group, *parts = metric.split("/")
     if group == "p_probe":
         return parts[1]
-    if parts[-1] not in (*ATTRIBUTES, "mean") or column.replace(".", "").isdigit():
+    if column.replace(".", "").isdigit():
         return column
     if parts[-1] == "mean":
         return "mean [95 %]" if ours else "mean"

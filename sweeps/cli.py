@@ -162,7 +162,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     from analysis import paper
 
     rows = paper.rows_of({cell.key: cell.axes for cell in plan.cells}, plan.sweep.figures)
-    print(json.dumps({**plan.as_json(), "paper": rows}, indent=1))
+    print(json.dumps(plan.as_json() | ({"paper": rows} if rows else {}), indent=1))
     return EXIT_DONE
 
 

@@ -31,7 +31,7 @@ def test_every_number_has_a_line(regenerate: REGENERATE) -> None:
 
 def test_rows_that_are_not_planned_are_in_the_data_and_not_in_the_table(make: Callable[..., Cell]) -> None:
     found = one(Results("s", (make(0.3), make(0.6, multi=5))), "fig3")
-    assert found.counts == (2, 2, 16)
+    assert found.counts == (2, 2, 2, 16)
     frame = found.frame()
     assert set(frame[frame["row"] == "bioS multi2"]["state"]) == {ABSENT}
     sheet, ordered = found.sheets()
@@ -102,3 +102,14 @@ def test_figures_are_those_of_which_there_is_a_cell(regenerate: REGENERATE) -> N
     assert compare(results, ["fig9"], scale="full") == ()
     keys = {key for c in compare(results, ["fig12", "fig16"], scale="full") for key in c.keys}
     assert keys == {cell.key for cell in results.cells}
+
+
+def test_a_figure_of_a_whole_is_compared_to_its_own_cells(regenerate: REGENERATE) -> None:
+    plain, larger = regenerate("fig3"), regenerate("fig7", also={"corpus.people": 1000, "train.steps": 1800})
+    both = Results("paper", plain.cells + larger.cells)
+    parts = {"fig3": {cell.key for cell in plain.cells}, "fig7": {cell.key for cell in larger.cells}}
+    mixed = compare(both, ["fig3", "fig7"], scale="mini")
+    assert [c.counts.shown for c in mixed] == [32, 32]
+    apart = compare(both, ["fig3", "fig7"], scale="mini", parts=parts)
+    assert [c.counts for c in apart] == [(16, 16, 16, 16)] * 2
+    assert [c.keys for c in apart] == [parts["fig3"], parts["fig7"]]

@@ -99,6 +99,21 @@ def test_further_axes_are_further_rows(make: Callable[..., Cell]) -> None:
     assert others and all((m.ours, m.state, m.further) == (None, ABSENT, "") for m in others)
 
 
+def test_the_best_of_each_further_row_is_its_own(make: Callable[..., Cell]) -> None:
+    cells = [
+        with_readout(
+            make(0.1, people=people), mean, f"{people} {rank}", method="lora", rank_embedding=128, rank_qv=rank
+        )
+        for people, rank, mean in ((500, 8, 0.4), (500, 16, 0.3), (1000, 8, 0.5), (1000, 16, 0.6))
+    ]
+    found = matched(Results("s", tuple(cells)), "fig3")
+    best = {m.row: (m.ours, m.compared, m.keys) for m in found.values() if m.number.row == "bioS single"}
+    assert best == {
+        "bioS single [corpus.people=500]": (0.4, 2, ("500 8",)),
+        "bioS single [corpus.people=1000]": (0.6, 2, ("1000 16",)),
+    }
+
+
 def test_gberts_ratios_are_one_row_and_gpt2s_are_two(make: Callable[..., Cell]) -> None:
     def mixed(family: str) -> list[Cell]:
         cells = [make(mean, readout="mixed", qa_ratio=ratio) for mean, ratio in ((0.2, 0.3), (0.3, 0.5))]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from analysis import paper_figure
-from analysis.cells import Results
+from analysis.cells import Axis, Results
 from analysis.comparison import Comparison, compare
 from analysis.drawing import Plot
 
@@ -81,6 +81,15 @@ def test_one_seed_of_two_is_marked(regenerate: REGENERATE) -> None:
     counted = words(drawn(Results("s", done.cells + later.cells), "fig8"))
     assert counted["bioR single *"] == 1 and counted["bioR single+CEL"] == 1
     assert any("* may change" in told and "4 of 5 rows complete" in told for told in counted)
+
+
+def test_further_rows_of_ours_are_one_of_the_papers(regenerate: REGENERATE) -> None:
+    people: dict[str, Axis] = {"corpus.people": 1000}
+    results = Results("s", regenerate("fig8").cells + regenerate("fig8", also=people).cells)
+    counted = words(drawn(results, "fig8"))
+    assert counted["bioR single [corpus.people=500]"] == counted["bioR single [corpus.people=1000]"] == 1
+    assert counted["bioR single"] == 1 and counted["56.6"] == 2 + 1, "twice ours, once the paper's"
+    assert one(results, "fig8").counts == (10, 10, 5, 5)
 
 
 def test_what_the_paper_leaves_blank_is_blank(regenerate: REGENERATE) -> None:

@@ -240,8 +240,12 @@ def test_the_plan_of_a_file_is_told_to_programs(run: Run) -> None:
     code, out, error = run("plan", "tiny.py", "--scale", "small", "seed=0,1", "--json")
     found = json.loads(out)
     assert (code, error) == (0, "")
-    assert set(found) == {"sweep", "scale", "cells", "stages", "totals", "departures"}
+    assert set(found) == {"sweep", "scale", "cells", "stages", "totals", "departures", "paper"}
     assert (found["sweep"], found["scale"], len(found["cells"])) == ("tiny", "small", 4)
+    rows = {(row["row"], row["readout"]): row["cells"] for row in found["paper"]}
+    keys = {cell["key"]: cell["axes"]["corpus.multi"] for cell in found["cells"]}
+    assert len(rows) == 2 * 17 and {keys[key] for key in rows["bioS multi2", "QA finetune"]} == {2}
+    assert len(rows["bioS single", "QA finetune"]) == 2 and rows["bioS multi5", "QA finetune"] == []
 
 
 def test_the_bill_is_for_the_devices_that_are_named(run: Run) -> None:
@@ -310,7 +314,8 @@ def test_a_second_run_of_a_finished_sweep_starts_nothing(
         assert (code, error) == (0, "")
         assert "bioS single" in out and "bioS multi2" in out and "ktrain ui" in out
     assert (store.root / "reports" / "tiny" / "report.html").read_text().startswith("<!")
-    assert (store.root / "reports" / "tiny" / "figure.svg").is_file()
+    written = {path.name for path in (store.root / "reports" / "tiny").iterdir()}
+    assert written >= {"figure.svg", "figure.png", "figure.csv", "fig3.csv"}
     tracker = Tracker.open(default_uri(store), "tiny")
     assert len(tracker.client.search_runs([tracker.experiment])) == 8
 
