@@ -19,7 +19,7 @@ class Counts(NamedTuple):
     """Rows of a figure, without the baseline."""
 
     finished: int
-    """With all their cells done."""
+    """With all their cells in the sweep done."""
     planned: int
     """With a cell in the sweep."""
     printed: int
@@ -50,14 +50,25 @@ class Comparison:
 
     @property
     def planned(self) -> tuple[Match, ...]:
-        """The matches in rows of which the sweep has at least one cell."""
-        rows = {(m.number.panel, m.row) for m in self.matches if m.state != ABSENT and m.number.row != BASELINE}
-        panels = {panel for panel, _ in rows}
-        return tuple(
-            m
-            for m in self.matches
-            if (m.number.panel, m.row) in rows or (m.number.row == BASELINE and m.number.panel in panels)
-        )
+        """The matches in rows, and in columns of a readout, of which the sweep has at least one cell."""
+        cells = [m for m in self.matches if m.state != ABSENT and m.number.row != BASELINE]
+        rows = {(m.number.panel, m.row) for m in cells} | {(m.number.panel, BASELINE) for m in cells}
+        groups = {m.number.block.group for m in cells}
+        return tuple(m for m in self.matches if (m.number.panel, m.row) in rows and m.number.block.group in groups)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Metric by column, in the paper's order, of the readouts that the sweep has a cell of.
+
+        Where rows of a fixed order lack columns, the order is that of the baseline, which has all.
+        """
+        groups = {m.number.block.group for m in self.planned}
+        shown = [m.number for m in self.matches if m.number.block.group in groups]
+        metrics = {number.column: number.metric for number in shown if number.row != BASELINE}
+        if self.figure in paper.GRIDS:
+            # The only cell of the first row of a grid stands at its right end.
+            return dict(sorted(metrics.items(), key=lambda pair: (not pair[0].isdigit(), pair[0].zfill(9))))
+        return {number.column: metrics[number.column] for number in shown}
 
     @property
     def counts(self) -> Counts:
@@ -141,6 +152,9 @@ class Comparison:
         said = []
         if planned < printed:
             said.append(f"{planned} of the {printed} rows of {self.title} are in this plan.")
+        titles = dict.fromkeys(m.number.block.title for m in self.matches)
+        if absent := [title for title in titles if title not in {m.number.block.title for m in self.planned}]:
+            said.append(f"Not in this plan: {', '.join(absent)}.")
         if finished < planned:
             said.append(f"{finished} of {planned} rows have all their cells done; the others may change.")
         if not self.same:
@@ -158,7 +172,8 @@ class Comparison:
         rows: dict[str, dict[str, Match]] = {}
         for m in table:
             rows.setdefault(m.row, {})[m.number.column] = m
-        columns = tuple(dict.fromkeys(m.number.column for m in table))
+        printed = {m.number.column for m in table}
+        columns = [column for column in self.columns if column in printed]
         lines: list[tuple[str, ...]] = []
         for row, matches in rows.items():
             cells = [matches.get(column) for column in columns]
@@ -195,7 +210,7 @@ def _ordered(title: str, orders: Sequence[Order]) -> Sheet:
         (", ".join(filter(None, (o.panel, o.column or o.metric))), signed(o.tau), str(o.n), "; ".join(o.turned))
         for o in orders
     )
-    headers = ("row", "Kendall's tau", "rows", "reversed beyond the intervals")
+    headers = ("column", "Kendall's tau", "rows", "reversed beyond the intervals")
     return Sheet(f"{title}: the order of the rows, here and in the paper", headers, lines)
 
 

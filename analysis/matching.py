@@ -40,7 +40,7 @@ class Match:
     keys: tuple[str, ...]
     """The cells behind `ours`, one for each seed."""
     complete: bool
-    """Whether all cells are done that `ours` is the mean or the best of."""
+    """Whether `ours` is final: all cells are done that it is, or could have been, the mean or the best of."""
 
     @property
     def row(self) -> str:
@@ -131,7 +131,7 @@ def _told(folds: Mapping[Place, Sequence[Fold]]) -> dict[str, set[str]]:
 
 def _match(number: Number, name: str, fold: Fold | None, complete: bool) -> Match:
     if fold is None:
-        return Match(number, name, None, None, None, 0, 0, ABSENT, (), False)
+        return Match(number, name, None, None, None, 0, 0, ABSENT, (), True)
     ours = fold.metrics.get(number.metric) if fold.done else None
     return Match(
         number,

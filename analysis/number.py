@@ -104,10 +104,10 @@ class Number:
 
 
 @cache
-def block(figure: str, group: str, text: str, *, celebrities: bool = False, ratio: float | None = None) -> Block:
+def block(figure: str, group: str, text: str, *, celebrities: bool, ratio: float | None = None) -> Block:
     """What cells of a figure are, in the column group `group`, that read `text` (`bioS` or `bioR`).
 
-    `ratio` is the share of questions where the figure varies it.
+    `celebrities`: the text of a row has some. `ratio`: the share of questions, where the figure varies it.
     """
     family = FAMILIES.get(figure, "gpt2")
     axes: dict[str, tuple[Axis, ...]] = {

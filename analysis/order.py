@@ -58,9 +58,10 @@ def spoken(orders: Sequence[Order]) -> Iterator[str]:
     taus = [one.tau for one in orders if one.tau is not None]
     if taus and not 0 < len(means) <= SHOWN:
         most, pairs = max(one.n for one in orders), sum(len(one.turned) for one in orders)
+        of, each = ("columns", "rows") if any(one.column for one in orders) else ("grids", "cells")
         yield (
-            f"Kendall's tau, {len(taus)} times over up to {most} places: median {signed(median(taus))}, "
-            f"from {signed(min(taus))} to {signed(max(taus))}; {pairs} pairs are reversed beyond the 95 % intervals."
+            f"Kendall's tau of {len(taus)} {of}, up to {most} {each} each: median {signed(median(taus))}, from "
+            f"{signed(min(taus))} to {signed(max(taus))}; {pairs} pairs of {each} are reversed beyond the intervals."
         )
 
 

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from itertools import chain, combinations
 from pathlib import Path
@@ -93,15 +93,15 @@ def numbers(name: str) -> tuple[Number, ...]:
     return tuple(number for part in parts(name) for number in _numbers(part))
 
 
-def rows_of(cells: Mapping[str, Mapping[str, Axis]]) -> list[dict[str, Any]]:
-    """Every row of every figure, with the keys of the cells (key -> axes) that it is made from.
+def rows_of(cells: Mapping[str, Mapping[str, Axis]], names: Iterable[str] | None = None) -> list[dict[str, Any]]:
+    """Every row of these figures (of all, if `names` is none), with the keys of the cells (key -> axes) that it is of.
 
     One entry for each row and what it is read out by: `figure`, `panel` where there are several, `row`, `readout`,
     `columns`, `cells`. Where `cells` is empty, no cell gives this row.
     """
     folds = replicates(Results("", tuple(Cell(key=key, axes=axes, params=axes) for key, axes in cells.items())))
     found: dict[tuple[str, str, str, str], dict[str, Any]] = {}
-    for name in figures():
+    for name in figures() if names is None else dict.fromkeys(part for one in names for part in parts(one)):
         placed = matching.placed(folds, numbers(name))
         for number in numbers(name):
             place = (number.figure, number.panel, number.row, number.block.title)
@@ -132,7 +132,7 @@ def _of_table(name: str) -> Iterator[Number]:
             group, of, *_, attribute = column.split("/")
             if row == BASELINE:
                 guess = majority(group, "first" if of == "first" else "whole", attribute)
-                made = block(name, group, _text(settings[0]))
+                made = block(name, group, _text(settings[0]), celebrities=False)
                 yield Number(name, row, label(column), guess, _fraction(text), settings, made)
             else:
                 made = block(name, group, _text(row), celebrities="+CEL" in row)
@@ -144,7 +144,7 @@ def _of_ratios(name: str) -> Iterator[Number]:
     for line in sorted(_lines(name), key=lambda line: _text(line["setting"]), reverse=True):
         row = line["setting"]
         for ratio, text in list(line.items())[1:]:
-            made = block(name, "mixed", _text(row), ratio=float(ratio))
+            made = block(name, "mixed", _text(row), celebrities=False, ratio=float(ratio))
             yield Number(name, row, ratio, metric("mixed", "mean"), _fraction(text), (row,), made, _text(row))
 
 
@@ -169,7 +169,7 @@ def _of_sets(name: str) -> Iterator[Number]:
         for chosen in sets(attribute)[line["seen"]]:
             after = ", ".join(SHORT.get(one, one) for one in chosen) or "nothing"
             column = f"{SHORT.get(attribute, attribute)} after {after}"
-            ours, made = seen("first", chosen, attribute), block(name, "p_probe", _text(row))
+            ours, made = seen("first", chosen, attribute), block(name, "p_probe", _text(row), celebrities=False)
             reach = (low, high) if low < high else None
             yield Number(name, row, column, ours, round((low + high) / 2, 5), (row,), made, reach=reach)
 

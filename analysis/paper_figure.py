@@ -43,21 +43,18 @@ def draw(comparison: Comparison) -> Plot | None:
 
 def _pair(comparison: Comparison, matches: Sequence[Match]) -> tuple[Panel, Panel]:
     """One map of ours and the same of the paper's numbers."""
-    # A row of a fixed order lacks columns, so their order is that of all rows.
-    metrics = {m.number.column: m.number.metric for m in comparison.matches if m.number.row != BASELINE}
-    shown = {column: metrics[column] for column in dict.fromkeys(m.number.column for m in comparison.matches)}
     made = _grid if comparison.figure in paper.GRIDS else _map
     panel = f", {matches[0].number.panel}" if matches[0].number.panel else ""
     scale = "ours" if comparison.same else f"ours at scale {comparison.scale}"
     told = comparison.source.partition(": ")[2]
     return (
-        made(f"{comparison.title}{panel}: {scale}", _note(comparison, matches), matches, shown, ours=True),
-        made(f"{comparison.title}{panel}: the paper", told, matches, shown, ours=False),
+        made(f"{comparison.title}{panel}: {scale}", _note(comparison, matches), matches, comparison.columns, ours=True),
+        made(f"{comparison.title}{panel}: the paper", told, matches, comparison.columns, ours=False),
     )
 
 
 def _map(title: str, note: str, matches: Sequence[Match], metrics: Mapping[str, str], *, ours: bool) -> Panel:
-    """Settings x columns under the headings of their readouts; `metrics` by column, in the paper's order."""
+    """Settings x columns under the headings of their readouts."""
     rows = _rows(matches)
     groups, lines = [], {row: Line(row, (), (), quiet=row == BASELINE) for row in rows}
     told: dict[str, str] = {}
@@ -87,9 +84,8 @@ def _grid(title: str, note: str, matches: Sequence[Match], metrics: Mapping[str,
     cells: dict[str, dict[str, dict[str, Match]]] = {}
     for m in matches:
         cells.setdefault(m.row, {}).setdefault(m.number.column, {})[m.number.metric.split("/")[2]] = m
-    columns = sorted(metrics, key=lambda name: (not name.isdigit(), name.zfill(9)))
-    lines = [Line(row, (tuple(_both(found.get(name), ours) for name in columns),)) for row, found in cells.items()]
-    group = Group("embedding rank", tuple(columns), (1.0,) * len(columns))
+    lines = [Line(row, (tuple(_both(found.get(name), ours) for name in metrics),)) for row, found in cells.items()]
+    group = Group("embedding rank", tuple(metrics), (1.0,) * len(metrics))
     return Panel(title, note, (group,), tuple(lines), corner="q/v rank")
 
 

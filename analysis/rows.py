@@ -30,7 +30,7 @@ class Row:
 
     name: str
     setting: str
-    """The paper's name for it, without further axes: what finds the paper's numbers."""
+    """The paper's name for it, without further axes, and what is not GPT-2: what finds the paper's numbers."""
     folds: Mapping[str, Fold]
 
     def measured(self, group: str, name: str) -> float | None:
@@ -96,7 +96,9 @@ def rows(results: Results, kinds: Iterable[str] = tuple(QUESTIONS), *, best_of: 
     found: dict[str, tuple[str, dict[str, Fold]]] = {}
     for fold in folds:
         base = setting(fold.params)
-        found.setdefault(base + further(fold, told), (base, {}))[1][group(fold.params)] = fold
+        family = fold.params.get("model.family", "gpt2")
+        named = base if family == "gpt2" else f"{base} ({family})"
+        found.setdefault(base + further(fold, told), (named, {}))[1][group(fold.params)] = fold
     return tuple(Row(name, base, members) for name, (base, members) in found.items())
 
 

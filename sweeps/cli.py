@@ -138,7 +138,13 @@ def _plan(arguments: argparse.Namespace) -> int:
     from sweeps import show
 
     plan = _planned(arguments)
-    print(json.dumps(plan.as_json(), indent=1)) if arguments.json else show.plan(plan)
+    if not arguments.json:
+        show.plan(plan)
+        return EXIT_DONE
+    from analysis import paper
+
+    rows = paper.rows_of({cell.key: cell.axes for cell in plan.cells}, [plan.sweep.figure])
+    print(json.dumps({**plan.as_json(), "paper": rows}, indent=1))
     return EXIT_DONE
 
 
@@ -220,8 +226,22 @@ def _read(plan: Any) -> tuple[Any, Any]:
     try:
         found = cells.load(uri, plan.sweep.name, {c.key: c.axes for c in plan.cells})
     except Exception as e:
-        raise WrongRequest(f"MLFLOW_TRACKING_URI={uri}: does not answer: {str(e).splitlines()[0][:200]}") from e
+        raise _away(uri, e) from e
     return found, paper.beside(plan.sweep.figure)
+
+
+def _curves(uri: str, found: Any) -> Any:
+    """The learning curves behind these results from MLflow."""
+    from analysis import learning
+
+    try:
+        return learning.read(uri, found)
+    except Exception as e:
+        raise _away(uri, e) from e
+
+
+def _away(uri: str, error: Exception) -> WrongRequest:
+    return WrongRequest(f"MLFLOW_TRACKING_URI={uri}: does not answer: {str(error).splitlines()[0][:200]}")
 
 
 def _publish(plan: Any, uri: str) -> None:
@@ -229,19 +249,24 @@ def _publish(plan: Any, uri: str) -> None:
     import platform
 
     import ktrain
-    from analysis import figures, learning, report, table
+    from analysis import comparison, figures, report, table
     from sweeps.show import Screen
 
     found, numbers = _read(plan)
+    curves = _curves(uri, found)
     best_of = plan.sweep.best_of
     console = Screen(width=max(TABLE_WIDTH, Screen().width))
     console.print(table.everything(found, numbers, best_of=best_of))
     folder = plan.store.root / "reports" / plan.sweep.name
     folder.mkdir(parents=True, exist_ok=True)
-    curves = learning.read(uri, found)
-    drawn = figures.draw(found, numbers, question=plan.sweep.question, best_of=best_of, curves=curves)
+    compared = comparison.compare(found, [plan.sweep.figure], scale=plan.scale)
+    drawn = figures.draw(
+        found, numbers, question=plan.sweep.question, best_of=best_of, comparisons=compared, curves=curves
+    )
+    for one in compared:
+        (folder / f"{one.figure}.csv").write_text(one.frame().to_csv(index=False), encoding="utf-8")
     for drawing in drawn:
-        (folder / f"{drawing.name}.svg").write_text(drawing.svg, encoding="utf-8")
+        drawing.write(folder)
     finished = [s.key for c in plan.cells for s in c.stages if plan.store.exists(s.key)]
     versions = plan.store.manifest(finished[-1])["versions"] if finished else {}
     hint = "ktrain ui" if uri.startswith("sqlite:///") else uri

@@ -2,11 +2,12 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 
 from analysis import paper
+from analysis.cells import Results
 from analysis.names import ATTRIBUTES, p_probe, q_probe
 from analysis.rows import published
 
@@ -54,6 +55,10 @@ COUNTS = {
 TABLES = [name for name in COUNTS if name not in ("fig2", "fig6", "fig10", "fig11", "fig15")]
 LENGTHS = {"fig1a": 3, "fig8": 6, "fig17": 13, "fig18a": 10, "fig18b": 10, "fig19": 10}
 """Rows of the tables that are not the 16 of bioS or the 6 of bioR, baseline included."""
+
+
+ROWS = 3 + 24 + 10 + 72 + 17 * 11 + 7 * 8 + 6 + 13 + 10 * 3 + 3 + 1
+"""Figures 1a, 2, 10 and 11; bioS, bioR; Figures 8, 17, 18 and 19; 15 and 6."""
 
 
 def test_the_papers_numbers() -> None:
@@ -170,6 +175,29 @@ def test_figures_about_the_same_models_stand_together() -> None:
     assert other is not None and {row.split(" ")[0] for row in other.index} == {"baseline", "bioR"}
     assert published(other, "bioR multi3", MEAN) == 0.885
     assert paper.beside("fig99") is None and paper.beside("fig2") is None
+
+
+def test_every_row_is_of_some_cell_and_every_cell_of_some_row(regenerate: Callable[..., Results]) -> None:
+    cells = {cell.key: cell.axes for cell in regenerate(*paper.figures()).cells}
+    entries = paper.rows_of(cells)
+    assert all(entry["cells"] and entry["columns"] for entry in entries)
+    assert {key for entry in entries for key in entry["cells"]} == set(cells)
+    rows = {(entry["figure"], entry.get("panel", ""), entry["row"]) for entry in entries}
+    assert rows == {(n.figure, n.panel, n.row) for name in paper.figures() for n in paper.numbers(name)}
+    assert len(rows) == ROWS
+    columns = sum(len(entry["columns"]) for entry in entries)
+    # Each place of a grid is two numbers.
+    assert columns == sum(COUNTS.values()) - (COUNTS["fig2"] + COUNTS["fig11"]) // 2
+
+
+def test_a_row_without_a_cell_is_listed_without_one(regenerate: Callable[..., Results]) -> None:
+    cells = {cell.key: cell.axes for cell in regenerate("fig12c").cells if cell.axes["readout.kind"] == "mixed"}
+    entries = paper.rows_of(cells, ["fig12", "fig12c", "fig4"])
+    assert [entry["figure"] for entry in entries] == ["fig12a"] * 14 + ["fig12b"] * 14 + ["fig12c"] * 34
+    found = {(entry["figure"], entry["row"], entry["readout"]): entry["cells"] for entry in entries}
+    assert found["fig12c", "bioS single", "Mixed training"] and not found["fig12c", "bioS single", "QA finetune"]
+    assert not found["fig12a", "bioR single", "Mixed training"], "GPT-2's row is none of Llama's"
+    assert len(found["fig12c", "baseline", "Mixed training"]) == 16 and "panel" not in entries[0]
 
 
 def test_figures_come_in_the_papers_order() -> None:
