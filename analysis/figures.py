@@ -101,9 +101,11 @@ def draw(
             "attributes, the thick one the partner. Hatched: no number yet. Empty: no entry shows this set. The "
             "paper's ranges are read off the pictures of its Figures 6 and 15."
         )
-        compared = {one.figure for one in comparisons}
-        name = next((name for name in ("fig15", "fig6") if name in compared), "sets")
-        found.append(Drawing(name, caption, sets, _seen(results)))
+        # Figure 15 has all of Figure 6.
+        compared = {one.figure: one for one in comparisons}
+        beside = compared.get("fig15") or compared.get("fig6")
+        name, data = (beside.figure, beside.frame()) if beside else ("sets", _seen(results))
+        found.append(Drawing(name, caption, sets, data))
     return tuple(found)
 
 

@@ -5,7 +5,8 @@ A part of the command line, which knows this package, the trainer and the analys
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,17 @@ LISTED = 8
 
 def read(plan: Plan, uri: str) -> Results:
     """The results of a plan from MLflow. Raises `WrongRequest` where it does not answer."""
-    try:
+    with _answering(uri):
         return cells.load(uri, plan.sweep.name, {c.key: c.axes for c in plan.cells})
+
+
+@contextmanager
+def _answering(uri: str) -> Iterator[None]:
+    """A server that does not answer is a wrong request, in one line."""
+    try:
+        yield
     except Exception as e:
-        raise WrongRequest(f"MLFLOW_TRACKING_URI={uri}: does not answer: {str(e).splitlines()[0][:200]}") from e
+        raise WrongRequest(f"MLFLOW_TRACKING_URI={uri}: does not answer: {tracking.first_line(e)}") from e
 
 
 def publish(plan: Plan) -> None:
@@ -53,7 +61,8 @@ def publish(plan: Plan) -> None:
     uri = tracking.default_uri(plan.store)
     found, best_of = read(plan, uri), plan.sweep.best_of
     numbers = paper.beside(plan.sweep.figure)
-    curves = learning.read(uri, found)
+    with _answering(uri):
+        curves = learning.read(uri, found)
     verdicts = claims.judge(found, curves)
     console = Screen(width=max(TABLE_WIDTH, Screen().width))
     console.print(verdict_table.rich_table(verdicts), table.everything(found, numbers, best_of=best_of))

@@ -57,6 +57,15 @@ def test_cells_of_no_figure_are_drawn_as_those_of_any_sweep(regenerate: Callable
     assert [(section.title, len(section.pictures)) for section in made] == [("", 1), ("Figure 8", 1)]
 
 
+def test_set_diagrams_are_the_papers_figure_where_the_sweep_regenerates_it(regenerate: Callable[..., Results]) -> None:
+    results = regenerate("fig15")
+    compared = compare(results, ["fig6", "fig15"], scale="mini")
+    drawn = figures.draw(results, comparisons=compared)
+    assert [drawing.name for drawing in drawn][-1] == "fig15"
+    assert len(drawn[-1].data) == len(paper.numbers("fig15")) == 9 * 12
+    assert {section.title: len(section.pictures) for section in figures.sections(drawn, compared)}["Figure 15"] == 1
+
+
 def test_two_rows_of_sixteen_are_no_figure_of_the_paper(contrast: Results) -> None:
     compared = compare(contrast, ["fig3"], scale="mini")
     drawn = figures.draw(contrast, paper.beside("fig3"), comparisons=compared)
