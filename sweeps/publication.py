@@ -66,7 +66,12 @@ def publish(plan: Plan) -> None:
     verdicts = claims.judge(found, curves)
     console = Screen(width=max(TABLE_WIDTH, Screen().width))
     console.print(verdict_table.rich_table(verdicts), table.everything(found, numbers, best_of=best_of))
-    compared = comparison.compare(found, plan.sweep.figures, scale=plan.scale)
+    parts = {
+        part.figure: {cell.key for cell in plan.cells if part.name in cell.parts}
+        for part in plan.sweep.parts
+        if part.figure
+    }
+    compared = comparison.compare(found, plan.sweep.figures, scale=plan.scale, parts=parts)
     drawn = figures.draw(
         found, numbers, question=plan.sweep.question, best_of=best_of, comparisons=compared, curves=curves
     )

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from analysis import claim_file
 from analysis.choice import WRITTEN
 from ktrain.store import Store
-from sweeps import cli
+from sweeps import cli, publication
 from sweeps.plan import Plan, make
 from sweeps.sweep import AXES, load
 from sweeps.tracking import Tracker, default_uri
@@ -367,7 +367,7 @@ def test_a_whole_has_views_of_each_part(
     named += [name.replace("one", "two") for name in named]
     out = run("report", "whole.py", "--store", "../results")[1]
     assert [line.split("  ")[1] for line in out.splitlines() if "(mini)" in line] == named
-    monkeypatch.setattr(cli, "LISTED", 3)
+    monkeypatch.setattr(publication, "LISTED", 3)
     out = run("report", "whole.py", "--store", "../results")[1]
     assert out.endswith("MLflow  ktrain ui (4 comparison views)\n")
     page = (store.root / "reports" / "whole" / "report.html").read_text()

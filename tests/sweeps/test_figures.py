@@ -247,18 +247,26 @@ def test_claims_are_part_of_the_paper(scale: str) -> None:
 
 def test_claims_at_mini_are_the_smallest_set() -> None:
     found = cells("claims", "mini")
-    assert {cell.corpus.people for cell in found} == {1000} and len(found) == 21
-    assert len(pretrainings(found)) == 11
-    steps = {(row(c), c.model.family, c.train.qa_ratio, c.train.steps, c.train.learning_rate) for c in found}
-    assert {s[3] for s in steps if "+CEL" in s[0] or s[2] or s[1] == "gbert"} == {21_600}
-    assert {s[3:] for s in steps if "+CEL" not in s[0] and not s[2] and s[1] == "gpt2"} == {(10_800, 2e-3)}
-    assert {s[:3] for s in steps if s[1] == "gbert"} == {
-        ("bioS multi5+permute", "gbert", 0.0),
-        ("bioS single", "gbert", 0.5),
+    assert len(found) == 24 and len(pretrainings(found)) == 14
+    steps = {
+        (row(c), c.model.family, c.train.qa_ratio, c.corpus.people, c.train.steps)
+        for c in found
+        if "+CEL" in row(c) or c.train.qa_ratio or c.model.family == "gbert"
     }
+    assert steps == {
+        ("bioS single+CEL", "gpt2", 0.0, 500, 16_200),
+        ("bioS single+permute1+CEL", "gpt2", 0.0, 500, 16_200),
+        ("bioS multi5+permute", "gbert", 0.0, 500, 16_200),
+        ("bioS single", "gbert", 0.2, 500, 21_600),
+        ("bioS single", "gpt2", 0.5, 1000, 21_600),
+    }
+    plain = {(c.corpus.people, c.train.steps) for c in found if c.model.family == "gpt2" and not c.train.qa_ratio}
+    assert plain == {(1000, 10_800), (500, 5_400), (500, 16_200)}
+    finetuned = {(c.corpus.people, c.readout.people, c.readout.steps) for c in found if c.readout.kind == "qa_finetune"}
+    assert finetuned == {(1000, "minority", 800), (500, "minority", 400), (500, "celebrity", 800)}
     asked = Counter((cell.readout.kind, cell.readout.method) for cell in found)
     assert asked == {
-        ("qa_finetune", "full"): 6 + 2 + 1,
+        ("qa_finetune", "full"): 6 + 2 + 1 + 3,
         ("qa_finetune", "lora"): 2,
         ("q_probe", "lora"): 6,
         ("p_probe", "lora"): 2,

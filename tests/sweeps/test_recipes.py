@@ -45,9 +45,9 @@ def test_networks_have_the_papers_size_steps_and_rate_and_small_a_quarter_of_the
     [
         ("bioS single", finetuned, {}, 5_400),
         ("bioS single", mixed, {}, 10_800),
-        ("bioS single+CEL", finetuned, {}, 10_800),
-        ("bioS multi5+permute", gbert_finetuned, {"family": "gbert"}, 10_800),
-        ("bioS multi5+permute", gbert_mixed, {"family": "gbert"}, 10_800),
+        ("bioS single+CEL", finetuned, {}, 16_200),
+        ("bioS multi5+permute", gbert_finetuned, {"family": "gbert"}, 16_200),
+        ("bioS multi5+permute", gbert_mixed, {"family": "gbert"}, 21_600),
         ("bioS single", finetuned, {"family": "llama", "size": "682m"}, 5_400),
     ],
 )
@@ -57,9 +57,11 @@ def test_the_miniature_has_its_own_steps_in_proportion_to_its_people(
     for people in (500, 1000):
         (cell,) = cells("mini", row, readout, people=people, **options)
         assert (cell.corpus.people, cell.train.steps, cell.model.size) == (people, steps * people // 500, "mini")
-        gbert = options.get("family") == "gbert"
-        assert cell.train.learning_rate == (1e-3 if gbert else 2e-3)
-        assert cell.train.qa_ratio == (0.5 if readout in (mixed, gbert_mixed) else 0.0)
+        assert cell.train.learning_rate == 2e-3
+        assert cell.train.qa_ratio == {mixed: 0.5, gbert_mixed: 0.2}.get(readout, 0.0)
+        if cell.readout.kind == "qa_finetune":
+            asked = 2 if cell.readout.people == "celebrity" else 1
+            assert cell.readout.steps == 400 * asked * people // 500
 
 
 def test_one_change_of_steps_reaches_every_cell_of_its_arm(monkeypatch: pytest.MonkeyPatch) -> None:
