@@ -151,11 +151,15 @@ class Engine:
             yield
 
     def close(self) -> None:
-        """Frees what the engine holds; the module stays.
+        """Frees what the engine holds; the module stays, whole. Every rank must call.
 
         Compiled code goes too: the compiler counts every engine as one more version of the same functions, and after
         eight of them it silently runs the rest uncompiled.
         """
+        if self._zero == 3:
+            # DeepSpeed leaves large parameters as it last sharded them.
+            parameters = list(self._module.parameters())
+            parameters[0].all_gather(param_list=parameters)  # type: ignore[attr-defined]
         self._engine.destroy()
         torch.compiler.reset()
 

@@ -1,5 +1,6 @@
 """Learning curves of mixed training: what a model recalls and answers while it learns (paper, Figures 1b and 1c)."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -17,24 +18,30 @@ PEOPLE = 200
 class LearningCurves:
     """Five curves: first tokens of biographies and of answers, about people of both halves, and whole answers about
     people of the test half. Kept in a file of the work folder, so that a restart continues them.
+
+    A copy of the network is asked: one in training may be sharded whenever it is used, and looking leaves no trace.
     """
 
     def __init__(self, corpus: Corpus, network: Any, folder: Path) -> None:
-        self._corpus, self._network, self._path = corpus, network, folder / "learning.json"
+        self._corpus, self._trained, self._path = corpus, network, folder / "learning.json"
+        self._asked = None if dist.get_rank() else copy.deepcopy(network)
         chosen = [np.flatnonzero(half)[:PEOPLE] for half in corpus.halves("minority")]
         self._people = np.sort(np.concatenate(chosen))
         self._n = dict(zip(("train", "test"), map(len, chosen), strict=True))
 
     def watch(self, step: int) -> None:
-        """Measures after `step` steps; rank 0 alone. Points beyond it are of a run that was cut short."""
-        if dist.get_rank():
+        """Measures after `step` steps, while the trained weights are whole; rank 0 alone.
+
+        Points beyond it are of a run that was cut short.
+        """
+        if self._asked is None:
             return
+        self._asked.to(self._trained.device).load_state_dict(self._trained.state_dict())
         before = self.points()["curve"] if self._path.is_file() else []
         curve = [point for point in before if point["step"] < step] + [{"step": step, **self._measured()}]
         written = self._path.with_suffix(".part")
         written.write_text(json.dumps({"n": self._n, "curve": curve}, allow_nan=False))
         written.replace(self._path)
-        self._network.train()
 
     def points(self) -> dict[str, Any]:
         """`n`, the people of each half, and `curve`, one line a point: its step and accuracies by metric name."""
@@ -43,9 +50,9 @@ class LearningCurves:
 
     def _measured(self) -> dict[str, float]:
         halves = self._corpus.halves("minority")
-        answers = evaluation.answer(self._network, self._corpus, people=self._people)
+        answers = evaluation.answer(self._asked, self._corpus, people=self._people)
         metrics, *_ = scores.score(answers, halves, "mixed")
-        recalled = evaluation.recall(self._network, self._corpus, self._people)
+        recalled = evaluation.recall(self._asked, self._corpus, self._people)
         found = {f"mixed/first_token/{half}/mean": metrics[f"mixed/first_token/{half}/mean"] for half in self._n}
         found["mixed/exact_match/test/mean"] = metrics["mixed/exact_match/test/mean"]
         for half, whose in zip(self._n, halves, strict=True):

@@ -83,7 +83,7 @@ def train(
     """Runs all steps that `resumed` has not done and returns the whole curve, one `Progress` every `every` steps.
 
     `resumed` is the point whose weights the engine's module already holds. With `keep_end` there is a point after the
-    last step too. `watch` is called with every `WATCHED`-th line's step, and may use the module. Raises `Diverged`.
+    last step too. `watch` is called with every `WATCHED`-th line's step, and may read the weights. Raises `Diverged`.
     """
     curve = curve_of(resumed.record) if resumed else []
     first = resumed.step if resumed else 0

@@ -22,12 +22,14 @@ from ktrain.masking import MASK, PAD
 from ktrain.stages import chain
 from ktrain.store import Store
 
+VOCABULARY = 400
+"""Few enough for names of several lengths."""
 FEW = dict.fromkeys(("birth_years", "birth_cities", "universities", "majors", "companies"), 4)
 BASE: dict[str, dict[str, Any]] = {
     "corpus": {
         "people": 16,
         "permute": 1,
-        "tokenizer": "bpe-600",
+        "tokenizer": f"bpe-{VOCABULARY}",
         "pools": {"first_names": 20, "middle_names": 20, "last_names": 20, **FEW},
     },
     "model": {"size": "mini"},
@@ -46,7 +48,7 @@ BASE: dict[str, dict[str, Any]] = {
 }
 CEL = {"celebrity_fraction": 0.6, "celebrity": {"multi": 2, "permute": 1}}
 LORA, WHOLE = {"method": "lora"}, {"method": "lora", "rank_embedding": "full"}
-LONG = {"steps": 80, "batch": 24, "learning_rate": 5e-3}
+LONG = {"steps": 250, "batch": 24, "learning_rate": 5e-3}
 Report = Callable[..., None]
 
 
@@ -232,19 +234,19 @@ def test_guards_are_passed_and_named(famous: Done) -> None:
 
 def test_a_saved_gbert_is_loaded_by_transformers_alone_and_sees_later_tokens(gbert: Done) -> None:
     corpus = corpora.load(gbert["corpus"], GBERT["full"].corpus, 0)
-    assert corpus.tokenizer.get_vocab_size() == 600, "saving a model adds nothing to the tokenizer of the corpus"
+    assert corpus.tokenizer.get_vocab_size() == VOCABULARY, "saving a model adds nothing to the tokenizer of the corpus"
     for name in ("pretrain", "full", "lora", "whole"):
         network, tokenizer = (
             loader.from_pretrained(gbert[name] / "model") for loader in (AutoModelForCausalLM, AutoTokenizer)
         )
-        assert type(network) is GPTNeoXForCausalLM and network.config.vocab_size == len(tokenizer) == 602
+        assert type(network) is GPTNeoXForCausalLM and network.config.vocab_size == len(tokenizer) == VOCABULARY + 2
         assert (tokenizer.mask_token, tokenizer.pad_token) == (MASK, PAD)
-        assert (tokenizer.mask_token_id, tokenizer.pad_token_id) == (600, 601)
-        assert (network.config.mask_token_id, network.config.pad_token_id) == (600, 601)
+        assert (tokenizer.mask_token_id, tokenizer.pad_token_id) == (VOCABULARY, VOCABULARY + 1)
+        assert (network.config.mask_token_id, network.config.pad_token_id) == (VOCABULARY, VOCABULARY + 1)
         assert tokenizer.eos_token_id == network.config.eos_token_id == corpus.eos
         ids = torch.from_numpy(corpus.questions[3].astype(np.int64))[None]
         later = ids.clone()
-        later[0, -2] = (ids[0, -2] + 1) % 600
+        later[0, -2] = (ids[0, -2] + 1) % VOCABULARY
         with torch.no_grad():
             moved = network(ids).logits[0, 0] - network(later).logits[0, 0]
         assert moved.abs().max() > 1e-4
@@ -268,8 +270,8 @@ def test_a_user_who_fills_in_finds_the_published_answers(gbert: Done, name: str)
         first.append(guess[0] == answer[0])
         assert tokenizer.decode(guess, skip_special_tokens=True) == row.predicted
     assert asked.exact.tolist() == exact and asked.first_token.tolist() == first
-    assert 0 < np.mean(first) < 1
     if name == "full":
+        assert np.mean(exact) < np.mean(first) < 1
         learned = asked[asked.split == "train"].exact.mean()
         assert learned > 0.3 and learned > asked[asked.split == "test"].exact.mean(), "it has learned what it answers"
 
@@ -281,20 +283,20 @@ def test_adapters_of_a_gbert_are_its_merged_network(gbert: Done) -> None:
     for name, rank in (("lora", 4), ("whole", "full")):
         adapters = Adapters(network, [Member("qa", 0, rank, 2)], 1.0, 0.0).eval()
         saved = load_file(gbert[name] / "adapters.safetensors")
-        assert saved["table" if rank == "full" else "embedding_a"].shape[0] == 602
+        assert saved["table" if rank == "full" else "embedding_a"].shape[0] == VOCABULARY + 2
         adapters.load_state_dict({n: tensor[None] for n, tensor in saved.items()})
         plain = AutoModelForCausalLM.from_pretrained(gbert[name] / "model")
         assert not plain.config.is_causal
         again = merged(network, adapters, 0).state_dict()
         assert all(torch.equal(tensor, again[n]) for n, tensor in plain.state_dict().items())
         rows = [corpus.questions[q].astype(np.int64) for q in (0, 3, 5)]
-        ids = torch.full((3, max(map(len, rows)) + 4), 601)
+        ids = torch.full((3, max(map(len, rows)) + 4), VOCABULARY + 1)
         for row, text in zip(ids, rows, strict=True):
             row[: len(text)] = torch.from_numpy(text)
         with torch.no_grad():
-            wanted = plain(input_ids=ids, attention_mask=(ids != 601).long()).logits
+            wanted = plain(input_ids=ids, attention_mask=(ids != VOCABULARY + 1).long()).logits
             found = network.get_output_embeddings()(hidden(network, ids, adapters))
-        read = ids != 601
+        read = ids != VOCABULARY + 1
         assert torch.allclose(found[read], wanted[read], atol=1e-4)
 
 
@@ -334,7 +336,7 @@ def test_a_gbert_is_trained_with_questions_mixed_in(tmp_path: Path, ratio: float
     assert [point["step"] for point in curve] == [4, 6]
     assert curve[-1]["mixed/exact_match/test/mean"] == found["mixed/exact_match/test/mean"]
     losses = [line["loss"] for line in json.loads((done["pretrain"] / "curve.json").read_text())]
-    assert losses[0] == pytest.approx(np.log(602), rel=0.03) and losses[-1] < losses[0]
+    assert losses[0] == pytest.approx(np.log(VOCABULARY + 2), rel=0.03) and losses[-1] < losses[0]
 
 
 # Llama and couples.
@@ -346,13 +348,13 @@ def test_a_llama_goes_through_the_whole_chain(llama: Done) -> None:
     for name in ("pretrain", "full", "lora"):
         network = AutoModelForCausalLM.from_pretrained(llama[name] / "model")
         assert type(network) is LlamaForCausalLM
-        assert sum(p.numel() for p in network.parameters()) == model.parameters(LLAMA["full"].model, 600)
+        assert sum(p.numel() for p in network.parameters()) == model.parameters(LLAMA["full"].model, VOCABULARY)
         if name != "pretrain":
             again, asked = evaluation.answer(network, corpus), said(llama[name])
             assert again.exact.tolist() == asked.exact.tolist()
             assert again.first_token.tolist() == asked.first_token.tolist()
     losses = [line["loss"] for line in json.loads((llama["pretrain"] / "curve.json").read_text())]
-    assert losses[0] == pytest.approx(np.log(600), rel=0.03) and losses[-1] < losses[0]
+    assert losses[0] == pytest.approx(np.log(VOCABULARY), rel=0.03) and losses[-1] < losses[0]
     assert {"q_probe/first/major", "q_probe/whole/mean"} <= metrics(llama["q"]).keys()
     assert {"p_probe/first/0/major", "p_probe/whole/own/mean"} <= metrics(llama["p"]).keys()
 

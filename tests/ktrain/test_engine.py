@@ -143,14 +143,26 @@ def test_the_state_is_full_and_fp32(small: Make, random_batch: Batch, zero: int)
     assert all(torch.equal(p, frozen[name]) for name, p in network.named_parameters() if name in frozen)
 
 
-def test_the_weights_of_a_closed_engine_can_be_loaded(small: Make, random_batch: Batch) -> None:
-    """At ZeRO 3 the parameters were taken apart meanwhile; the network has to be whole again."""
-    network = small()
+@pytest.mark.parametrize("vocabulary", [97, 4000])
+@pytest.mark.parametrize("looked", [False, True])
+def test_the_weights_of_a_closed_engine_can_be_loaded(
+    small: Make, random_batch: Batch, vocabulary: int, looked: bool
+) -> None:
+    """At ZeRO 3 the parameters were taken apart meanwhile; the network has to be whole again.
+
+    DeepSpeed takes those of more than 100,000 elements apart after each step, and all of them after a look.
+    """
+    network = small(vocabulary=vocabulary)
     asked = setting(zero=3)
     engine = Engine(Loss(network), asked, asked.batch, compile=False)
     engine.step(*random_batch(0), learning_rate=1e-2)
     state = engine.state()
+    if looked:
+        with engine.whole():
+            for name, parameter in network.named_parameters():
+                assert torch.equal(parameter, state[f"network.{name}"])
     engine.close()
+    assert all(torch.equal(p, state[f"network.{name}"]) for name, p in network.named_parameters())
     weights = {name.removeprefix("network."): tensor for name, tensor in state.items() if "/" not in name}
     network.load_state_dict(weights, strict=False)
     assert all(torch.equal(p, weights[name]) for name, p in network.named_parameters())

@@ -1,5 +1,6 @@
 """Learning curves are what a slow count finds, and looking changes nothing."""
 
+import copy
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from transformers import GPTNeoXForCausalLM
 from ktrain import corpus as corpora
 from ktrain import evaluation, learning, model, trial
 from ktrain.config import ATTRIBUTES, Cell, Corpus, Model, PoolSizes, Readout, Runtime, Train
+from ktrain.engine import join_alone
 from ktrain.forward import Loss
 from ktrain.keys import sha256
 from ktrain.learning import LearningCurves
@@ -49,6 +51,7 @@ class Killed(Exception):
 def narrow() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(model.SHAPES, "mini", model.Shape(2, 2, 32))
+        join_alone()
         yield
 
 
@@ -113,7 +116,7 @@ def test_a_point_is_what_a_slow_count_finds(
     assert len({*point.values()}) > 3 and all(0 < point[name] < 1 for name in FIVE[:4]), "they tell apart"
 
 
-def test_the_network_goes_on_training_after_a_look(
+def test_a_look_leaves_no_trace_in_the_network(
     student: GPTNeoXForCausalLM, corpus: corpora.Corpus, tmp_path: Path
 ) -> None:
     student.train()
@@ -122,6 +125,20 @@ def test_the_network_goes_on_training_after_a_look(
     assert all(module.training for module in student.modules())
     assert torch.equal(torch.get_rng_state(), drawn)
     assert all(torch.equal(tensor, state[name]) for name, tensor in student.state_dict().items())
+
+
+def test_what_is_looked_at_is_the_network_as_it_is_by_then(
+    student: GPTNeoXForCausalLM, corpus: corpora.Corpus, tmp_path: Path
+) -> None:
+    other = copy.deepcopy(student)
+    curves = LearningCurves(corpus, other, tmp_path)
+    curves.watch(1)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    curves.watch(2)
+    before, after = curves.points()["curve"]
+    assert before["bio/first_token/train/mean"] > 0.2 > after["bio/first_token/train/mean"]
 
 
 def test_points_of_a_run_that_was_cut_short_are_dropped(
