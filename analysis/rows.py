@@ -20,6 +20,8 @@ NAMED = (
     "seed",
 )
 """Axes that a row's name or its column group already tells."""
+BUDGETS = ("readout.steps", "train.steps", "readout.learning_rate", "train.learning_rate")
+"""Axes that mostly follow from others: more people or another kind of network take longer."""
 ASKED = "{group}/exact_match/train/mean"
 """Exact match on the people whose questions were trained on: below it, no number on the others means anything."""
 
@@ -87,12 +89,12 @@ def group(axes: Mapping[str, Axis]) -> str:
 def rows(results: Results, kinds: Iterable[str] = tuple(QUESTIONS), *, best_of: Sequence[str] = ()) -> tuple[Row, ...]:
     """One row per setting read out in one of these ways, in plan order.
 
-    Any further axis that differs between the rows is part of the name. Of settings that differ in the axes `best_of`
-    alone, only the best is kept.
+    Any further axis that differs between the rows is part of the name; a budget only where it tells two rows apart. Of
+    settings that differ in the axes `best_of` alone, only the best is kept.
     """
     folds = best([fold for fold in replicates(results) if group(fold.params) in set(kinds)], best_of)
     grouped = {name: [fold for fold in folds if group(fold.params) == name] for name in GROUPS}
-    told = {name: differing(members) - set(best_of) for name, members in grouped.items()}
+    told = {name: _needed(members, differing(members) - set(best_of)) for name, members in grouped.items()}
     found: dict[str, tuple[str, dict[str, Fold]]] = {}
     for fold in folds:
         base = setting(fold.params)
@@ -108,6 +110,19 @@ def differing(folds: Sequence[Fold]) -> set[str]:
     return {
         name for name in names if len({written(fold.axes.get(name)) for fold in folds if _speaks(name, fold.axes)}) > 1
     }
+
+
+def _needed(folds: Sequence[Fold], axes: set[str]) -> set[str]:
+    """Axes without those budgets that follow from the others: without them no two folds have one name."""
+    for budget in [axis for axis in BUDGETS if axis in axes]:
+        fewer = axes - {budget}
+        names = [
+            (setting(fold.params), *(written(fold.axes.get(axis)) for axis in sorted(fewer | {"model.family"})))
+            for fold in folds
+        ]
+        if len(set(names)) == len(names):
+            axes = fewer
+    return axes
 
 
 def further(fold: Fold, told: Mapping[str, Iterable[str]]) -> str:
