@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from analysis.cells import Fold
 from analysis.names import QUESTIONS, metric
-from analysis.results import Fold
 
 
 def best(folds: Iterable[Fold], over: Sequence[str]) -> tuple[Fold, ...]:

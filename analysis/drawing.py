@@ -1,9 +1,11 @@
-"""Drawing: the colours, the cell of a heat map and the SVG that all figures share."""
+"""Drawing: the colours, the cell of a heat map and the pictures that all figures share."""
 
 import io
 import textwrap
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -39,28 +41,32 @@ def square(
     *,
     bold: bool = False,
     below: str | None = None,
+    text: str | None = None,
+    width: float = 1,
     size: float = 8,
 ) -> None:
-    """A cell with its number, coloured by it, and a second line below it; hatched where there is no number."""
+    """A cell with its number (or `text`), coloured by it, and a second line below; hatched where there is none."""
     if value is None:
         axes.add_patch(
-            Rectangle((x, y), 1, 1, facecolor="none", edgecolor=FAINT, hatch="////", linewidth=0.6, clip_on=False)
+            Rectangle((x, y), width, 1, facecolor="none", edgecolor=FAINT, hatch="////", linewidth=0.6, clip_on=False)
         )
         return
     colour = SEQUENTIAL(value)
     # White lines between cells would glare on a dark page; a hair's breadth of nothing suits both.
-    axes.add_patch(Rectangle((x + 0.015, y + 0.03), 0.97, 0.94, facecolor=colour, edgecolor="none", clip_on=False))
-    text: Any = {"ha": "center", "va": "center", "color": "#101820" if _luminance(colour) > 0.2 else "#ffffff"}
+    corner = (x + 0.015, y + 0.03)
+    axes.add_patch(Rectangle(corner, width - 0.03, 0.94, facecolor=colour, edgecolor="none", clip_on=False))
+    style: Any = {"ha": "center", "va": "center", "color": legible(colour)}
     weight = "bold" if bold else "normal"
-    axes.text(x + 0.5, y + (0.33 if below else 0.52), percent(value), fontsize=size, fontweight=weight, **text)
+    middle, height = x + width / 2, y + (0.33 if below else 0.52)
+    axes.text(middle, height, text or percent(value), fontsize=size, fontweight=weight, **style)
     if below:
-        axes.text(x + 0.5, y + 0.73, below, fontsize=size - 1.5, **text)
+        axes.text(middle, y + 0.73, below, fontsize=size - 1.5, **style)
 
 
-def stated(axes: Axes, x: float, y: float, state: str) -> None:
-    """Why a row has no numbers, over its hatching."""
+def stated(axes: Axes, x: float, y: float, state: str, *, side: Literal["left", "center"] = "left") -> None:
+    """Why there are no numbers, over the hatching; the text starts at `x`, or has its middle there."""
     box = {"facecolor": PAGE, "edgecolor": "none", "pad": 2}
-    axes.text(x, y, brief(state), ha="center", va="center", fontsize=8, color=MUTED, bbox=box)
+    axes.text(x, y, brief(state), ha=side, va="center", fontsize=8, color=MUTED, bbox=box)
 
 
 def brief(state: str) -> str:
@@ -68,11 +74,38 @@ def brief(state: str) -> str:
     return textwrap.shorten(state, 48, placeholder=" …")
 
 
+@dataclass(frozen=True, eq=False)
+class Plot:
+    """A drawn figure, written as often and in whatever form it is wanted."""
+
+    figure: Figure
+    description: str
+
+    @property
+    def svg(self) -> str:
+        """As SVG without a ground."""
+        return svg(self.figure, self.description)
+
+    @property
+    def png(self) -> bytes:
+        """As PNG of 200 dots an inch, on a light ground."""
+        out = io.BytesIO()
+        with matplotlib.rc_context(STYLE):
+            self.figure.savefig(out, format="png", dpi=200, facecolor=PAGE, metadata={"Title": self.description})
+        return out.getvalue()
+
+
 def svg(figure: Figure, description: str) -> str:
-    """The figure as SVG, the same bytes for the same figure."""
+    """The figure as SVG, the same text for the same figure."""
     out = io.StringIO()
-    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Title": description})
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Title": description})
     return out.getvalue()
+
+
+def legible(colour: tuple[float, float, float, float]) -> str:
+    """The colour of text on a ground: dark on light ones, white on dark ones."""
+    return "#101820" if _luminance(colour) > 0.2 else "#ffffff"
 
 
 def _luminance(colour: tuple[float, float, float, float]) -> float:

@@ -11,10 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis.drawing import FAINT, INK, MUTED, PAGE, STYLE, brief, square, stated, svg
-from analysis.names import COLUMNS, GROUPS, majority, metric
-from analysis.percent import MISSING, percent
-from analysis.results import Results
+from analysis.cells import Results
+from analysis.drawing import FAINT, INK, MUTED, PAGE, STYLE, Plot, brief
+from analysis.heat_map import MEAN, Entry, Group, Line, Panel
+from analysis.heat_map import draw as draw_map
+from analysis.names import ATTRIBUTES, COLUMNS, GROUPS, majority, metric
+from analysis.number import BASELINE
+from analysis.percent import MISSING, percent, ranged
 from analysis.rows import Row, baseline, groups, holding, published, rows
 
 COLOURS = ("#8e9aa6", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
@@ -26,17 +29,17 @@ FEW = 6
 LABEL = "exact match on people never asked about (%)"
 
 
-def draw(results: Results, paper: pd.DataFrame | None = None, *, best_of: Sequence[str] = ()) -> str:
-    """The figure that fits the number of settings, as SVG."""
+def draw(results: Results, paper: pd.DataFrame | None = None, *, best_of: Sequence[str] = ()) -> Plot:
+    """The figure that fits the number of settings."""
     form = bars if len(rows(results, best_of=best_of)) <= FEW else heat_map
     return form(results, paper, best_of=best_of)
 
 
-def bars(results: Results, paper: pd.DataFrame | None = None, *, best_of: Sequence[str] = ()) -> str:
+def bars(results: Results, paper: pd.DataFrame | None = None, *, best_of: Sequence[str] = ()) -> Plot:
     """One panel per column group; clusters are the mean and the six attributes, with a bar for each setting.
 
     Whiskers are 95 % intervals, a dashed tick across a cluster is the majority baseline, a diamond the paper's number.
-    Settings without a final number stand as hatched stubs, and the legend says why. Returns SVG.
+    Settings without a final number stand as hatched stubs, and the legend says why.
     """
     table = rows(results, best_of=best_of)
     names = groups(table) or ("qa",)
@@ -51,39 +54,50 @@ def bars(results: Results, paper: pd.DataFrame | None = None, *, best_of: Sequen
         for axes, name in zip(panels, names, strict=True):
             _clusters(axes, table, name, paper)
         _legend(figure, table, names, paper)
-        return svg(figure, f"Bars: {LABEL}, by attribute and setting")
+        return Plot(figure, f"Bars: {LABEL}, by attribute and setting")
 
 
-def heat_map(results: Results, paper: pd.DataFrame | None = None, *, best_of: Sequence[str] = ()) -> str:
+def heat_map(results: Results, paper: pd.DataFrame | None = None, *, best_of: Sequence[str] = ()) -> Plot:
     """Settings x columns with the number in each cell, and a second panel with the paper's numbers for these settings.
 
-    Cells without a final number are hatched. Returns SVG.
+    A mean has its interval. Cells without a final number are hatched, with the reason.
     """
     table = rows(results, best_of=best_of)
     names = groups(table) or ("qa",)
     paper = holding(paper, [metric(name, "mean") for name in names])
-    panels = 1 if paper is None else 2
     compared = max([1, *(fold.compared for row in table for fold in row.folds.values())])
-    chosen = f"best of {'up to ' if compared > 2 else ''}{compared}" if compared > 1 else ""
+    note = f"best of {'up to ' if compared > 2 else ''}{compared}" if compared > 1 else ""
+    panels = [Panel(LABEL, note, *_cells(table, names, None))]
+    if paper is not None:
+        panels.append(Panel("the paper", LABEL, *_cells(table, names, paper)))
     # Two column groups fill the width, so the panels stand one above the other; one group leaves room beside it.
-    across = panels if len(names) == 1 else 1
-    down = panels // across
-    columns = across * len(names) * len(COLUMNS)
-    margin = 0.4 + 0.068 * max([len("majority baseline"), *(len(row.name) for row in table)])
-    width = margin + 0.5 * columns + 0.25 * (across * len(names) - 1) + 0.1
-    block = 0.25 * (len(table) + 1) + 1.15
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, block * down))
-        for panel in range(panels):
-            left = margin + (0.5 * len(COLUMNS) + 0.25) * (panel if across == 2 else 0)
-            bottom = block * (down - 1 - (panel if down == 2 else 0)) + 0.1
-            inches = 0.5 * columns / across + 0.25 * (len(names) - 1)
-            box = (left / width, bottom / (block * down), inches / width, (block - 1.15) / (block * down))
-            axes = figure.add_axes(box)
-            _grid(axes, table, names, paper if panel else None, labelled=across == 1 or panel == 0)
-            title = "the paper" if panel else ", ".join(filter(None, ["ours" if panels == 2 else "", chosen]))
-            axes.text(0, -2.75, title, fontsize=10, fontweight="bold", va="bottom")
-        return svg(figure, f"Heat map: {LABEL}, by setting and attribute")
+    lines = [panels] if len(names) == 1 else [[panel] for panel in panels]
+    return draw_map(lines, f"Heat map: {LABEL}, by setting and attribute")
+
+
+def _cells(
+    table: Sequence[Row], names: Sequence[str], paper: pd.DataFrame | None
+) -> tuple[tuple[Group, ...], tuple[Line, ...]]:
+    """Columns and lines: ours, or the paper's numbers for our settings."""
+    mean = "mean [95 %]" if paper is None else "mean"
+    labels = (mean, *(column.replace("_", "\n") for column in COLUMNS[1:]))
+    widths = (MEAN, *[1.0] * len(ATTRIBUTES))
+
+    def entry(row: Row | None, name: str, column: str) -> Entry:
+        bold = column == "mean"
+        if paper is not None:
+            return Entry(published(paper, row.setting if row else BASELINE, metric(name, column)), bold=bold)
+        if row is None:
+            return Entry(baseline(table, majority(name, "whole", column)), bold=bold)
+        value, bounds = row.value(name, column), row.interval(name, column)
+        return Entry(value, ranged(value, bounds) if bold else None, bold)
+
+    lines = [Line("majority baseline", tuple(tuple(entry(None, n, c) for c in COLUMNS) for n in names), quiet=True)]
+    for row in table:
+        entries = tuple(tuple(entry(row, name, column) for column in COLUMNS) for name in names)
+        ours = [row.folds.get(name) if paper is None else None for name in names]
+        lines.append(Line(row.name, entries, tuple("" if fold is None or fold.done else fold.state for fold in ours)))
+    return tuple(Group(GROUPS[name], labels, widths) for name in names), tuple(lines)
 
 
 def _clusters(axes: Axes, table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> None:
@@ -155,34 +169,6 @@ def _legend(figure: Figure, table: Sequence[Row], names: Sequence[str], paper: p
     for handles, columns, above in ((settings, 2, 0), (marks, 3, math.ceil(len(table) / 2))):
         top = 1 - (0.08 + LINE * above) / figure.get_figheight()
         figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.05, top), ncols=columns, **style)
-
-
-def _grid(
-    axes: Axes, table: Sequence[Row], names: Sequence[str], paper: pd.DataFrame | None, *, labelled: bool
-) -> None:
-    """One panel: ours, or the paper's numbers for our settings. One unit is a cell; y grows downwards."""
-    gap = 0.5
-    for g, name in enumerate(names):
-        start = g * (len(COLUMNS) + gap)
-        axes.text(start, -1.55 - 0.25, GROUPS[name], va="bottom", color=MUTED)
-        for c, column in enumerate(COLUMNS):
-            words = column.split("_")
-            axes.text(start + c + 0.5, -0.25, "\n".join(words), ha="center", va="bottom", fontsize=8, linespacing=1.0)
-            guess = baseline(table, majority(name, "whole", column))
-            values = [guess if paper is None else published(paper, "baseline", metric(name, column))]
-            for row in table:
-                ours = row.value(name, column)
-                values.append(ours if paper is None else published(paper, row.setting, metric(name, column)))
-            for r, value in enumerate(values):
-                square(axes, start + c, r, value, bold=column == "mean")
-        for r, row in enumerate(table, start=1) if paper is None else ():
-            if name in row.folds and not row.folds[name].done:
-                stated(axes, start + 3.5, r + 0.52, row.state(name))
-    for r, label in enumerate(["majority baseline", *(row.name for row in table)] if labelled else []):
-        axes.text(-0.25, r + 0.5, label, ha="right", va="center", color=INK if r else MUTED)
-    axes.set_xlim(0, len(names) * (len(COLUMNS) + gap) - gap)
-    axes.set_ylim(len(table) + 1, 0)
-    axes.set_axis_off()
 
 
 def _short(value: float) -> str:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.cells import Results
 from analysis.names import PROBES, QUESTIONS, majority, metric, p_probe, q_probe
 from analysis.percent import percent, ranged
-from analysis.results import Results
 from analysis.rows import Row, baseline, group, published, rows
 
 ANSWERED = "Can a model answer questions about people it has read about but was never asked about?"
@@ -73,13 +73,19 @@ def find(results: Results, paper: pd.DataFrame | None = None, *, best_of: Sequen
         # Where all readouts share one baseline, it needs no names.
         named = [f"{value} %" + (f" ({', '.join(of)})" if len(guesses) > 1 else "") for value, of in guesses.items()]
         remarks.append(f"Always answering with the commonest value would score {'; '.join(named)}.")
-    if unfinished := [cell for cell in results.cells if not cell.done]:
-        kinds = Counter(cell.state.partition(":")[0] for cell in unfinished)
-        reasons = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-        remarks.append(f"{len(unfinished)} of {len(results.cells)} cells have no final number: {reasons}.")
+    if told := unfinished(results):
+        remarks.append(told)
     asked = {group(cell.params) for cell in results.cells}
     question = STORED if asked and asked <= set(PROBES) else ANSWERED
     return Finding(question, tuple(headlines) or ("No result yet",), tuple(remarks))
+
+
+def unfinished(results: Results) -> str | None:
+    """How many cells have no number yet, and why, in a sentence; `None` where all have."""
+    found = [cell for cell in results.cells if not cell.done]
+    kinds = Counter(cell.state.partition(":")[0] for cell in found)
+    reasons = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    return f"{len(found)} of {len(results.cells)} cells have no final number: {reasons}." if found else None
 
 
 def _contrast(table: Sequence[Row], measure: Measure) -> tuple[Row, ...]:

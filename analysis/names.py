@@ -26,6 +26,17 @@ QUESTIONS = {"qa": "QA finetune", "mixed": "Mixed training"}
 PROBES = {"q_probe": "Q-probe", "p_probe": "P-probe"}
 GROUPS = QUESTIONS | PROBES
 RECALL = "recall/attribute_tokens"
+LEARNING = {
+    "bio/first_token/train/mean": "biographies, people asked about",
+    "mixed/first_token/train/mean": "questions, people asked about",
+    "bio/first_token/test/mean": "biographies, people never asked about",
+    "mixed/first_token/test/mean": "questions, people never asked about",
+    "mixed/exact_match/test/mean": "whole answers, people never asked about",
+}
+"""The five curves of the paper's Fig. 1b and c by metric name, with what is predicted and about whom; all but the last
+are of first tokens. Who was asked about is in distribution."""
+LOSS = "train/loss"
+"""The curve that every training has."""
 
 
 def metric(group: str, column: str) -> str:

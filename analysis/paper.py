@@ -1,48 +1,79 @@
 """The paper's own numbers as data (arXiv 2309.14316v3), one CSV file per figure in `paper_tables/`."""
 
+import csv
 import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from itertools import chain, combinations
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from analysis.names import ATTRIBUTES, AVERAGED, OFS, POSITIONS, p_probe, q_probe
+from analysis import matching
+from analysis.cells import Axis, Cell, Results, replicates
+from analysis.names import ATTRIBUTES, AVERAGED, OFS, POSITIONS, majority, metric, p_probe, q_probe, seen
+from analysis.number import BASELINE, FAMILIES, SHORT, Number, adapted, block, label
 
 FOLDER = Path(__file__).parent / "paper_tables"
 TOGETHER = (
     ("fig3", "fig5", "fig7", "fig13a", "fig13c", "fig16a"),
     ("fig13b", "fig13d", "fig16b"),
-    ("fig14a", "fig14c", "fig16c"),
+    ("fig12a", "fig14a", "fig14c", "fig16c"),
     ("fig14b", "fig14d", "fig16d"),
 )
 """Figures about the same pretrained models, read out in different ways; the probes of a line are of one strength."""
+GRIDS = ("fig2", "fig11")
+"""Figures whose rows and columns are ranks."""
+PAIRS = (("birth_date", "birth_city"), ("university", "major"), ("company", "company_city"))
+"""The ordered pairs of the couple data (section 5.1.1)."""
+
+
+def figures() -> tuple[str, ...]:
+    """Names of the figures whose numbers are here, in the paper's order."""
+    return tuple(sorted((path.stem for path in FOLDER.glob("*.csv")), key=_order))
+
+
+def parts(name: str) -> tuple[str, ...]:
+    """The figures that `name` stands for: `fig13` has parts a to d, `fig3` is one, `fig4` has no numbers."""
+    return tuple(known for known in figures() if known == name or re.fullmatch(re.escape(name) + "[a-z]", known))
+
+
+def source(name: str) -> str:
+    """Where a figure stands in the paper, in a line."""
+    return next(line.lstrip("# ") for line in _path(name).read_text("utf-8").splitlines() if line.startswith("#"))
 
 
 def figure(name: str) -> pd.DataFrame:
     """The numbers of one figure, such as `fig3`, as fractions of 1 under our metric names; rows are settings.
 
-    The means of probes are ours, over the five attributes without the birth date, since the paper prints none.
-    `.attrs["sources"]` says by column where it stands in the paper. Raises `KeyError` with the figures that there are.
+    The means of probes are ours, over the five attributes without the birth date, since the paper prints none. Settings
+    that another family than GPT-2 has read are named as `analysis.rows.Row.setting` does. `.attrs["sources"]` says by
+    column where it stands in the paper. Raises `KeyError`, with the figures that there are, also for a figure whose
+    columns are ranks, ratios or sets (`numbers` has these).
     """
-    if name not in figures():
-        raise KeyError(f"no numbers of {name!r}; there are {', '.join(figures())}")
-    path = FOLDER / f"{name}.csv"
-    source = next(line.lstrip("# ") for line in path.read_text("utf-8").splitlines() if line.startswith("#"))
+    if not _tabular(name):
+        raise KeyError(f"no table of {name!r}; there are {', '.join(filter(_tabular, figures()))}")
     # The files keep the percentages as printed; one decimal needs no more than three digits of a fraction.
-    frame = _with_means((pd.read_csv(path, comment="#", index_col="setting") / 100).round(4))
-    frame.attrs["sources"] = dict.fromkeys(frame.columns, source)
+    printed = pd.DataFrame(_lines(name)).set_index("setting").apply(pd.to_numeric)
+    frame = _with_means((printed / 100).round(4))
+    if name in FAMILIES:
+        frame.index = pd.Index([row if row == BASELINE else f"{row} ({FAMILIES[name]})" for row in frame.index])
+    frame.attrs["sources"] = dict.fromkeys(frame.columns, source(name))
     return frame
 
 
 def beside(name: str) -> pd.DataFrame | None:
     """What a sweep that regenerates `name` is compared to: that figure, joined with those about the same models.
 
-    `None` where the paper's numbers for `name` are not here.
+    `None` where the paper has no table of it.
     """
-    if name not in figures():
+    tables = [part for part in parts(name) if _tabular(part)]
+    if not tables:
         return None
-    frame = figure(name)
+    frame = figure(tables[0])
     sources = dict(frame.attrs["sources"])
-    for other in next((line for line in TOGETHER if name in line), ()):
+    for other in next((line for line in TOGETHER if tables[0] in line), ()):
         more = figure(other)
         new = [column for column in more.columns if column not in sources]
         sources |= {column: more.attrs["sources"][column] for column in new}
@@ -51,9 +82,116 @@ def beside(name: str) -> pd.DataFrame | None:
     return frame
 
 
-def figures() -> tuple[str, ...]:
-    """Names of the figures whose numbers are here, in the paper's order."""
-    return tuple(sorted((path.stem for path in FOLDER.glob("*.csv")), key=_order))
+@cache
+def numbers(name: str) -> tuple[Number, ...]:
+    """Every number of a figure or of all its parts, row by row in the paper's order.
+
+    Raises `KeyError` with the figures that there are.
+    """
+    if not parts(name):
+        raise KeyError(f"no numbers of {name!r}; there are {', '.join(figures())}")
+    return tuple(number for part in parts(name) for number in _numbers(part))
+
+
+def rows_of(cells: Mapping[str, Mapping[str, Axis]], names: Iterable[str] | None = None) -> list[dict[str, Any]]:
+    """Every row of these figures (of all, if `names` is none), with the keys of the cells (key -> axes) that it is of.
+
+    One entry for each row and what it is read out by: `figure`, `panel` where there are several, `row`, `readout`,
+    `columns`, `cells`. Where `cells` is empty, no cell gives this row.
+    """
+    folds = replicates(Results("", tuple(Cell(key=key, axes=axes, params=axes) for key, axes in cells.items())))
+    found: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+    for name in figures() if names is None else dict.fromkeys(part for one in names for part in parts(one)):
+        placed = matching.placed(folds, numbers(name))
+        for number in numbers(name):
+            place = (number.figure, number.panel, number.row, number.block.title)
+            entry = found.setdefault(place, dict(zip(("figure", "panel", "row", "readout"), place, strict=True)))
+            entry.setdefault("columns", {})[number.column] = None
+            keys = (key for fold in placed[matching.place(number)] for key in fold.keys)
+            entry.setdefault("cells", {}).update(dict.fromkeys(keys))
+    entries = [{**entry, "columns": list(entry["columns"]), "cells": list(entry["cells"])} for entry in found.values()]
+    return [{key: value for key, value in entry.items() if value != ""} for entry in entries]
+
+
+def _numbers(name: str) -> Iterator[Number]:
+    if name in GRIDS:
+        return _of_grid(name)
+    if "seen" in _lines(name)[0]:
+        return _of_sets(name)
+    return _of_table(name) if _tabular(name) else _of_ratios(name)
+
+
+def _of_table(name: str) -> Iterator[Number]:
+    """Settings x metrics."""
+    settings = tuple(line["setting"] for line in _lines(name) if line["setting"] != BASELINE)
+    for line in _lines(name):
+        row = line["setting"]
+        for column, text in list(line.items())[1:]:
+            if not text:
+                continue
+            group, of, *_, attribute = column.split("/")
+            if row == BASELINE:
+                guess = majority(group, "first" if of == "first" else "whole", attribute)
+                made = block(name, group, _text(settings[0]), celebrities=False)
+                yield Number(name, row, label(column), guess, _fraction(text), settings, made)
+            else:
+                made = block(name, group, _text(row), celebrities="+CEL" in row)
+                yield Number(name, row, label(column), column, _fraction(text), (row,), made)
+
+
+def _of_ratios(name: str) -> Iterator[Number]:
+    """Settings x shares of questions, in two maps: one of each kind of text."""
+    for line in sorted(_lines(name), key=lambda line: _text(line["setting"]), reverse=True):
+        row = line["setting"]
+        for ratio, text in list(line.items())[1:]:
+            made = block(name, "mixed", _text(row), celebrities=False, ratio=float(ratio))
+            yield Number(name, row, ratio, metric("mixed", "mean"), _fraction(text), (row,), made, _text(row))
+
+
+def _of_grid(name: str) -> Iterator[Number]:
+    """Panels of q/v ranks x embedding ranks, with two metrics in each place."""
+    for line in _lines(name):
+        panel, row, column = line["panel"], line["rank_qv"], line["rank_embedding"]
+        # The panels of Figure 2 are models of several sizes: `124M bioS single (540 passes)`.
+        found = re.fullmatch(r"(?:(\d+M) )?(bio\S+ \S+)(?: \(.*\))?", panel)
+        if found is None:
+            raise ValueError(f"{name}: panel {panel!r} names no setting")
+        made = adapted(row, column, (found[1] or "").lower(), _text(found[2]))
+        for ours, text in list(line.items())[3:]:
+            yield Number(name, row, column, ours, _fraction(text), (found[2],), made, panel)
+
+
+def _of_sets(name: str) -> Iterator[Number]:
+    """P-probes by what stands before the position; the range of a kind of set stands for each of its sets."""
+    for line in _lines(name):
+        row, attribute = line["setting"], line["attribute"]
+        low, high = _fraction(line["low"]), _fraction(line["high"])
+        for chosen in sets(attribute)[line["seen"]]:
+            after = ", ".join(SHORT.get(one, one) for one in chosen) or "nothing"
+            column = f"{SHORT.get(attribute, attribute)} after {after}"
+            ours, made = seen("first", chosen, attribute), block(name, "p_probe", _text(row), celebrities=False)
+            reach = (low, high) if low < high else None
+            yield Number(name, row, column, ours, round((low + high) / 2, 5), (row,), made, reach=reach)
+
+
+def sets(attribute: str) -> dict[str, list[tuple[str, ...]]]:
+    """What can stand before a position at which the second attribute of a pair is still to come, in couple data.
+
+    By kind: `nothing`, `others` without the attribute's partner, and sets with the `partner`; twelve in all.
+    """
+    partner = next(first for first, second in PAIRS if second == attribute)
+    others = [pair for pair in PAIRS if attribute not in pair]
+    whole = [tuple(chain(*chosen)) for count in range(3) for chosen in combinations(others, count)]
+    begun = [(*chosen, pair[0]) for pair in others for chosen in ((), *(other for other in others if other != pair))]
+    return {
+        "nothing": [()],
+        "others": [_sorted(chosen) for chosen in (*whole[1:], *begun)],
+        "partner": [_sorted((partner, *chosen)) for chosen in whole],
+    }
+
+
+def _sorted(chosen: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in ATTRIBUTES if name in chosen)
 
 
 def _with_means(frame: pd.DataFrame) -> pd.DataFrame:
@@ -68,13 +206,41 @@ def _with_means(frame: pd.DataFrame) -> pd.DataFrame:
             columns = [p_probe(of, position, name) for name in AVERAGED]
             found[p_probe(of, position, "mean")] = frame[columns].mean(axis="columns")
         # Where something has been passed the order is fixed; elsewhere no cell says which attribute comes next.
-        fixed = frame[p_probe(of, 5, "major")].isna() | (frame.index == "baseline")
+        fixed = frame[p_probe(of, 5, "major")].isna() | (frame.index == BASELINE)
         for name in AVERAGED:
             own = frame[p_probe(of, ATTRIBUTES.index(name), name)]
             found[p_probe(of, "own", name)] = own.where(fixed)
         owns = [found[p_probe(of, "own", name)] for name in AVERAGED]
         found[p_probe(of, "own", "mean")] = pd.concat(owns, axis="columns").mean(axis="columns")
     return frame.assign(**{name: values.round(6) for name, values in found.items()})
+
+
+@cache
+def _lines(name: str) -> tuple[dict[str, str], ...]:
+    """A file as it stands: a text for each column, empty where the figure has no number."""
+    with _path(name).open(encoding="utf-8") as file:
+        return tuple(csv.DictReader(line for line in file if not line.startswith("#")))
+
+
+def _tabular(name: str) -> bool:
+    """Whether a figure's rows are settings and its columns metrics."""
+    if name not in figures():
+        return False
+    first, *others = _lines(name)[0]
+    return first == "setting" and all("/" in column for column in others)
+
+
+def _path(name: str) -> Path:
+    return FOLDER / f"{name}.csv"
+
+
+def _fraction(text: str) -> float:
+    return round(float(text) / 100, 5)
+
+
+def _text(setting: str) -> str:
+    """`bioS` or `bioR`."""
+    return setting.partition(" ")[0]
 
 
 def _order(name: str) -> tuple[int, str]:

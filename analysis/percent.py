@@ -1,6 +1,7 @@
 """Percent: how fractions of 1 are written, everywhere alike."""
 
 import math
+from collections.abc import Sequence
 
 MISSING = "–"  # noqa: RUF001 (an en dash is what is meant)
 MINUS = "−"  # noqa: RUF001 (so that signs align with digits)
@@ -24,3 +25,9 @@ def points(value: float | None) -> str:
         return MISSING
     text = f"{100 * value:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
+
+
+def span(counts: Sequence[int]) -> str:
+    """`250`, or `250 to 1,500` where they differ; nothing of none."""
+    low, high = min(counts, default=0), max(counts, default=0)
+    return (f"{low:,}" if low == high else f"{low:,} to {high:,}") if counts else ""

@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
+from analysis.cells import Results
 from analysis.names import (
     ACCURACY,
     ATTRIBUTES,
@@ -24,8 +25,14 @@ from analysis.names import (
     q_probe,
 )
 from analysis.percent import percent, ranged
-from analysis.results import Results
 from analysis.rows import Row, baseline, groups, holding, published, rows
+from analysis.section import Sheet
+
+EXPLAINED = (
+    "Accuracy of a linear probe on held-out people, in percent, with its 95 % interval; a mean is over the five "
+    "attributes without the birth date."
+)
+UNKNOWN = "; it has none of a permuted setting's own position"
 
 
 @dataclass(frozen=True)
@@ -37,15 +44,6 @@ class Column:
     baseline: str
     mean: bool
     """Means have their interval, and the paper's number beside."""
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table as text, the same for console and page; the first line is the majority baseline."""
-
-    title: str
-    headers: tuple[str, ...]
-    lines: tuple[tuple[str, ...], ...]
 
 
 def sheets(results: Results, paper: pd.DataFrame | None = None) -> tuple[Sheet, ...]:
@@ -103,7 +101,10 @@ def _sheet(table: Sequence[Row], kind: str, of: Of, paper: pd.DataFrame | None) 
         line.append(percent(None) if count is None else f"{count:,}")
         line += [percent(fold.metrics.get(RECALL)), str(len(fold.seeds)) if fold.done else percent(None), fold.state]
         lines.append(tuple(line))
-    return Sheet(title, tuple(headers), tuple(lines))
+    sources = () if paper is None else [paper.attrs["sources"].get(column.metric) for column in columns]
+    told = "; ".join(dict.fromkeys(filter(None, sources)))
+    note = EXPLAINED + (f" The paper's means are computed from its cells ({told}){UNKNOWN}." if told else "")
+    return Sheet(title, tuple(headers), tuple(lines), note, quiet=(0,))
 
 
 def _rich(sheet: Sheet) -> Table:

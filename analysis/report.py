@@ -1,23 +1,23 @@
-"""The report: one self-contained HTML page, computed from the results alone."""
+"""The report: one self-contained HTML page of plain data; it knows no kind of figure, readout or claim."""
 
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis import drawing
-from analysis.finding import find
-from analysis.names import COLUMNS, GROUPS, PROBES, RECALL, majority, metric
-from analysis.percent import MISSING, percent, points
-from analysis.probe_table import sheets
-from analysis.results import Axis, Results
-from analysis.rows import Row, baseline, groups, published, rows
+from analysis import drawing, verdict_table
+from analysis.cells import Axis, Results
+from analysis.claims import Outcome, Verdict, sha256
+from analysis.finding import Finding, unfinished
+from analysis.percent import MISSING
+from analysis.section import Section, Sheet
 
 FOLDER = Path(__file__).parent
 THEMED = {
@@ -26,6 +26,9 @@ THEMED = {
     drawing.FAINT: "var(--line)",
     drawing.PAGE: "var(--page)",
 }
+CLAIMED = "Which of the paper's conclusions hold in these data?"
+LOWEST, HIGHEST, WIDTH = -0.25, 1.05, 130.0
+"""Ends of the axis on which effects are drawn, and its width in units of the drawing."""
 
 
 def write(
@@ -34,43 +37,47 @@ def write(
     results: Results,
     *,
     scale: str,
-    figures: Mapping[str, str],
-    paper: pd.DataFrame | None,
+    finding: Finding,
+    sections: Sequence[Section],
+    verdicts: Sequence[Verdict] = (),
+    departures: Sequence[str] = (),
     provenance: Mapping[str, str],
-    departures: Sequence[str],
+    costs: Sheet | None = None,
     mlflow_hint: str,
-    best_of: Sequence[str] = (),
+    links: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
     """Write the page for `results` to `path` in one step, and return it.
 
-    `figures` are SVG texts by caption; `paper` is `analysis.paper.beside(...)`; `mlflow_hint` is the command or address
-    that opens MLflow. Everything but the SVG is escaped, and nothing is loaded from elsewhere.
+    Verdicts come first (those that the sweep's cells bear on), then all pictures, then all sheets, then how it was
+    done. `finding` is the headline of a sweep that tests no claim as a whole; `mlflow_hint` the command or address that
+    opens MLflow, `links` addresses in it by what they show. Everything but the SVG is escaped, and nothing is loaded
+    from elsewhere.
     """
-    table = rows(results, best_of=best_of)
-    comparisons = [(name, c) for name in groups(table) if (c := _comparison(table, name, paper))]
-    probes = sheets(results, paper)
+    counted = verdict_table.counted(verdicts)
+    pictures = [(section.title, picture) for section in sections for picture in section.pictures]
     page = _template().render(
-        finding=find(results, paper, best_of=best_of),
+        question=CLAIMED if counted else finding.question,
+        headlines=[counted] if counted else finding.headlines,
+        remarks=list(filter(None, [unfinished(results)])) if counted else finding.remarks,
         sweep=sweep,
         scale=scale,
         done=results.done,
         cells=len(results.cells),
-        columns=[column.replace("_", " ") for column in COLUMNS],
-        tables=[_table(table, name) for name in groups(table)],
-        comparisons=[comparison for _, comparison in comparisons],
-        source=_sources(paper, [name for name, _ in comparisons]),
-        probes=probes,
-        probe_source=_sources(paper, PROBES) if any("paper" in sheet.headers for sheet in probes) else "",
-        figures=[(caption, inline(svg, f"f{k}-")) for k, (caption, svg) in enumerate(figures.items())],
+        verdicts=[_verdict(verdict) for verdict in verdict_table.shown(verdicts)],
+        claims_file=sha256(),
+        pictures=[(title, picture, inline(picture.svg, f"f{k}-")) for k, (title, picture) in enumerate(pictures)],
+        sections=[(section, list(_sheets(section.sheets))) for section in sections if section.sheets],
         settings=_settings(results),
         departures=departures,
         provenance=provenance,
+        costs=_sheet(costs) if costs else None,
         mlflow_hint=mlflow_hint,
+        links=links,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(page, "utf-8")
-    os.replace(unfinished, path)
+    unpublished = path.with_name(path.name + ".part")
+    unpublished.write_text(page, "utf-8")
+    os.replace(unpublished, path)
     return path
 
 
@@ -102,58 +109,59 @@ def _template() -> Any:
     return environment.get_template("report.html.j2")
 
 
-def _table(table: Sequence[Row], name: str) -> dict[str, Any]:
-    """One column group: per row the numbers as text, or the state that stands in their place."""
-    lines = []
-    for row in table:
-        fold = row.folds.get(name)
-        if fold is None:
-            continue
-        bounds, gate = row.interval(name, "mean"), fold.params.get("readout.recall_gate")
-        lines.append(
-            {
-                "name": row.name,
-                "state": row.state(name),
-                "done": fold.done,
-                "numbers": [percent(row.value(name, column)) for column in COLUMNS],
-                "interval": f"{percent(bounds[0])}–{percent(bounds[1])}" if bounds else "",  # noqa: RUF001
-                "n": f"{fold.n[metric(name, 'mean')]:,}" if fold.done and metric(name, "mean") in fold.n else MISSING,
-                "seeds": ", ".join(map(str, fold.seeds)) or MISSING,
-                "baseline": percent(fold.metrics.get(majority(name, "whole", "mean"))),
-                "asked": percent(row.asked(name)),
-                "recall": percent(fold.metrics.get(RECALL)),
-                "gate": percent(gate) if isinstance(gate, float) else "",
-            }
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    """A claim as a card: its parts in this sweep, each with effect and threshold as text and on an axis."""
+    parts = [
+        {
+            "says": outcome.part.says,
+            "verdict": outcome.verdict,
+            "why": outcome.why,
+            "effect": verdict_table.effect(outcome),
+            "threshold": verdict_table.threshold(outcome),
+            "axis": _axis(outcome),
+        }
+        for outcome in verdict.covered
+    ]
+    return {"claim": verdict.claim, "verdict": verdict.verdict, "of": len(verdict.parts), "parts": parts}
+
+
+def _axis(outcome: Outcome) -> dict[str, Any]:
+    """Where effect, interval, threshold and zero stand on the axis, and which side of the threshold is the claim's."""
+
+    def at(value: float) -> float:
+        return round((min(max(value, LOWEST), HIGHEST) - LOWEST) / (HIGHEST - LOWEST) * WIDTH, 1)
+
+    found, threshold = outcome.effect, at(outcome.part.threshold)
+    side = (threshold, WIDTH) if outcome.part.at_least is not None else (0.0, threshold)
+    marks = [at(value) for value in (found.low, found.value, found.high)] if found else None
+    return {"width": WIDTH, "zero": at(0), "threshold": threshold, "side": side, "effect": marks}
+
+
+def _sheets(sheets: Sequence[Sheet]) -> Iterator[dict[str, Any]]:
+    """What is noted alike of several sheets is said once."""
+    said: set[str] = set()
+    for sheet in sheets:
+        yield _sheet(replace(sheet, note="") if sheet.note in said else sheet)
+        said.add(sheet.note)
+
+
+def _sheet(sheet: Sheet) -> dict[str, Any]:
+    """A sheet with the lines of one name together, and numbers apart from their intervals."""
+    groups: list[dict[str, Any]] = []
+    for k, line in enumerate(sheet.lines):
+        if line[0] or not groups:
+            groups.append({"name": _cell(line[0]), "lines": []})
+        short = len(sheet.headers) - len(line) + 1
+        groups[-1]["lines"].append(
+            {"cells": [_cell(text) for text in line[1:]], "quiet": k in sheet.quiet, "span": short if short > 1 else 0}
         )
-    guesses = [percent(baseline(table, majority(name, "whole", column))) for column in COLUMNS]
-    return {"title": GROUPS[name], "baseline": guesses, "rows": lines}
+    return {"title": sheet.title, "note": sheet.note, "headers": sheet.headers, "groups": groups}
 
 
-def _comparison(table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> dict[str, Any] | None:
-    """The paper, ours and the difference, for the settings that the paper has in this column group."""
-    lines = []
-    for row in table:
-        theirs = [published(paper, row.setting, metric(name, column)) for column in COLUMNS]
-        if name not in row.folds or None in theirs:
-            continue
-        ours = [row.value(name, column) for column in COLUMNS]
-        less = [None if o is None or t is None else o - t for o, t in zip(ours, theirs, strict=True)]
-        lines.append(
-            {
-                "name": row.name,
-                "paper": [percent(value) for value in theirs],
-                "ours": [percent(value) for value in ours],
-                "difference": [points(value) for value in less],
-            }
-        )
-    return {"title": GROUPS[name], "rows": lines} if lines else None
-
-
-def _sources(paper: pd.DataFrame | None, prefixes: Iterable[str]) -> str:
-    """Where the paper's numbers of these column groups stand."""
-    starts = tuple(f"{prefix}/" for prefix in prefixes)
-    found = paper.attrs["sources"] if paper is not None else {}
-    return "; ".join(dict.fromkeys(source for column, source in found.items() if column.startswith(starts)))
+def _cell(text: str) -> tuple[str, str]:
+    """`70.1 [66.8, 73.3]` as the number and its interval."""
+    number, bracket, rest = text.partition(" [")
+    return number, f"{bracket}{rest}".strip()
 
 
 def _settings(results: Results) -> dict[str, Any]:

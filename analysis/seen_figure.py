@@ -6,9 +6,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.drawing import FAINT, INK, MUTED, STYLE, square, svg
+from analysis.cells import Results
+from analysis.drawing import FAINT, INK, MUTED, STYLE, Plot, square
 from analysis.names import ACCURACY, ATTRIBUTES, OFS, PREDICTED, Of, seen
-from analysis.results import Results
 from analysis.rows import Row, rows
 
 TARGETS = ("birth_city", "major", "company_city")
@@ -18,10 +18,10 @@ CELL, LINE, DOT = 0.46, 0.4, 0.17
 Line = tuple[Row, Of]
 
 
-def closer(results: Results, targets: Sequence[str] = TARGETS) -> str | None:
+def closer(results: Results, targets: Sequence[str] = TARGETS) -> Plot | None:
     """One heat map per target: a column for each set of attributes seen before, marked by dots; n below each value.
 
-    Returns SVG, or `None` where no cell recorded this.
+    `None` where no cell recorded this.
     """
     table = [row for row in rows(results, ("p_probe",)) if row.folds["p_probe"].done]
     panels = [(target, lines, _sets(lines, target)) for target in targets if (lines := _having(table, target))]
@@ -39,7 +39,7 @@ def closer(results: Results, targets: Sequence[str] = TARGETS) -> str | None:
             box = (margin / width, bottom / sum(heights), CELL * len(sets) / width, LINE * len(lines) / sum(heights))
             _panel(figure.add_axes(box), target, lines, sets)
             top += height
-        return svg(figure, f"Heat maps of P-probes: {ACCURACY}, by the attributes seen before")
+        return Plot(figure, f"Heat maps of P-probes: {ACCURACY}, by the attributes seen before")
 
 
 def _panel(axes: Axes, target: str, lines: Sequence[Line], sets: Sequence[tuple[str, ...]]) -> None:

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis import probe_table
+from analysis.cells import Cell, Results
 from analysis.names import ATTRIBUTES, COLUMNS, GROUPS, HEADERS, RECALL, majority, metric
 from analysis.percent import percent, points, ranged
-from analysis.results import Cell, Results
 from analysis.rows import Row, baseline, groups, holding, published, rows
 
 Format = Literal["table", "csv", "json", "parquet"]
@@ -112,8 +112,8 @@ def _one_table(table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> T
     beside = [] if paper is None else [percent(theirs), ""]
     means = [percent(baseline(table, majority(name, "whole", column))) for column in COLUMNS]
     shown.add_row("majority baseline", means[0], *beside, *means[1:], *[""] * 5, style="dim")
-    for row in table:
-        fold, ours = row.folds.get(name), row.value(name, "mean")
+    for row in (row for row in table if name in row.folds):
+        fold, ours = row.folds[name], row.value(name, "mean")
         if paper is not None:
             theirs = published(paper, row.setting, metric(name, "mean"))
             both = ours is not None and theirs is not None
@@ -126,8 +126,8 @@ def _one_table(table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> T
             *(percent(row.value(name, column)) for column in ATTRIBUTES),
             percent(None) if count is None else f"{count:,}",
             percent(row.asked(name)),
-            percent(fold.metrics.get(RECALL) if fold else None),
-            str(len(fold.seeds)) if fold and fold.done else percent(None),
+            percent(fold.metrics.get(RECALL)),
+            str(len(fold.seeds)) if fold.done else percent(None),
             Text(row.state(name)),
         )
     return shown

@@ -10,6 +10,9 @@ from ktrain.errors import WrongRequest
 from ktrain.pools import read_text
 from ktrain.tokenizer import eos_id
 
+TO_BE_NAMED = "?"
+"""In the grid of a sweep: a folder that only its user can name, by the axis `corpus.background`."""
+
 
 def files(folder: str) -> list[Path]:
     """The `*.txt` files of a folder and of those inside it, sorted. Raises `WrongRequest` where there are none."""

@@ -76,7 +76,8 @@ class Corpus(Settings):
     celebrity: Augmentation = Augmentation()
     """How the biographies of celebrities are written."""
     background: str | None = None
-    """A folder of plain text (`*.txt`) that is read besides; its content, not its path, is identity."""
+    """A folder of plain text (`*.txt`) that is read besides; its content, not its path, is identity. `?` stands for one
+    that is still to be named."""
     background_share: float = Field(0.5, gt=0.0, lt=1.0)
     """Share of the windows that hold background text, where there is some (the paper's `+wiki` has half)."""
     tokenizer: str = Field("gpt2", pattern=r"^(gpt2|bpe-[1-9]\d{2,4})$")

@@ -127,13 +127,23 @@ def load(folder: Path, setting: Setting, seed: int) -> Corpus:
     )
 
 
+def lacking(setting: Setting) -> list[str]:
+    """What a corpus cannot be built without and is not there, a line each."""
+    lines = []
+    if setting.kind == "bioR":
+        lines.append("corpus.kind=bioR: biographies by a language model are not here yet; bioS is")
+    if setting.background == background.TO_BE_NAMED:
+        lines.append("corpus.background=?: name a folder of plain text with corpus.background=FOLDER")
+    return lines
+
+
 def build(setting: Setting, seed: int) -> Corpus:
     """Draws the people and writes their entries (paper, section 2.1; settings: appendix A.2).
 
     Raises `WrongRequest` for pools or templates that cannot serve the setting, and for text that is not there.
     """
-    if setting.kind == "bioR":
-        raise WrongRequest("corpus.kind=bioR: biographies by a language model are not here yet; bioS is")
+    if missing := lacking(setting):
+        raise WrongRequest(missing[0])
     drawn = pools.shrink(pools.load(setting.pools_folder), setting.pools)
     sentences = templates.load(setting.templates_folder)
     people = population.draw(drawn, setting.people, seed, setting.celebrities)

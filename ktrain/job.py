@@ -1,6 +1,8 @@
 """A Ray Train job around a trial: the only module of this package that imports Ray."""
 
+import math
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 FAILURES = 3
 """How often the workers of a job are started again; each start continues from the latest resume points."""
+APART = 1.0
+"""Seconds between two reports. Ray holds one at a time and looks for it twice a second; the next waits for that, and
+training with it."""
 
 os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
@@ -68,7 +73,17 @@ def _work(config: dict[str, Any]) -> None:
 
 
 def _reporter() -> Callable[[str, "Progress"], None]:
+    """Reports lines of a curve to Ray, not each: those `APART` seconds apart, and the last of a stage."""
+    from ktrain.training import agree
+
+    last = -math.inf
+
     def report(key: str, progress: "Progress") -> None:
+        nonlocal last
+        # A report is collective, so no rank may decide by its own clock.
+        if progress.step < progress.steps and not agree(time.monotonic() - last >= APART):
+            return
         ray.train.report({"stage": key, **asdict(progress), "tokens_per_second": progress.tokens_per_second})
+        last = time.monotonic()
 
     return report

@@ -7,6 +7,7 @@ settings are safe from that because pydantic coerces a number to the type of its
 import hashlib
 import json
 import re
+import time
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -18,8 +19,9 @@ NAME = re.compile(r"[a-z0-9][a-z0-9.+_-]{0,127}")
 """What a key may look like: a file name everywhere, never hidden, never an option of a command, short enough for
 the suffixes that the store adds."""
 _DIGITS = 8
-_LARGE = 1 << 20
-"""Bytes from which on a file is not read again while its size and its time stay: text may be gigabytes."""
+_SETTLED = 2e9
+"""Nanoseconds for which a file has to be left alone before its hash is remembered: two changes within a tick of the
+file system's clock may look like one."""
 
 
 def plain(value: Any) -> Any:
@@ -77,31 +79,33 @@ def sha256(path: Path) -> str:
 
 
 def _remembered(path: Path) -> str:
-    """`sha256`; of a large file, which cannot be written twice in one tick of the clock, once for each time it has."""
+    """`sha256`, read once as long as the file has this size and time of change."""
     about = path.stat()
-    return _once(path, about.st_size, about.st_mtime_ns) if about.st_size >= _LARGE else sha256(path)
+    settled = time.time_ns() - about.st_mtime_ns > _SETTLED
+    return _once(path, about.st_size, about.st_mtime_ns) if settled else sha256(path)
 
 
 @cache
-def _once(path: Path, size: int, time: int) -> str:
+def _once(path: Path, size: int, changed: int) -> str:
     return sha256(path)
 
 
-def difference(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    """One line `corpus.multi: 1 -> 5` for each leaf that differs, sorted by field; none if and only if the keys agree.
+def difference(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, str | None, str | None]]:
+    """`("corpus.multi", "1", "5")` for each leaf that differs, sorted by field; none if and only if the keys agree.
 
-    Values are in canonical JSON; a field that only one side has is `absent` on the other. Raises what `canonical`
-    raises.
+    Values are in canonical JSON, None on a side that has no such leaf. Raises what `canonical` raises.
     """
-    return [f"{'.'.join(path)}: {old} -> {new}" for path, old, new in _differences(plain(a), plain(b), ())]
+    old, new = (dict(_leaves(plain(side), ())) for side in (a, b))
+    return [
+        (".".join(path), old.get(path), new.get(path))
+        for path in sorted(old.keys() | new.keys())
+        if old.get(path) != new.get(path)
+    ]
 
 
-def _differences(a: Any, b: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    for key in sorted(a.keys() | b.keys()):
-        here = (*path, key)
-        if isinstance(a.get(key), dict) and isinstance(b.get(key), dict):
-            yield from _differences(a[key], b[key], here)
-            continue
-        old, new = (canonical(side[key]) if key in side else "absent" for side in (a, b))
-        if old != new:
-            yield here, old, new
+def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, (*path, key))
+    else:
+        yield path, canonical(value)

@@ -14,8 +14,6 @@ from ktrain.forward import hidden
 from ktrain.randomness import generator
 from ktrain.tokenizer import EOS, eos_id
 
-MASK, PAD = "<|mask|>", "<|pad|>"
-SPECIAL = (MASK, PAD)
 SHARE = 0.15
 """Of the words."""
 REPLACED, RANDOM = 0.8, 0.1

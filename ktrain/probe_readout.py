@@ -33,7 +33,9 @@ def read_out(
     """
     readout = cells[0].readout
     learned, tested_people = corpus.halves(readout.people)
-    left_out = probes.refused(corpus.people.pools, corpus.tokenizer, int(learned.sum()), readout)
+    left_out = probes.refused(
+        corpus.people.pools, lambda: corpus.tokenizer, int(learned.sum()), readout.people_per_class
+    )
     found = {task: probes.classes(corpus, task) for task in probes.TASKS if task not in left_out}
     if not found:
         raise WrongRequest(f"not enough people: {list(left_out.values())[-1]}")

@@ -4,9 +4,10 @@ A P-probe reads a biography at six special positions, the token before each attr
 attribute that comes at or after the position. A Q-probe reads a full name between a start and an end token.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -68,25 +69,23 @@ def classes(corpus: Corpus, task: Task) -> Classes:
     return Classes(task, labels, tuple(corpus.people.value(int(p), task.attribute) for p in first))
 
 
-def refused(drawn: Pools, tokenizer: Tokenizer, people: int, readout: Readout) -> dict[Task, str]:
-    """The tasks whose classes have too few of the `people` that are trained on, each with the numbers."""
+def refused(drawn: Pools, tokenizer: Callable[[], Tokenizer], people: int, people_per_class: int) -> dict[Task, str]:
+    """The tasks whose classes have too few of the `people` that are trained on, each with the numbers.
+
+    `tokenizer` is asked for only where the number of first tokens decides.
+    """
     found = {}
     for task in TASKS:
-        count = len(_texts(task, drawn, tokenizer))
-        if people < readout.people_per_class * count:
+        texts = {text for _, texts in values(task.attribute, drawn)[:1] for text in texts}
+        count = len(texts)
+        if task.measure == "first" and people < people_per_class * count:
+            count = len({encoding.ids[0] for encoding in tokenizer().encode_batch([f" {text}" for text in texts])})
+        if people < people_per_class * count:
             found[task] = (
                 f"{task}: {people:,} people for {count:,} classes are {people / count:.1f} each, "
-                f"readout.people_per_class={readout.people_per_class}"
+                f"readout.people_per_class={people_per_class}"
             )
     return found
-
-
-def _texts(task: Task, drawn: Pools, tokenizer: Tokenizer) -> set[Any]:
-    """The values, or their first tokens, that a task can have."""
-    texts = {text for _, texts in values(task.attribute, drawn)[:1] for text in texts}
-    if task.measure == "whole":
-        return texts
-    return {encoding.ids[0] for encoding in tokenizer.encode_batch([f" {text}" for text in sorted(texts)])}
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,8 @@ def _content(corpus: Corpus) -> dict[str, Any]:
     absent |= {"background", "background_share"} if corpus.background is None else {"background"}
     setting = corpus.model_dump(exclude={"pools_folder", "templates_folder", *absent})
     if corpus.background is not None:
-        setting["background_content"] = content_digest(background.files(corpus.background))
+        named = corpus.background != background.TO_BE_NAMED
+        setting["background_content"] = content_digest(background.files(corpus.background)) if named else None
     setting["pools_content"] = content_digest(pools.files(corpus.pools_folder))
     setting["templates_content"] = content_digest(templates.files(corpus.templates_folder))
     if corpus.tokenizer == "gpt2":

@@ -10,6 +10,9 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 EOS = "<|endoftext|>"
+MASK, PAD = "<|mask|>", "<|pad|>"
+SPECIAL = (MASK, PAD)
+"""What a bidirectional network has besides, after the entries of its tokenizer."""
 _RANKS = Path(__file__).parent / "data" / "gpt2" / "r50k_base.tiktoken"
 SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
 """Of OpenAI's r50k_base ranks, which are GPT-2's merges in order."""

@@ -14,9 +14,8 @@ from ktrain.config import Readout, Runtime, Train
 from ktrain.corpus import Corpus
 from ktrain.engine import Engine, kept
 from ktrain.forward import bidirectional
-from ktrain.masking import MASK, PAD
 from ktrain.resume import ResumePoints
-from ktrain.tokenizer import EOS
+from ktrain.tokenizer import EOS, MASK, PAD
 from ktrain.training import Batches, Progress, Schedule, curve_of, train
 
 Report = Callable[[str, Progress], None]

@@ -15,14 +15,13 @@ HELP = {
     "plan": "cells, distinct stages, cost, departures from the paper; touches nothing",
     "run": "run what is missing, then print the table and the report's path",
     "status": "the state of each cell",
+    "why": "what separates the key of a stage or cell from the nearest one: settings, data, code versions",
     "show": "what a model is fed: people, entries, questions, the classes of probes or a window",
     "results": "cells x metrics, read from MLflow",
     "report": "table, figure and one self-contained page",
     "ui": "open MLflow on the tracking store",
     "bench": "speed of training or of fleets against reference loops, as ratios in one run",
 }
-TABLE_WIDTH = 144
-"""Columns of the results table: a narrower terminal wraps its lines, which loses nothing."""
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
@@ -40,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     cache(Path(os.environ.get("KTRAIN_CACHE", ".cache")).absolute())
     logging.basicConfig(format="ktrain: %(message)s", level=logging.WARNING)
+    # The retries of a server that is away are ours to tell, in one line at the end.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
         arguments = _parsed(argv)
         handler = globals()[f"_{arguments.command}"]
@@ -80,7 +81,12 @@ def _parser() -> Parser:
             added.add_argument("--store", default="results", help="folder of results (default: results)")
         return added
 
-    command("plan").add_argument("--json", action="store_true", help="machine-readable")
+    plan = command("plan")
+    plan.add_argument("--json", action="store_true", help="machine-readable")
+    plan.add_argument("--cells", action="store_true", help="every cell and stage, however many there are")
+    plan.add_argument("--gpu", default="", help="the GPU to take times for, such as h100 or a100")
+    plan.add_argument("--tokens-per-second", type=float, help="its speed in pretraining at 124M, where you measured it")
+    plan.add_argument("--gpus", type=int, default=1, help="how many work at once; at mini, cores (default: 1)")
     run = command("run")
     run.add_argument("--workers", type=int, default=1, help="data-parallel workers of a trial (default: 1)")
     run.add_argument("--threads", type=int, default=1, help="CPU threads of a worker (default: 1)")
@@ -89,6 +95,13 @@ def _parser() -> Parser:
     )
     run.add_argument("--no-compile", action="store_true", help="train without torch.compile")
     command("status")
+    why = command("why", sweep=False)
+    why.add_argument("key", help="of a stage in the store, or with --sweep of a stage or cell; or how it begins")
+    why.add_argument("axes", nargs="*", metavar="axis=v1,v2", help="axes of the sweep")
+    why.add_argument("--sweep", help="a sweep whose stages and cells are known besides those in the store")
+    why.add_argument("--scale", default="mini", help="of the sweep: mini (default), small or full")
+    why.add_argument("--store", default="results", help="folder of results (default: results)")
+    why.add_argument("--json", action="store_true", help="machine-readable")
     show = command("show", sweep=False)
     show.add_argument("what", choices=("people", "entries", "questions", "classes", "window"))
     show.add_argument("axes", nargs="*", metavar="axis=value", help="the setting, such as corpus.multi=5")
@@ -101,7 +114,7 @@ def _parser() -> Parser:
     command("report")
     ui = command("ui", sweep=False)
     ui.add_argument("--store", default="results", help="folder of results (default: results)")
-    ui.add_argument("--port", type=int, default=5000)
+    ui.add_argument("--port", type=int, default=5000, help="where to serve it (default: 5000)")
     bench = command("bench", sweep=False)
     bench.add_argument("what", choices=("train", "fleet"))
     bench.add_argument("--json", action="store_true", help="machine-readable")
@@ -135,10 +148,21 @@ def _planned(arguments: argparse.Namespace, *, writable: bool = False) -> Any:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from sweeps import show
+    from dataclasses import replace
 
-    plan = _planned(arguments)
-    print(json.dumps(plan.as_json(), indent=1)) if arguments.json else show.plan(plan)
+    from sweeps import cost, show
+
+    if arguments.gpus < 1:
+        raise WrongRequest(f"gpus={arguments.gpus}: must be at least 1")
+    chosen = cost.chosen(arguments.gpu, arguments.tokens_per_second)
+    plan = replace(_planned(arguments), chosen=chosen, gpus=arguments.gpus)
+    if not arguments.json:
+        show.plan(plan, everything=arguments.cells)
+        return EXIT_DONE
+    from analysis import paper
+
+    rows = paper.rows_of({cell.key: cell.axes for cell in plan.cells}, plan.sweep.figures)
+    print(json.dumps(plan.as_json() | ({"paper": rows} if rows else {}), indent=1))
     return EXIT_DONE
 
 
@@ -146,6 +170,18 @@ def _status(arguments: argparse.Namespace) -> int:
     from sweeps import show
 
     show.status(_planned(arguments))
+    return EXIT_DONE
+
+
+def _why(arguments: argparse.Namespace) -> int:
+    from ktrain.store import Store
+    from sweeps import why
+
+    if arguments.axes and not arguments.sweep:
+        raise WrongRequest(f"{arguments.axes[0]}: axes are those of a sweep, which --sweep names")
+    plan = _planned(arguments) if arguments.sweep else None
+    found = why.answer(arguments.key, Store.at(arguments.store), plan)
+    print(json.dumps(found.as_json(), indent=1)) if arguments.json else why.show(found)
     return EXIT_DONE
 
 
@@ -175,29 +211,31 @@ def _run(arguments: argparse.Namespace) -> int:
     finally:
         plan = planning.make(plan.sweep, plan.scale, _overrides(arguments.axes), plan.store, arguments.workers)
         warning = tracking.deliver(tracker, plan)
-    told = [f"{c.key}: {c.state}" for c in plan.cells if c.state.startswith("failed")]
-    for line in told or failures:
+    for line in failures:
         console.print(line, style="red", markup=False)
     if warning:
         console.print(warning, style="yellow", markup=False)
-        return EXIT_FAILED if failures or told else EXIT_DONE
-    _publish(plan, tracker.uri)
-    return EXIT_FAILED if failures or told else EXIT_DONE
+        return EXIT_FAILED if failures else EXIT_DONE
+    from sweeps import publication
+
+    publication.publish(plan)
+    return EXIT_FAILED if failures else EXIT_DONE
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from sweeps import tracking
+    from sweeps import publication
 
-    plan = _planned(arguments, writable=True)
-    _publish(plan, tracking.default_uri(plan.store))
+    publication.publish(_planned(arguments, writable=True))
     return EXIT_DONE
 
 
 def _results(arguments: argparse.Namespace) -> int:
-    from analysis import table
+    from analysis import paper, table
+    from sweeps import publication, tracking
 
     plan = _planned(arguments)
-    found, numbers = _read(plan)
+    found = publication.read(plan, tracking.default_uri(plan.store))
+    numbers = paper.beside(plan.sweep.figure)
     text = table.render(found, arguments.format, numbers, best_of=plan.sweep.best_of)
     data = text if isinstance(text, bytes) else text.encode()
     if arguments.output:
@@ -209,55 +247,6 @@ def _results(arguments: argparse.Namespace) -> int:
         sys.stdout.buffer.write(data)
         sys.stdout.flush()
     return EXIT_DONE
-
-
-def _read(plan: Any) -> tuple[Any, Any]:
-    """The results of a plan from MLflow, and the paper's numbers for its figure, None where it has none."""
-    from analysis import paper, results
-    from sweeps import tracking
-
-    uri = tracking.default_uri(plan.store)
-    try:
-        found = results.load(uri, plan.sweep.name, {c.key: c.axes for c in plan.cells})
-    except Exception as e:
-        raise WrongRequest(f"MLFLOW_TRACKING_URI={uri}: does not answer: {str(e).splitlines()[0][:200]}") from e
-    return found, paper.beside(plan.sweep.figure)
-
-
-def _publish(plan: Any, uri: str) -> None:
-    """Prints the table and writes figure and page."""
-    import platform
-
-    import ktrain
-    from analysis import figures, report, table
-    from sweeps.show import Screen
-
-    found, numbers = _read(plan)
-    best_of = plan.sweep.best_of
-    console = Screen(width=max(TABLE_WIDTH, Screen().width))
-    console.print(table.everything(found, numbers, best_of=best_of))
-    folder = plan.store.root / "reports" / plan.sweep.name
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = figures.draw(found, numbers, question=plan.sweep.question, best_of=best_of)
-    for drawing in drawn:
-        (folder / f"{drawing.name}.svg").write_text(drawing.svg, encoding="utf-8")
-    finished = [s.key for c in plan.cells for s in c.stages if plan.store.exists(s.key)]
-    versions = plan.store.manifest(finished[-1])["versions"] if finished else {}
-    hint = "ktrain ui" if uri.startswith("sqlite:///") else uri
-    page = report.write(
-        folder / "report.html",
-        plan.sweep.name,
-        found,
-        scale=plan.scale,
-        figures={drawing.caption: drawing.svg for drawing in drawn},
-        paper=numbers,
-        provenance={"ktrain": ktrain.__version__, "machine": platform.platform(), **versions},
-        departures=plan.departures(),
-        mlflow_hint=hint,
-        best_of=best_of,
-    )
-    shown = "".join(f"figure  {folder / drawing.name}.svg\n" for drawing in drawn)
-    print(f"{shown}report  {page}\nMLflow  {hint}")
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -281,7 +270,8 @@ def _ui(arguments: argparse.Namespace) -> int:
 
     uri = tracking.default_uri(Store.at(arguments.store))
     if uri.startswith("http"):
-        print(f"MLflow is served at {uri}")
+        print(f"MLflow is served at {uri}", flush=True)
+        _list_views(uri)
         return EXIT_DONE
     path = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not path.is_file():
@@ -289,15 +279,30 @@ def _ui(arguments: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
     command += ["--host", "127.0.0.1", "--port", str(arguments.port)]
     print(f"MLflow at http://127.0.0.1:{arguments.port} (Ctrl-C ends it)", flush=True)
+    _list_views(uri, arguments.port)
     os.execvpe(command[0], command, {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
 
 
+def _list_views(uri: str, port: int = 5000) -> None:
+    """Prints the links of all comparison views; a server that does not answer is told, and no failure."""
+    from sweeps import tracking, views
+
+    try:
+        found = views.links(uri)
+    except Exception as e:
+        print(f"ktrain: {uri}: no links to comparison views: {tracking.first_line(e)}", file=sys.stderr)
+        return
+    for experiment, links in found.items():
+        print("\n".join((experiment, *(link.line(uri, port) for link in links))), flush=True)
+
+
 def _bench(arguments: argparse.Namespace) -> int:
-    from ktrain import bench, bench_fleet
     from sweeps.scales import SCALES, base
 
     if arguments.scale not in SCALES:
         raise WrongRequest(f"scale={arguments.scale}: must be one of {', '.join(SCALES)}")
+    from ktrain import bench, bench_fleet
+
     cell = SCALES[arguments.scale]
     if arguments.what == "train":
         found = bench.train(cell.train, cell.model, seconds=arguments.seconds)

@@ -1,40 +1,38 @@
 """The plan: cells, the distinct stages that they share, what is done and what it would cost. Touches nothing."""
 
 import logging
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
 from ktrain import corpus as corpora
-from ktrain import model, people, pools, probes, templates
-from ktrain.config import Cell, Corpus
+from ktrain import people, pools, probes, templates
+from ktrain.config import Augmentation, Cell, Corpus
 from ktrain.errors import WrongRequest
 from ktrain.lease import holder
 from ktrain.stages import Stage, axes, cell_key, chain, lowest_recall
 from ktrain.store import Store
+from sweeps import bill, cost
 from sweeps import sweep as grids
-from sweeps.scales import base
+from sweeps.cost import Device
+from sweeps.departures import assumptions, departures
 from sweeps.sweep import Sweep
 
 log = logging.getLogger("ktrain.plan")
-TOKENS_PER_QUESTION = 24
-TOKENS_PER_NAME = 8
-TOKENS_PER_ENTRY = {"gpt2": 73, "bpe": 82}
-"""Typical lengths, for estimates only."""
-FLOPS_PER_SECOND = {"mini": 1.1e11, "gpu": 4e14}
-"""What the estimates assume: a laptop's core, and 40 % of an H100's bf16 peak."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One distinct stage and what doing it means."""
+    """One distinct stage and what doing it means. `state` is `done`, `to do`, or `blocked` with all of its cells."""
 
     stage: Stage
     state: str
     tokens: int
     flops: float
     seconds: float
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -47,11 +45,18 @@ class PlannedCell:
     state: str
     refused: tuple[str, ...] = ()
     """One line for each probe task whose classes have too few people."""
+    parts: tuple[str, ...] = ()
+    """The parts of the sweep, such as figures of the paper, that have this cell; of a sweep without parts, itself."""
 
-    @property
+    @cached_property
     def axes(self) -> dict[str, Any]:
         """All identity fields by axis name."""
         return axes(self.cell)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether something is missing that running it does not make."""
+        return self.state.startswith("blocked")
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,10 @@ class Plan:
     scale: str
     store: Store
     cells: tuple[PlannedCell, ...]
+    chosen: Device | None = None
+    """What the user wants times for; None is a laptop's core for miniature networks and an H100 for others."""
+    gpus: int = 1
+    """How many devices work at once."""
 
     def refused(self) -> list[str]:
         """The probe tasks that are not run, each with the numbers and the cells that miss it."""
@@ -71,29 +80,57 @@ class Plan:
                 found.setdefault(line, []).append(cell.key)
         return [f"{line} ({len(keys)} cells)" for line, keys in found.items()]
 
-    def varied(self) -> list[str]:
-        """The axes whose value differs between cells; of a readout, between cells of one kind."""
-        found = []
-        for axis in self.cells[0].axes if self.cells else ():
-            of_kind = axis.startswith("readout.") and axis != "readout.kind"
-            values: dict[str, set[Any]] = {}
-            for cell in self.cells:
-                values.setdefault(cell.cell.readout.kind if of_kind else "", set()).add(cell.axes[axis])
-            if any(len(different) > 1 for different in values.values()):
-                found.append(axis)
-        return found
+    def varied(self, part: str = "") -> list[str]:
+        """The axes whose value differs between cells, of a part or all; of a readout, between cells of one kind."""
+        return self._varied[part]
+
+    @cached_property
+    def _varied(self) -> dict[str, list[str]]:
+        groups: dict[str, list[PlannedCell]] = {"": []}
+        for cell in self.cells:
+            for part in ("", *cell.parts):
+                groups.setdefault(part, []).append(cell)
+        return {part: _differing(cells) for part, cells in groups.items()}
 
     @cached_property
     def stages(self) -> tuple[Planned, ...]:
         """The distinct stages, parents before children."""
         owners = {stage.key: (stage, cell.cell) for cell in self.cells for stage in cell.stages}
-        return tuple(self._planned(stage, cell) for stage, cell in owners.values())
+        wanted = {s.key for c in self.cells if not c.blocked for s in c.stages}
+        found = []
+        for key, (stage, cell) in owners.items():
+            state = "done" if finished(self.store, key) else "to do" if key in wanted else "blocked"
+            time = cost.seconds(stage, cell, self.speed(cell))
+            need = cost.tokens(stage, cell), cost.flops(stage, cell), time, cost.size(stage, cell)
+            found.append(Planned(stage, state, *need))
+        return tuple(found)
+
+    @property
+    def device(self) -> Device:
+        """What the estimates of time assume."""
+        mini = all(cell.cell.model.size == "mini" for cell in self.cells)
+        return self.chosen or (cost.CORE if mini else cost.gpu("h100"))
+
+    def speed(self, cell: Cell) -> float:
+        """FLOP/s: of the device, or where the user named none, those of pretrainings like this one that are done."""
+        return (not self.chosen and self.measured.get(_network(cell))) or self.device.speed
+
+    @cached_property
+    def measured(self) -> dict[str, float]:
+        """FLOP/s in pretraining, the median over the plan's finished stages, by family and size of the network."""
+        found: dict[str, dict[str, float]] = {}
+        for planned in self.cells:
+            key, cell = planned.stages[1].key, planned.cell
+            if finished(self.store, key):
+                speed = float(self.store.metrics(key).get("speed/tokens_per_second", 0.0))
+                found.setdefault(_network(cell), {})[key] = speed * cost.per_token(cell, cell.train.context)
+        return {network: statistics.median(speeds.values()) for network, speeds in found.items()}
 
     def trials(self) -> dict[str, list[Cell]]:
         """What is to be run: the unfinished cells by the key of the pretraining that they share."""
         groups: dict[str, list[Cell]] = {}
         for planned in self.cells:
-            if planned.state != "done" and not planned.state.startswith("blocked"):
+            if planned.state != "done" and not planned.blocked:
                 groups.setdefault(planned.stages[1].key, []).append(planned.cell)
         return groups
 
@@ -105,6 +142,7 @@ class Plan:
             "cells": [
                 {
                     "key": c.key,
+                    "parts": list(c.parts),
                     "axes": c.axes,
                     "stages": [s.key for s in c.stages],
                     "state": c.state,
@@ -120,90 +158,38 @@ class Plan:
                     "tokens": p.tokens,
                     "flops": p.flops,
                     "seconds": p.seconds,
+                    "bytes": p.bytes,
                 }
                 for p in self.stages
             ],
             "totals": self.totals(),
+            "departures": self.departures(),
         }
 
     def totals(self) -> dict[str, Any]:
-        """Sums over the distinct stages; those with `to_do` leave out what is done."""
-        missing = [p for p in self.stages if p.state != "done"]
-        return {
-            "cells": len(self.cells),
-            "cells_done": sum(c.state == "done" for c in self.cells),
-            "stages": len(self.stages),
-            "stages_done": len(self.stages) - len(missing),
-            "tokens": sum(p.tokens for p in self.stages),
-            "tokens_to_do": sum(p.tokens for p in missing),
-            "flops": sum(p.flops for p in self.stages),
-            "flops_to_do": sum(p.flops for p in missing),
-            "seconds_to_do": sum(p.seconds for p in missing),
-            "bytes": sum(_bytes(p.stage, cell) for p, cell in zip(self.stages, self._owners, strict=True)),
-        }
+        """What all of it costs, and what is left of that: `bill.totals`."""
+        return bill.totals(self)
 
     def departures(self) -> list[str]:
         """Where these cells differ from the paper, and what had to be assumed because the paper does not say."""
-        lines: dict[str, dict[str, None]] = {}
-        for cell in self.cells:
-            paper = axes(base("full", cell.cell.readout.kind))
-            for axis, value in paper.items():
-                if axis not in PAPER_VARIES and cell.axes[axis] != value:
-                    kind = f" ({cell.cell.readout.kind})" if axis.startswith("readout.") else ""
-                    lines.setdefault(f"{axis}{kind}: the paper has {value}, here ", {})[str(cell.axes[axis])] = None
-        found = [line + ", ".join(values) for line, values in lines.items()]
-        kinds = {cell.cell.readout.kind for cell in self.cells}
-        return found + [f"assumed: {text}" for text, about in ASSUMED.items() if not about or about & kinds]
-
-    @property
-    def _owners(self) -> list[Cell]:
-        return list({stage.key: cell.cell for cell in self.cells for stage in cell.stages}.values())
-
-    def _planned(self, stage: Stage, cell: Cell) -> Planned:
-        tokens = _tokens(stage, cell)
-        context = cell.train.context if stage.kind == "pretrain" else _row(cell)
-        per_token = model.flops_per_token(cell.model, _vocabulary(cell), context)
-        # Frozen weights have no gradient: four of the six multiplications a parameter.
-        share = 2 / 3 if stage.kind not in ("corpus", "pretrain") and cell.readout.adapted else 1.0
-        flops = 0.0 if stage.kind in ("corpus", "mixed") else float(tokens * per_token * share)
-        speed = FLOPS_PER_SECOND["mini" if cell.model.size == "mini" else "gpu"]
-        seconds = flops / speed if flops else tokens / 5e6
-        return Planned(stage, "done" if finished(self.store, stage.key) else "to do", tokens, flops, seconds)
-
-
-PAPER_VARIES = {
-    "corpus.multi", "corpus.permute", "corpus.fullname", "train.qa_ratio", "readout.kind", "readout.beam", "seed",
-    "readout.rank_qv", "readout.rank_embedding", "readout.method", "readout.people_per_class",
-}  # fmt: skip
-"""Axes that the paper itself varies: no departure."""
-_ANSWERS, _PROBES = {"qa_finetune", "mixed"}, {"p_probe", "q_probe"}
-ASSUMED: dict[str, set[str]] = {
-    "no dropout in pretraining (model.dropout), initial weights normal with deviation 0.02": set(),
-    "AdamW's betas 0.9, 0.999 at full scale, gradient clipping at 1, weight decay on every parameter": set(),
-    "bf16 by autocast, fp32 weights": set(),
-    "a finetuning row holds one question and the loss covers its answer (readout.loss)": {"qa_finetune"},
-    "LoRA products scaled by 1 (readout.lora_scale), and the output embedding not updated": {"qa_finetune", *_PROBES},
-    "answers are greedy unless readout.beam is 4, as in the paper, which reports the same without beam": _ANSWERS,
-    "probes train with the dropout of the network on (model.dropout), and read after the final norm": _PROBES,
-    "P-probes: an EOS before the entry, all entries of a person (readout.entries), the loss averaged over places": {
-        "p_probe"
-    },
-    "Q-probes: EOS is both start and end token": {"q_probe"},
-    "probes: a task needs so many training people a class (readout.people_per_class)": _PROBES,
-    "biography templates and pools are this project's own, of the paper's sizes": set(),
-}
-"""What the paper does not state, and the readout kinds that it concerns; none is all of them."""
+        cells = [cell.cell for cell in self.cells]
+        return departures(cells) + assumptions(cells)
 
 
 def make(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], store: Store, workers: int = 1) -> Plan:
     """The plan of a sweep. Raises `WrongRequest` for anything that could not run."""
-    cells = grids.expand(sweep, scale, overrides)
-    for folder in {c.corpus.pools_folder for c in cells if c.corpus.pools_folder}:
+    parts: dict[Cell, dict[str, None]] = {}
+    for name, cells in grids.divided(sweep, scale, overrides).items():
+        for cell in cells:
+            parts.setdefault(cell, {})[name] = None
+    for folder in {c.corpus.pools_folder for c in parts if c.corpus.pools_folder}:
         for line in pools.load(folder).contained():
             log.warning("%s: %s; an answer may be taken for the other", folder, line)
-    for cell in cells:
+    for cell in {_checked(cell): cell for cell in parts}.values():
         check(cell, workers)
-    return Plan(sweep, scale, store, tuple(_cell(cell, store) for cell in cells))
+    # The user's files may have changed since the last plan.
+    _refused.cache_clear()
+    return Plan(sweep, scale, store, tuple(_cell(cell, store, tuple(names)) for cell, names in parts.items()))
 
 
 def check(cell: Cell, workers: int = 1) -> None:
@@ -213,10 +199,21 @@ def check(cell: Cell, workers: int = 1) -> None:
     if cell.corpus.people + cell.corpus.celebrities > drawn.names:
         # The same words as where they are drawn.
         people.draw(drawn, cell.corpus.people, cell.seed, cell.corpus.celebrities)
-    for name in ("train", "readout") if cell.readout.kind != "mixed" else ("train",):
-        batch = getattr(cell, name).batch
+    for name, batch in _batches(cell).items():
         if batch % workers:
             raise WrongRequest(f"workers={workers}: does not divide {name}.batch={batch}")
+
+
+def _checked(cell: Cell) -> tuple[Any, ...]:
+    """What `check` looks at: cells that agree on it are checked once."""
+    corpus = cell.corpus
+    folders = corpus.pools_folder, corpus.pools, corpus.templates_folder
+    return *folders, corpus.people, corpus.celebrities, *_batches(cell).items()
+
+
+def _batches(cell: Cell) -> dict[str, int]:
+    """The batches that workers share."""
+    return {"train": cell.train.batch} | ({} if cell.readout.kind == "mixed" else {"readout": cell.readout.batch})
 
 
 def finished(store: Store, key: str) -> bool:
@@ -230,27 +227,35 @@ def finished(store: Store, key: str) -> bool:
     return True
 
 
-def _cell(cell: Cell, store: Store) -> PlannedCell:
+def _cell(cell: Cell, store: Store, parts: tuple[str, ...]) -> PlannedCell:
     stages = chain(cell)
-    refused = tuple(_refused(cell).values()) if cell.readout.probe else ()
-    return PlannedCell(cell_key(cell), cell, stages, _state(cell, stages, store, refused), refused)
+    refused: tuple[str, ...] = ()
+    if cell.readout.probe:
+        plain, readout = cell.corpus.model_copy(update=WRITTEN), cell.readout
+        refused = _refused(plain, cell.seed, cell.learned_from, readout.people_per_class)
+    return PlannedCell(cell_key(cell), cell, stages, _state(cell, stages, store, refused), refused, parts)
 
 
-def _refused(cell: Cell) -> dict[probes.Task, str]:
-    drawn = pools.shrink(pools.load(cell.corpus.pools_folder), cell.corpus.pools)
-    told = {"multi", "permute", "fullname", "couple", "celebrity_fraction", "celebrity", "background"}
-    plain = Corpus.model_validate(cell.corpus.model_dump(exclude=told))
-    return probes.refused(drawn, _bpe(plain, cell.seed), cell.learned_from, cell.readout)
-
-
-_bpe = cache(corpora.bpe_of)
+WRITTEN = {
+    "kind": "bioS", "multi": 1, "permute": 0, "fullname": False, "couple": 0, "celebrity_fraction": 0.0,
+    "celebrity": Augmentation(), "background": None,
+}  # fmt: skip
 """Cells that differ in how their people are described share a tokenizer."""
+
+
+@cache
+def _refused(setting: Corpus, seed: int, learned: int, people_per_class: int) -> tuple[str, ...]:
+    """Of so many people to learn from, the probe tasks that have too many classes."""
+    drawn = pools.shrink(pools.load(setting.pools_folder), setting.pools)
+    return tuple(probes.refused(drawn, lambda: corpora.bpe_of(setting, seed), learned, people_per_class).values())
 
 
 def _state(cell: Cell, stages: Sequence[Stage], store: Store, refused: Sequence[str]) -> str:
     _, pretrain, readout = stages
     if finished(store, readout.key):
         return "done"
+    if lacking := corpora.lacking(cell.corpus):
+        return f"blocked: {'; '.join(lacking)}"
     if len(refused) == len(probes.TASKS):
         return f"blocked: not enough people: {refused[-1]}"
     for stage in stages:
@@ -265,36 +270,17 @@ def _state(cell: Cell, stages: Sequence[Stage], store: Store, refused: Sequence[
     return "planned"
 
 
-def _tokens(stage: Stage, cell: Cell) -> int:
-    if stage.kind == "pretrain":
-        return cell.train.steps * cell.train.batch * cell.train.context
-    if stage.kind in ("qa_finetune", "p_probe", "q_probe"):
-        members = len(probes.TASKS) if cell.readout.probe else 1
-        return cell.readout.steps * cell.readout.batch * _row(cell) * members
-    if stage.kind == "mixed":
-        return cell.corpus.people * 6 * TOKENS_PER_QUESTION
-    entry = TOKENS_PER_ENTRY["gpt2" if cell.corpus.tokenizer == "gpt2" else "bpe"]
-    people = cell.corpus.people + cell.corpus.celebrities
-    return cell.corpus.entries * entry + people * 6 * TOKENS_PER_QUESTION
+def _differing(cells: Sequence[PlannedCell]) -> list[str]:
+    found = []
+    for axis in cells[0].axes if cells else ():
+        of_kind = axis.startswith("readout.") and axis != "readout.kind"
+        values: dict[str, set[Any]] = {}
+        for cell in cells:
+            values.setdefault(cell.cell.readout.kind if of_kind else "", set()).add(cell.axes[axis])
+        if any(len(different) > 1 for different in values.values()):
+            found.append(axis)
+    return found
 
 
-def _row(cell: Cell) -> int:
-    """Tokens that a readout's row holds."""
-    if cell.readout.kind == "p_probe":
-        return TOKENS_PER_ENTRY["gpt2" if cell.corpus.tokenizer == "gpt2" else "bpe"]
-    return TOKENS_PER_NAME if cell.readout.kind == "q_probe" else TOKENS_PER_QUESTION
-
-
-def _bytes(stage: Stage, cell: Cell) -> int:
-    """Disk: tokens in two bytes, or a model in fp32."""
-    if stage.kind == "corpus":
-        return _tokens(stage, cell) * 2
-    if stage.kind in ("p_probe", "q_probe"):
-        # Adapters and heads, and a few bytes for every example of the predictions.
-        per_task = _vocabulary(cell) * int(cell.readout.rank_embedding if cell.readout.rank_embedding != "full" else 0)
-        return len(probes.TASKS) * (4 * per_task + 16 * cell.corpus.entries)
-    return 4 * model.parameters(cell.model, _vocabulary(cell))
-
-
-def _vocabulary(cell: Cell) -> int:
-    return 50_257 if cell.corpus.tokenizer == "gpt2" else int(cell.corpus.tokenizer.removeprefix("bpe-"))
+def _network(cell: Cell) -> str:
+    return f"{cell.model.family} {cell.model.size}"

@@ -58,9 +58,10 @@ def cache(root: Path) -> None:
 
 
 def run(plan: "Plan", runtime: Runtime, console: Console) -> list[str]:
-    """Runs what is missing; returns one line for each trial that failed, empty where all is well.
+    """Runs what is missing; returns what is to be told of failures, line by line, empty where all is well.
 
-    Raises `WrongRequest` where the machine or cluster cannot hold one trial, `Interrupted` on Ctrl-C.
+    Where the first trials to end die of one error, no other is started (`failures.Breaker`). Raises `WrongRequest`
+    where the machine or cluster cannot hold one trial, `Interrupted` on Ctrl-C.
     """
     trials = plan.trials()
     if not trials:
@@ -68,6 +69,7 @@ def run(plan: "Plan", runtime: Runtime, console: Console) -> list[str]:
     import ray
     from ray import tune
 
+    from sweeps.failures import Breaker
     from sweeps.live import LiveView
 
     # Without an address, Ray would join whatever was last started on this machine.
@@ -83,7 +85,7 @@ def run(plan: "Plan", runtime: Runtime, console: Console) -> list[str]:
         resources = ray.cluster_resources()
         width, gpu = _width(resources, runtime)
         driver = {DRIVER: 1} if DRIVER in resources else {"CPU": 0.01}
-        view = LiveView(plan, console)
+        view, breaker = LiveView(plan, console), Breaker(plan)
         served = {
             name: {
                 "name": name,
@@ -104,14 +106,16 @@ def run(plan: "Plan", runtime: Runtime, console: Console) -> list[str]:
             tune_config=tune.TuneConfig(
                 max_concurrent_trials=width, trial_name_creator=_name, trial_dirname_creator=_name
             ),
-            run_config=tune.RunConfig(name="tune", storage_path=str(records), callbacks=[view], verbose=0),
+            run_config=tune.RunConfig(
+                name="tune", storage_path=str(records), callbacks=[view, breaker], stop=breaker, verbose=0
+            ),
         )
         with view, _silent():
             results = tuner.fit()
-        failures = [_failure(result) for result in results if result.error]
-        if len(results) < len(trials) or any(line.state not in ("done", "failed") for line in view.lines.values()):
+        ended = len(results) == len(trials) and all(line.state in ("done", "failed") for line in view.lines.values())
+        if not ended and not breaker.stop_all():
             raise Interrupted
-        return failures
+        return breaker.told()
     except KeyboardInterrupt:
         raise Interrupted from None
     finally:
@@ -171,12 +175,6 @@ def _width(resources: dict[str, float], runtime: Runtime) -> tuple[int, bool]:
     if cpus < need:
         raise WrongRequest(f"workers={runtime.workers}, threads={runtime.threads}: there are {cpus:.0f} CPUs")
     return max(1, int(cpus // need)), False
-
-
-def _failure(result: Any) -> str:
-    text = str(result.error).strip()
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return f"{result.config['trial']['name']}: {lines[-1] if lines else 'no message'}"
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """What commands print: the plan, the state of cells, and what a model is fed with its attributes marked."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,9 @@ from sweeps.plan import Plan
 COLOURS = dict(zip(ATTRIBUTES, ("red", "green", "yellow", "blue", "magenta", "cyan"), strict=True))
 
 
+STATES = ("planned", "running", "done", "failed", "blocked")
+MANY = 100
+"""Cells above which a plan is told by its parts."""
 HELD = {"biography": "biographies", "question": "questions", "background": "background text"}
 
 
@@ -31,32 +35,15 @@ class Screen(Console):
         raise
 
 
-def plan(plan: Plan) -> None:
-    """Cells, stages, cost and departures."""
+def plan(plan: Plan, *, everything: bool = False) -> None:
+    """Cells, stages, cost and departures; of many cells, how many each part has, unless `everything` is wanted."""
     console = Screen()
-    varied = plan.varied()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("cell", *varied, "state"):
-        table.add_column(name, overflow="fold")
-    for cell in plan.cells:
-        table.add_row(cell.key, *(str(cell.axes[axis]) for axis in varied), cell.state)
-    console.print(table)
-    stages = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("stage", "kind", "state"):
-        stages.add_column(name, overflow="fold")
-    for name in ("tokens", "FLOPs", "time"):
-        stages.add_column(name, justify="right")
-    for p in plan.stages:
-        stages.add_row(p.stage.key, p.stage.kind, p.state, f"{p.tokens:,}", f"{p.flops:.1e}", clock(p.seconds))
-    console.print("", stages)
-    totals = plan.totals()
-    unit = "core" if plan.scale == "mini" else "H100 at 40 % of its peak"
-    console.print(
-        f"\n{totals['cells']} cells, {totals['stages']} distinct stages, {totals['stages_done']} done; to do: "
-        f"{totals['tokens_to_do']:,} tokens, {totals['flops_to_do']:.1e} FLOPs, about "
-        f"{clock(totals['seconds_to_do'])} on one {unit}; {totals['bytes'] / 1e6:,.0f} MB of disk in all",
-        highlight=False,
-    )
+    many = len(plan.cells) > MANY and not everything
+    console.print(*([_parts(plan)] if many else _cells(plan)))
+    console.print("", _kinds(plan) if many else _stages(plan))
+    for reason, count in Counter(c.state for c in plan.cells if many and c.blocked).items():
+        console.print(f"\n{count} cells are {reason}", highlight=False, markup=False)
+    console.print("", *_bill(plan.totals()), sep="\n", highlight=False)
     if refused := plan.refused():
         console.print("\nProbe tasks that are refused, because their classes have too few people", style="bold")
         for line in refused:
@@ -64,17 +51,93 @@ def plan(plan: Plan) -> None:
     console.print("\nDepartures from the paper, and assumptions", style="bold")
     for line in plan.departures():
         console.print(f"  {line}", highlight=False, markup=False)
+    if many:
+        console.print("\n--cells lists every cell and stage", style="dim")
+
+
+def _cells(plan: Plan) -> Iterator[Table]:
+    """A table of cells, of a whole one for each part with the cells that no part before it has."""
+    names = dict.fromkeys(cell.parts[0] for cell in plan.cells)
+    for name in names:
+        varied = plan.varied(name)
+        table = _table("cell", *varied, "state")
+        if plan.sweep.parts:
+            table.title, table.title_justify, table.title_style = f"\n{name}", "left", "bold"
+        for cell in (cell for cell in plan.cells if cell.parts[0] == name):
+            table.add_row(cell.key, *(str(cell.axes[axis]) for axis in varied), cell.state)
+        yield table
+
+
+def _stages(plan: Plan) -> Table:
+    table = _table("stage", "kind", "state", right=("tokens", "FLOPs", "time"))
+    for p in plan.stages:
+        table.add_row(p.stage.key, p.stage.kind, p.state, f"{p.tokens:,}", f"{p.flops:.1e}", clock(p.seconds))
+    return table
+
+
+def _parts(plan: Plan) -> Table:
+    """Cells of each part by state; a cell of several parts counts in each, and once in the last line."""
+    table = _table("part", right=("cells", "pretrainings", *STATES))
+    names = dict.fromkeys(part.name for part in plan.sweep.parts or (plan.sweep,))
+    groups = {name: [cell for cell in plan.cells if name in cell.parts] for name in names}
+    for name, cells in {**groups, "each once": list(plan.cells)}.items():
+        states = Counter(cell.state.partition(":")[0] for cell in cells)
+        pretrained = len({cell.stages[1].key for cell in cells})
+        table.add_row(name, str(len(cells)), str(pretrained), *(str(states[state] or "") for state in STATES))
+    return table
+
+
+def _kinds(plan: Plan) -> Table:
+    """Stages by kind, with how many there would be if every cell did its own."""
+    table = _table("stages", right=("distinct", "unshared", "done", "tokens", "FLOPs", "hours"))
+    unshared = Counter(stage.kind for cell in plan.cells for stage in cell.stages)
+    for kind, count in unshared.items():
+        mine = [p for p in plan.stages if p.stage.kind == kind]
+        counts = len(mine), count, sum(p.state == "done" for p in mine)
+        tokens, flops, seconds = (sum(getattr(p, name) for p in mine) for name in ("tokens", "flops", "seconds"))
+        table.add_row(kind, *map(str, counts), f"{tokens:.1e}", f"{flops:.1e}", f"{seconds / 3600:,.1f}")
+    return table
+
+
+def _bill(totals: dict[str, Any]) -> Iterator[str]:
+    """What it costs, in words."""
+    device, gpus = totals["device"], totals["gpus"]
+    yield (
+        f"{totals['cells']:,} cells, {totals['stages']:,} distinct stages, {totals['stages_done']:,} done; without "
+        f"sharing there would be {totals['stages_without_sharing']:,} stages and "
+        f"{totals['flops_without_sharing'] / max(totals['flops'], 1.0):.1f} times the FLOPs"
+    )
+    for name, about in {"in all": "", "to do": "_to_do", "blocked": "_blocked"}.items():
+        if totals[f"stages{about}"]:
+            yield (
+                f"{name}: {totals[f'pretrainings{about}']:,} pretrainings, {totals[f'tokens{about}']:,} tokens, "
+                f"{totals[f'flops{about}']:.1e} FLOPs, {_hours(totals[f'seconds{about}'])} of one {device}, "
+                f"{totals[f'bytes{about}'] / 1e9:,.1f} GB of disk"
+            )
+    devices = f"{gpus} {device}s" if gpus > 1 else f"one {device}"
+    yield f"what is to do takes about {_hours(totals['wall_seconds_to_do'])} on {devices}, a trial on each"
+    yield f"{device}: {totals['flops_per_second_from']}"
+    for network, speed in totals["flops_per_second_measured"].items():
+        yield f"{network}: as fast as measured here, {speed / 1e12:.3g} TFLOP/s"
+
+
+def _hours(seconds: float) -> str:
+    """Minutes below an hour and a half, hours above."""
+    return f"{seconds / 60:,.0f} minutes" if seconds < 5400 else f"{seconds / 3600:,.1f} hours"
+
+
+def _table(*left: str, right: tuple[str, ...] = ()) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in left:
+        table.add_column(name, overflow="fold")
+    for name in right:
+        table.add_column(name, justify="right")
+    return table
 
 
 def status(plan: Plan) -> None:
     """One line a cell."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    varied = plan.varied()
-    for name in ("cell", *varied, "state"):
-        table.add_column(name, overflow="fold")
-    for cell in plan.cells:
-        table.add_row(cell.key, *(str(cell.axes[axis]) for axis in varied), cell.state)
-    Screen().print(table)
+    Screen().print(*_cells(plan))
 
 
 def fed(what: str, cell: Cell, count: int, step: int) -> None:
@@ -94,9 +157,7 @@ def fed(what: str, cell: Cell, count: int, step: int) -> None:
 
 
 def _people(corpus: Corpus, count: int) -> Iterator[Any]:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("person", "name", "half", *ATTRIBUTES):
-        table.add_column(name.replace("_", " "))
+    table = _table("person", "name", "half", *(attribute.replace("_", " ") for attribute in ATTRIBUTES))
     for p in range(min(count, len(corpus.people))):
         half = "celebrity" if corpus.celebrity[p] else "train" if corpus.train[p] else "test"
         values = [corpus.people.value(p, a) for a in ATTRIBUTES]

@@ -1,23 +1,27 @@
 """A sweep: a grid over axes, expanded by Ray Tune's own variant generator into cells."""
 
+import logging
 import re
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from ktrain.background import TO_BE_NAMED
 from ktrain.config import Cell
 from ktrain.errors import WrongRequest, nearest
 from ktrain.stages import axes
 from sweeps.scales import SCALES, base
 
+log = logging.getLogger("ktrain.sweep")
 BUILTIN = Path(__file__).parent
 AXES = tuple(axes(Cell()))
 """The names of all axes: every identity field of the config."""
-FOLDERS = ("corpus.pools_folder", "corpus.templates_folder")
+BACKGROUND = "corpus.background"
+FOLDERS = ("corpus.pools_folder", "corpus.templates_folder", BACKGROUND)
 
 
 @dataclass(frozen=True)
@@ -26,17 +30,35 @@ class Sweep:
     scale's name where a scale needs other values.
 
     A grid search over dicts of axes, under any name that is no axis, varies several axes together: the rows of a
-    figure are seldom a product.
+    figure are seldom a product. A whole has `parts` and no grid of its own: its cells are those of its parts, each
+    once. Raises `ValueError` for a whole with a grid.
     """
 
     name: str
-    grid: Mapping[str, Any] | Callable[[str], Mapping[str, Any]]
+    grid: Mapping[str, Any] | Callable[[str], Mapping[str, Any]] = field(default_factory=dict)
     question: str = ""
     """One sentence for the report: what this sweep asks."""
     figure: str = ""
     """The figure of the paper that it regenerates, such as `fig3`."""
     best_of: tuple[str, ...] = ()
-    """Axes over which the best test accuracy is shown, as the paper does over its finetunings."""
+    """Axes over which the best test accuracy is shown, as the paper does over its finetunings; of a whole, those of
+    its parts."""
+    parts: tuple["Sweep", ...] = ()
+    """The sweeps of which this one is the whole."""
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            return
+        if self.grid:
+            raise ValueError(f"Sweep {self.name!r} has parts, so it has no grid of its own")
+        best_of = (*self.best_of, *(axis for part in self.parts for axis in part.best_of))
+        object.__setattr__(self, "best_of", tuple(dict.fromkeys(best_of)))
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The figures of the paper that it and its parts regenerate."""
+        found = (self.figure, *(figure for part in self.parts for figure in part.figures))
+        return tuple(dict.fromkeys(filter(None, found)))
 
 
 def load(name: str) -> Sweep:
@@ -47,6 +69,8 @@ def load(name: str) -> Sweep:
     path = Path(name) if name.endswith(".py") else BUILTIN / f"{name}.py"
     if not path.is_file() or (not name.endswith(".py") and name not in builtin()):
         known = ", ".join(builtin())
+        if name == "fig4":
+            raise WrongRequest(f"sweep {name}: Figure 4 is an illustration without data; there are {known}")
         raise WrongRequest(f"sweep {name}: no such sweep or file; there are {known}{nearest(name, builtin())}")
     module = types.ModuleType(path.stem)
     module.__file__ = str(path)
@@ -65,28 +89,78 @@ def load(name: str) -> Sweep:
 
 def builtin() -> list[str]:
     """The names of the sweeps that come with the project."""
-    return sorted(p.stem for p in BUILTIN.glob("*.py") if "\nsweep = Sweep(" in p.read_text(encoding="utf-8"))
+    names = [p.stem for p in BUILTIN.glob("*.py") if "\nsweep = Sweep(" in p.read_text(encoding="utf-8")]
+    # fig2 before fig10.
+    return sorted(names, key=lambda name: (name.rstrip("0123456789"), len(name), name))
 
 
 def expand(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]]) -> list[Cell]:
     """The cells of a sweep at a scale, duplicates removed, in grid order.
 
-    `overrides` replace axes of the grid, or add to it: `{"seed": [0, 1, 2]}`. Raises `WrongRequest` naming the axis.
+    `overrides` replace axes of the grid, or add to it: `{"seed": [0, 1, 2]}`. Of a whole, a part that cannot take them
+    is left out with a warning. Where a sweep leaves `corpus.background` to be named, the folder given goes to those
+    cells alone. Raises `WrongRequest` naming the axis.
     """
-    from ray.tune.search.sample import Domain
-    from ray.tune.search.variant_generator import generate_variants
+    return list(dict.fromkeys(cell for cells in divided(sweep, scale, overrides).values() for cell in cells))
 
+
+def divided(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]]) -> dict[str, list[Cell]]:
+    """The cells of `expand` under the name of each part that has them, or under the sweep's own."""
     if scale not in SCALES:
         raise WrongRequest(f"scale={scale}: must be one of {', '.join(SCALES)}{nearest(scale, SCALES)}")
     for axis in overrides:
         _check_axis(axis)
+    if named := overrides.get(BACKGROUND):
+        others = {axis: values for axis, values in overrides.items() if axis != BACKGROUND}
+        found = divided(sweep, scale, others)
+        if any(_unnamed(cell) for cells in found.values() for cell in cells):
+            return {name: list(_filled(cells, named)) for name, cells in found.items()}
+    if not sweep.parts:
+        return {sweep.name: _cells(sweep, scale, overrides)}
+    found = {}
+    refusals = []
+    for part in sweep.parts:
+        try:
+            cells = expand(part, scale, overrides)
+        except WrongRequest as e:
+            if not overrides:
+                raise
+            refusals.append((part.name, e))
+        else:
+            found.setdefault(part.name, []).extend(cells)
+    if not found:
+        raise refusals[0][1]
+    for name, refusal in refusals:
+        log.warning("%s is left out: %s", name, refusal)
+    return found
+
+
+def _unnamed(cell: Cell) -> bool:
+    return cell.corpus.background == TO_BE_NAMED
+
+
+def _filled(cells: Sequence[Cell], folders: Sequence[Any]) -> Iterator[Cell]:
+    """The cells with a folder in place of those that are to be named."""
+    for cell in cells:
+        yield from (_cell(cell, {BACKGROUND: folder}) for folder in folders) if _unnamed(cell) else (cell,)
+
+
+def _cells(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]]) -> list[Cell]:
+    """The cells of a sweep without parts."""
+    from ray.tune.search.sample import Domain
+    from ray.tune.search.variant_generator import generate_variants
+
     space = {**_grid(sweep, scale), **{axis: {"grid_search": list(values)} for axis, values in overrides.items()}}
     for axis, value in space.items():
         if _holds(value, (Domain, types.FunctionType)):
             raise WrongRequest(f"{axis}={value}: an axis takes tune.grid_search([...]) or a fixed value")
     cells = []
-    for _, variant in generate_variants({"grid": space}):
-        changes = dict(_merged(variant["grid"], overrides))
+    choices = {name: value["grid_search"] for name, value in space.items() if _flat(value)}
+    # The generator copies the whole space for every variant, so long lists are expanded by number.
+    numbers = {name: {"grid_search": list(range(len(values)))} for name, values in choices.items()}
+    for _, variant in generate_variants({"grid": {**space, **numbers}}):
+        chosen = {name: choices[name][v] if name in choices else v for name, v in variant["grid"].items()}
+        changes = dict(_merged(chosen, overrides))
         cells.append(_cell(base(scale, str(changes.get("readout.kind"))), changes))
     if not cells:
         raise WrongRequest(f"sweep {sweep.name}: a grid search over nothing leaves no cell")
@@ -98,6 +172,14 @@ def _grid(sweep: Sweep, scale: str) -> dict[str, Any]:
         return dict(sweep.grid(scale) if callable(sweep.grid) else sweep.grid)
     except Exception as e:
         raise WrongRequest(_line_of(f"sweep {sweep.name}: no grid at scale={scale}: {type(e).__name__}: {e}")) from e
+
+
+def _flat(value: Any) -> bool:
+    """Whether it is a grid search over values that are none themselves."""
+    if not isinstance(value, dict) or set(value) != {"grid_search"} or not isinstance(value["grid_search"], list):
+        return False
+    rows = (row for row in value["grid_search"] if isinstance(row, dict))
+    return not any(isinstance(inner, dict) for row in rows for inner in row.values())
 
 
 def _holds(value: Any, kinds: tuple[type, ...]) -> bool:
@@ -131,7 +213,7 @@ def _cell(base: Cell, changes: Mapping[str, Any]) -> Cell:
         node = tree
         for part in path:
             node = node[part]
-        if axis in FOLDERS and value and isinstance(value, str | Path):
+        if axis in FOLDERS and value and value != TO_BE_NAMED and isinstance(value, str | Path):
             # Workers run elsewhere: a folder is named in full.
             value = str(Path(value).absolute())
         node[last] = value

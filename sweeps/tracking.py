@@ -20,6 +20,8 @@ from sweeps.plan import Plan, PlannedCell, finished
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+# Its retries are ours to tell, in one line at the end.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
 log = logging.getLogger("ktrain.tracking")
 
 
@@ -41,8 +43,6 @@ class Tracker:
         """Raises `WrongRequest` where the server does not answer."""
         from mlflow import MlflowClient
 
-        # Its retries are ours to tell, in one line at the end.
-        logging.getLogger("urllib3").setLevel(logging.ERROR)
         try:
             client = MlflowClient(uri)
             known = client.get_experiment_by_name(sweep)
@@ -50,12 +50,12 @@ class Tracker:
                 client.restore_experiment(known.experiment_id)
             experiment = known.experiment_id if known else client.create_experiment(sweep, _artifacts(uri, sweep))
         except Exception as e:
-            raise WrongRequest(f"MLFLOW_TRACKING_URI={uri}: does not answer: {_first_line(e)}") from e
+            raise WrongRequest(f"MLFLOW_TRACKING_URI={uri}: does not answer: {first_line(e)}") from e
         return cls(uri, client, experiment)
 
     def sync(self, plan: Plan) -> None:
         """Writes every cell and finished stage of the plan that the server does not have yet."""
-        known = self._runs()
+        known = self.runs()
         for cell in plan.cells:
             links = {}
             for stage in cell.stages:
@@ -63,7 +63,8 @@ class Tracker:
                     links[stage.kind] = self._stage(known, plan.store, stage)
             self._cell(known, plan, cell, links)
 
-    def _runs(self) -> dict[str, Any]:
+    def runs(self) -> dict[str, Any]:
+        """The experiment's runs by key."""
         runs, token = {}, None
         while True:
             page = self.client.search_runs([self.experiment], max_results=1000, page_token=token)
@@ -73,7 +74,7 @@ class Tracker:
                 return runs
 
     def _stage(self, known: dict[str, Any], store: Store, stage: Stage) -> str:
-        """The run of a stage with its curve, written once; returns the run's id."""
+        """The run of a stage with its curves, written once; returns the run's id."""
         run = known.get(stage.key)
         if run is None or run.info.status != "FINISHED":
             identity = _flat(stage.identity)
@@ -90,8 +91,11 @@ class Tracker:
                     ("speed/tokens_per_second", "tokens_per_second"),
                 )
             ]
-            finals = [(name, value, 0) for name, value in store.metrics(stage.key).items() if name not in _CURVES]
-            self._log(run.info.run_id, curves + finals, identity, {})
+            points, people = _learning(folder / "learning.json")
+            drawn = {*_CURVES, *(name for name, *_ in points)}
+            # The last point of a curve is its final number, and one at step 0 would be another point of it.
+            finals = [(name, value, 0) for name, value in store.metrics(stage.key).items() if name not in drawn]
+            self._log(run.info.run_id, curves + points + finals, identity | people, {})
             self.client.set_terminated(run.info.run_id)
             known[stage.key] = self.client.get_run(run.info.run_id)
         return str(run.info.run_id)
@@ -145,6 +149,17 @@ class Tracker:
         )
 
 
+def _learning(file: Path) -> tuple[list[tuple[str, float, int]], dict[str, int]]:
+    """Accuracies over the steps of a mixed training, and as params over how many people of each half they are."""
+    if not file.is_file():
+        return [], {}
+    found = json.loads(file.read_text())
+    points = [
+        (name, value, point["step"]) for point in found["curve"] for name, value in point.items() if name != "step"
+    ]
+    return points, {f"learning.n.{half}": people for half, people in found["n"].items()}
+
+
 def _pieces(name: str, value: Any) -> dict[str, str]:
     """A JSON text as tags `name.0`, `name.1`, ...: a tag holds 5,000 characters at most."""
     text = json.dumps(_short(value), separators=(",", ":"))
@@ -167,7 +182,7 @@ def deliver(tracker: Tracker, plan: Plan) -> str | None:
     try:
         tracker.sync(plan)
     except Exception as e:
-        return f"MLflow at {tracker.uri} does not answer now ({_first_line(e)}); the next run delivers what it missed"
+        return f"MLflow at {tracker.uri} does not answer now ({first_line(e)}); the next run delivers what it missed"
     return None
 
 
@@ -177,7 +192,8 @@ def _artifacts(uri: str, sweep: str) -> str | None:
     return Path(path).absolute().with_name("mlflow-artifacts").joinpath(sweep).as_uri() if path != uri else None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, short enough for a line."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 

@@ -1,15 +1,17 @@
 """A sweep's results, invented but shaped as recorded: in memory, and as runs of a real MLflow in SQLite."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
+from analysis import paper
+from analysis.cells import Axis, Cell, Results
 from analysis.names import ATTRIBUTES, COLUMNS, OFS, POSITIONS, majority, metric, of_attributes, p_probe, q_probe, seen
-from analysis.results import Axis, Cell, Results
+from analysis.rows import setting
 
 AXES: Mapping[str, Axis] = {
     "corpus.kind": "bioS",
@@ -48,7 +50,8 @@ def probed(kind: str, mean: float, axes: Mapping[str, Axis]) -> dict[str, Any]:
             values[q_probe(of, "mean")] = mean
             continue
         for position in POSITIONS:
-            ahead = [c for c in columns if axes["corpus.permute"] or ATTRIBUTES.index(c) >= position]
+            shuffled = axes["corpus.permute"] or axes.get("corpus.couple")
+            ahead = [c for c in columns if shuffled or ATTRIBUTES.index(c) >= position]
             values |= {p_probe(of, position, column): mean + 0.02 * position for column in ahead}
             if set(ahead) - {"birth_date"}:
                 values[p_probe(of, position, "mean")] = mean + 0.02 * position
@@ -110,9 +113,70 @@ def probes(make: Callable[..., Cell]) -> Results:
             make(0.052, readout="p_probe"),
             make(0.604, readout="p_probe", **best),
             make(state="running", readout="p_probe", multi=5),
-            make(0.55, readout="p_probe", **best, couple=True),
+            make(0.55, readout="p_probe", couple=2),
         ),
     )
+
+
+def read(name: str) -> dict[str, Axis]:
+    """The axes of a text by the paper's name for it, written down apart from `analysis.rows.setting`."""
+    kind, _, rest = name.partition(" ")
+    words = rest.split("+")
+    number = words[0].removeprefix("multi").removeprefix("couple")
+    shuffled = [word.removeprefix("permute") or "1" for word in words if word.startswith("permute")]
+    return {
+        "corpus.kind": kind,
+        "corpus.multi": int(number) if words[0].startswith("multi") else 1,
+        "corpus.permute": int(shuffled[0]) if shuffled else 0,
+        "corpus.fullname": "fullname" in words,
+        "corpus.couple": int(number) if words[0].startswith("couple") else 0,
+        "corpus.celebrity_fraction": 0.5 if "CEL" in words else 0.0,
+        "corpus.celebrity.multi": 5,
+        "corpus.background": "/text" if "wiki" in words else None,
+    }
+
+
+@pytest.fixture(scope="session")
+def read_axes() -> Callable[[str], dict[str, Axis]]:
+    """`read`, for tests."""
+    return read
+
+
+@pytest.fixture(scope="session")
+def regenerate() -> Callable[..., Results]:
+    """`regenerated`, for tests."""
+    return regenerated
+
+
+def regenerated(
+    *figures: str, shift: float = 0.0, running: Iterable[str] = (), also: Mapping[str, Axis] | None = None
+) -> Results:
+    """Cells that have the paper's own numbers plus `shift`; those of the settings `running` have none yet.
+
+    `also` are further axes of all cells, which win over those that the figure has.
+    """
+    made: dict[str, tuple[dict[str, Axis], dict[str, float]]] = {}
+    for number in (number for name in figures for number in paper.numbers(name) if number.row != "baseline"):
+        chosen = {axis: values[0] for axis, values in {**number.block.usual, **number.block.axes}.items()}
+        axes = (
+            dict(AXES)
+            | read(number.settings[0])
+            | {"model.family": "gpt2", "readout.people": "minority"}
+            | chosen
+            | dict(also or {})
+        )
+        value = min(1.0, max(0.0, number.value + shift))
+        made.setdefault(json.dumps(axes, sort_keys=True), (axes, {}))[1][number.metric] = value
+    cells = []
+    for axes, metrics in made.values():
+        done = setting(axes) not in running
+        bounds = {name: (max(0.0, v - 0.02), min(1.0, v + 0.02)) for name, v in metrics.items()}
+        guesses = {majority(kind, of, c): 0.05 for kind in ("qa", "q_probe") for of in OFS for c in COLUMNS}
+        known: dict[str, Any] = {"metrics": metrics | guesses, "n": dict.fromkeys(metrics, 250), "interval": bounds}
+        state: dict[str, Any] = {"state": "done", **known} if done else {"state": "running"}
+        key = f"{setting(axes)} {axes['readout.kind']} {len(cells)} {also or ''}"
+        cells.append(Cell(key=key, axes=axes, params=axes, scale="mini", **state))
+    return Results("s", tuple(cells))
 
 
 @pytest.fixture(scope="session")

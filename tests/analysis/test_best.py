@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from analysis.best import best
-from analysis.results import Cell, Fold, Results, replicates
+from analysis.cells import Cell, Fold, Results, replicates
 
 RANK = ("readout.rank_embedding",)
 

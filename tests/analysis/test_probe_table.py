@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from analysis import paper
+from analysis.cells import Cell, Results
 from analysis.percent import MISSING
 from analysis.probe_table import sheets
-from analysis.results import Cell, Results
 
 
 def test_each_kind_and_what_it_predicts_has_a_table(probes: Results) -> None:
@@ -35,7 +35,7 @@ def test_rows_have_their_names_seeds_and_states(probes: Results) -> None:
         "bioS single",
         "bioS multi5+permute",
         "bioS multi5",
-        "bioS multi5+permute [corpus.couple=true]",
+        "bioS couple2",
     ]
     running = table["bioS multi5"]
     assert (running["state"], running["seeds"], running["own [95 %]"]) == ("running", MISSING, MISSING)

@@ -1,33 +1,39 @@
 """Figures, the finding and the page."""
 
 import re
-import xml.etree.ElementTree as ET
+import tomllib
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
-import pytest
-
-from analysis import figure, figures, paper, report
+from analysis import answer_sheets, figure, figures, paper, probe_table, report
+from analysis.cells import Cell, Results
+from analysis.claim_file import Claim, Part, sha256
+from analysis.claims import Verdict, judge
 from analysis.finding import find
 from analysis.percent import MISSING, percent, points, ranged
-from analysis.results import Cell, Results
+from analysis.section import Picture, Section, Sheet
 
 HOSTILE = '<script>alert("x")</script> $\\frac{$ --> &amp;'
 
 
-def page(results: Results, folder: Path, scale: str = "mini") -> str:
+def page(results: Results, folder: Path, scale: str = "mini", **more: Any) -> str:
     published = paper.figure("fig3")
+    drawn = {"By attribute": figure.draw(results, published).svg, "Map": figure.heat_map(results, published).svg}
+    pictures = tuple(Picture(caption, svg, ("figure.svg", "figure.csv")) for caption, svg in drawn.items())
+    sheets = (*answer_sheets.sheets(results, published), *probe_table.sheets(results, published))
     path = report.write(
         folder / "new" / "report.html",
         results.sweep,
         results,
         scale=scale,
-        figures={"By attribute": figure.draw(results, published), "Map": figure.heat_map(results, published)},
-        paper=published,
+        finding=find(results, published),
+        sections=(Section("Figure 3", pictures, sheets),),
         provenance={"python": "3.11", HOSTILE: HOSTILE},
         departures=["dropout is 0", HOSTILE],
         mlflow_hint="ktrain ui",
+        **more,
     )
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
     return path.read_text("utf-8")
@@ -61,9 +67,10 @@ def test_the_page_loads_nothing(contrast: Results, tmp_path: Path) -> None:
     elements = Elements(text).found
     assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in elements}
     references = [a[name] or "" for _, a in elements for name in ("href", "xlink:href") if name in a]
-    assert references and all(reference.startswith("#") for reference in references)
+    inside = {reference[1:] for reference in references if reference.startswith("#")}
+    beside = {reference for reference in references if not reference.startswith("#")}
     ids = [a["id"] for _, a in elements if "id" in a]
-    assert len(ids) == len(set(ids)) and {r[1:] for r in references} <= set(ids)
+    assert len(ids) == len(set(ids)) and inside <= set(ids) and beside == {"figure.svg", "figure.csv"}
 
 
 def test_a_hostile_name_is_only_text(make: Callable[..., Cell], tmp_path: Path) -> None:
@@ -105,33 +112,93 @@ def test_probes_are_found_and_shown(probes: Results, contrast: Results, tmp_path
 
 def report_of(results: Results, folder: Path) -> str:
     numbers = paper.beside("fig3")
+    pictures = tuple(Picture(drawing.caption, drawing.svg) for drawing in figures.draw(results, numbers))
     path = report.write(
         folder / "report.html",
         results.sweep,
         results,
         scale="mini",
-        figures={drawing.caption: drawing.svg for drawing in figures.draw(results, numbers)},
-        paper=numbers,
+        finding=find(results, numbers),
+        sections=(Section("", pictures, probe_table.sheets(results, numbers)),),
         provenance={},
-        departures=(),
         mlflow_hint="ktrain ui",
     )
     return path.read_text("utf-8")
 
 
-@pytest.mark.parametrize("draw", [figure.bars, figure.heat_map])
-def test_figures_are_deterministic_text_bearing_svg(draw: Callable[..., str], contrast: Results) -> None:
-    svg = draw(contrast, paper.figure("fig3"))
-    assert svg == draw(contrast, paper.figure("fig3"))
-    words = {"".join(element.itertext()) for element in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")}
-    assert "major" in words and any("recall 71 %" in word for word in words)
-    assert any(word.startswith("bioS multi5+permute+fullname") for word in words)
+def verdicts(results: Results, text: str) -> tuple[Verdict, ...]:
+    value = 'value = { setting = "bioS single", metric = "qa/exact_match/test/mean" }'
+    part = Part.model_validate({"says": f"a part {HOSTILE}"} | tomllib.loads(f"x = {{ {value}, {text} }}")["x"])
+    return judge(results, None, [Claim(name="c", says=f"a claim {HOSTILE}", paper="section 3", part=(part,))])
 
 
-def test_many_settings_become_a_heat_map(make: Callable[..., Cell]) -> None:
-    few = Results("s", tuple(make(0.5, multi=m) for m in range(1, 7)))
-    many = Results("s", tuple(make(0.5, multi=m) for m in range(1, 8)))
-    assert figure.draw(few) == figure.bars(few) and figure.draw(many) == figure.heat_map(many)
+def test_verdicts_come_first_and_are_counted(contrast: Results, tmp_path: Path) -> None:
+    text = page(contrast, tmp_path, verdicts=verdicts(contrast, "at_most = 0.10"))
+    assert "<title>demo: 1 holds</title>" in text and "Which of the paper" in text and "a claim" in text
+    body = text[text.index("<main>") :]
+    order = [body.index(f'id="{name}"') for name in ("verdicts", "figures", "tables", "settings")]
+    assert order == sorted(order) and body.index("a claim") < order[1]
+    assert "2.1 [0.0, 5.1]" in body and "at most 10.0" in body and sha256() in body
+    assert "<strong>At scale mini a" in body and "2 of 4 cells have no final number" in text
+    assert "<script" not in text
+    failing = page(contrast, tmp_path, scale="full", verdicts=verdicts(contrast, "at_least = 0.10"))
+    assert "1 fails</p>" in failing and "About this miniature" not in failing and "At scale" not in failing
+
+
+def test_a_sweep_without_claims_has_its_finding_alone(contrast: Results, tmp_path: Path) -> None:
+    text = page(contrast, tmp_path)
+    assert 'id="verdicts"' not in text and "claims.toml" not in text and find(contrast).question in text
+    other = Results("demo", contrast.cells[1:2])
+    text = page(other, tmp_path, verdicts=verdicts(other, "at_most = 0.10"))
+    assert 'id="verdicts"' not in text and find(other).question in text
+
+
+def test_claims_in_part_are_shown_under_the_finding(contrast: Results, tmp_path: Path) -> None:
+    text = page(contrast, tmp_path, verdicts=judge(contrast))
+    assert find(contrast).question in text and "not enough data" in text
+    assert "1 of its 5 parts is in this sweep" in text
+    assert "no such cell" not in text and "bidirectional" not in text
+
+
+def test_lines_of_one_name_stand_together_and_a_short_line_says_why(tmp_path: Path) -> None:
+    lines = (("a+b", "ours", "1.0 [0.5, 1.5]"), ("", "paper", "2.0"), ("c", "running"))
+    sheet = Sheet("Title", ("setting", "", "mean"), lines, "A note.", quiet=(1,))
+    results = Results("s", (Cell(key="a", axes={"seed": 0}, params={"seed": 0}),))
+    text = page(results, tmp_path, costs=Sheet("Costs", ("kind", "tokens"), (("corpus", "5"),)))
+    assert "Costs" in text and text.index("Versions") < text.index("Costs")
+    path = report.write(
+        tmp_path / "x.html",
+        "s",
+        results,
+        scale="mini",
+        finding=find(results),
+        sections=(Section("S", (), (sheet, sheet)),),
+        provenance={},
+        mlflow_hint="",
+    )
+    text = path.read_text("utf-8")
+    assert '<th scope="rowgroup" rowspan="2">a+<wbr>b</th>' in text and 'colspan="2">running</td>' in text
+    assert (
+        '1.0<br><span class="interval">[0.5, 1.5]</span>' in text
+        and '<tr class="quiet"><td class="which">paper' in text
+    )
+    assert text.count("A note.") == 1, "what is noted alike is said once"
+    assert 'id="figures"' not in text
+
+
+def test_figures_link_to_the_files_beside_the_page(contrast: Results, tmp_path: Path) -> None:
+    text = page(contrast, tmp_path)
+    assert '<a href="figure.svg">SVG</a>' in text and '<a href="figure.csv">CSV</a>' in text
+
+
+def test_answers_stand_beside_the_papers(contrast: Results) -> None:
+    ours, beside = answer_sheets.sheets(contrast, paper.figure("fig3"))
+    assert ours.lines[0][:2] == ("majority baseline", "7.0") and ours.quiet == (0,)
+    assert ours.lines[1][:2] == ("bioS single", "2.1 [0.0, 5.1]") and ours.lines[1][-1] == "99.1"
+    assert all(len(line) in (2, len(ours.headers)) for line in ours.lines)
+    assert ours.lines[3] == ("bioS multi5", "blocked: recall 71 % [gate 97.0]")
+    assert [line[1:3] for line in beside.lines[:3]] == [("ours", "2.1"), ("paper", "9.7"), ("difference", "−7.6")]  # noqa: RUF001
+    assert "Figure 3" in beside.note and len(answer_sheets.sheets(contrast)) == 1
 
 
 def test_percent() -> None:

@@ -1,13 +1,14 @@
 """Rows: settings under the paper's names, axes that tell them apart, and what belongs to which readout."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from analysis import paper
+from analysis.cells import Axis, Cell, Results
 from analysis.names import PROBES
-from analysis.results import Axis, Cell, Results
-from analysis.rows import baseline, rows, setting
+from analysis.rows import baseline, published, rows, setting, tidy
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,51 @@ def test_rows_are_named_as_in_the_paper(multi: int, permute: int, fullname: bool
     axes: dict[str, Axis] = {"corpus.multi": multi, "corpus.permute": permute, "corpus.fullname": fullname}
     assert setting(axes) == name
     assert name in paper.figure("fig3").index or permute == 3
+
+
+@pytest.mark.parametrize("name", sorted({s for f in paper.figures() for n in paper.numbers(f) for s in n.settings}))
+def test_every_text_of_the_paper_has_its_name(name: str, read_axes: Callable[[str], dict[str, Axis]]) -> None:
+    axes = read_axes(name)
+    assert setting(axes) == name
+    given = {axis: value for axis, value in axes.items() if value}
+    assert setting(given) == name, "an axis that is not given is off"
+    assert setting(axes | {"model.family": "gbert", "corpus.celebrity.fullname": True}) == name
+
+
+def test_celebrities_are_told_by_the_name_unless_they_differ(make: Callable[..., Cell]) -> None:
+    def cell(mean: float, fraction: float, people: str = "celebrity") -> Cell:
+        made = make(mean, permute=1)
+        more = {"corpus.celebrity_fraction": fraction, "corpus.celebrity.multi": 5 if fraction else 1}
+        axes = made.axes | more | {"readout.people": people if fraction else "minority"}
+        return replace(made, key=f"{fraction}{people}", axes=axes, params=axes)
+
+    two = rows(Results("s", (cell(0.1, 0.0), cell(0.8, 0.5))))
+    assert [row.name for row in two] == ["bioS single+permute1", "bioS single+permute1+CEL"]
+    many = rows(Results("s", (cell(0.1, 0.0), cell(0.8, 0.5), cell(0.5, 0.2))))
+    assert many[0].name == "bioS single+permute1"
+    assert many[2].name == "bioS single+permute1+CEL [corpus.celebrity_fraction=0.2]"
+    asked = rows(Results("s", (cell(0.8, 0.5), cell(0.7, 0.5, "minority"))))
+    assert [row.name.partition(" [")[2] for row in asked] == ["readout.people=celebrity]", "readout.people=minority]"]
+
+
+def test_another_family_finds_its_own_numbers_of_the_paper(make: Callable[..., Cell]) -> None:
+    cells = [make(0.1), make(0.2)]
+    axes = cells[1].axes | {"model.family": "llama"}
+    table = rows(Results("s", (cells[0], replace(cells[1], key="l", axes=axes, params=axes))))
+    assert [row.setting for row in table] == ["bioS single", "bioS single (llama)"]
+    mean = "qa/exact_match/test/mean"
+    assert [published(paper.figure("fig3"), row.setting, mean) for row in table] == [0.097, None]
+    assert [published(paper.figure("fig12c"), row.setting, mean) for row in table] == [None, 0.035]
+
+
+def test_numbers_as_data_have_a_line_each(contrast: Results) -> None:
+    frame = tidy(rows(contrast))
+    assert len(frame) == 2 * 7 + 2 and set(frame["group"]) == {"qa"}
+    first = frame[frame["metric"] == "qa/exact_match/test/mean"].iloc[0]
+    assert (first["row"], first["n"], first["seeds"], first["state"]) == ("bioS single", 1500, 1, "done")
+    assert first[["value", "low", "high"]].tolist() == pytest.approx([0.021, 0.0, 0.051])
+    assert frame["metric"].tolist()[-2:] == ["", ""] and frame["state"].iloc[-2] == "blocked: recall 71 %"
+    assert len(tidy(rows(Results("s", ())))) == 0
 
 
 def test_a_further_axis_is_told_only_where_it_differs(make: Callable[..., Cell]) -> None:

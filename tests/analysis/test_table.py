@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from analysis import paper
-from analysis.results import Cell, Results
+from analysis.cells import Cell, Results
 from analysis.table import comparison, everything, render
 
 MEAN = "qa/exact_match/test/mean"

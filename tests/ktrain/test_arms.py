@@ -18,9 +18,9 @@ from ktrain.adapters import Adapters, Member, merged
 from ktrain.config import ATTRIBUTES, Cell, Runtime
 from ktrain.forward import hidden
 from ktrain.heads import EPSILON
-from ktrain.masking import MASK, PAD
 from ktrain.stages import chain
 from ktrain.store import Store
+from ktrain.tokenizer import MASK, PAD
 
 VOCABULARY = 400
 """Few enough for names of several lengths."""

@@ -11,7 +11,8 @@ from transformers import GPTNeoXForCausalLM
 
 from ktrain.config import Train
 from ktrain.corpus import Corpus
-from ktrain.masking import MASK, PAD, RANDOM, REPLACED, SHARE, SPECIAL, Filling, Masker, evenly, mask_id, pad_id
+from ktrain.masking import RANDOM, REPLACED, SHARE, Filling, Masker, evenly, mask_id, pad_id
+from ktrain.tokenizer import MASK, PAD, SPECIAL
 from ktrain.windows import Windows
 
 Tiny = Callable[..., Corpus]

@@ -173,12 +173,11 @@ def test_common_tokens_are_those_of_enough_people() -> None:
 
 def test_tasks_with_too_few_people_are_refused_with_the_numbers() -> None:
     people = int(SHUFFLED.train.sum())
-    asked = P.model_copy(update={"people_per_class": 3})
-    left_out = probes.refused(SHUFFLED.people.pools, SHUFFLED.tokenizer, people, asked)
+    left_out = probes.refused(SHUFFLED.people.pools, lambda: SHUFFLED.tokenizer, people, 3)
     assert set(left_out) == {task for task in TASKS if people < 3 * _classes(task)}
     line = left_out[Task("whole", "birth_city")]
     assert line == "whole/birth_city: 20 people for 8 classes are 2.5 each, readout.people_per_class=3"
-    assert not probes.refused(SHUFFLED.people.pools, SHUFFLED.tokenizer, people, P)
+    assert not probes.refused(SHUFFLED.people.pools, lambda: SHUFFLED.tokenizer, people, P.people_per_class)
 
 
 def _classes(task: Task) -> int:

@@ -84,7 +84,7 @@ def test_store_is_tried_out_by_writing(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_looking_touches_nothing(tmp_path: Path) -> None:
     looked = Store.at(tmp_path / "absent")
-    assert not looked.exists(KEY) and looked.find(KEY) is None
+    assert not looked.exists(KEY) and looked.find(KEY) is None and looked.complete() == []
     assert not list(tmp_path.iterdir())
 
 
@@ -116,6 +116,15 @@ def test_published_stage_is_found_with_its_manifest(store: Store) -> None:
     assert manifest["files"]["a/b/deep.txt"]["size"] == 4
     assert manifest["versions"]["ktrain"] == ktrain.__version__
     assert store.metrics(KEY) == {"loss": 1.5}
+
+
+def test_the_keys_are_those_of_complete_stages(store: Store) -> None:
+    for key in ("pretrain-b", "corpus-a"):
+        publish(store, key)
+    (store.root / "stages" / "corpus-unsealed").mkdir()
+    (store.root / "stages" / "No Key").mkdir()
+    (store.root / "stages" / "No Key" / "manifest.json").write_text("{}")
+    assert store.complete() == ["corpus-a", "pretrain-b"]
 
 
 def test_first_result_stays(store: Store) -> None:

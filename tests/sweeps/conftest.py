@@ -1,7 +1,15 @@
 """A tiny setting that trains in seconds, and stores in which its stages are done without any training."""
 
 import json
-from collections.abc import Callable, Mapping
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,18 +82,25 @@ def planned(tiny: Callable[..., Sweep], store: Store) -> Callable[..., Plan]:
 def publish(store: Store) -> Callable[..., None]:
     """Finishes a stage with the files that a trial leaves, the models apart."""
 
-    def done(stage: Stage, score: float = 0.75, recalled: float = RECALLED) -> None:
+    def done(
+        stage: Stage, score: float = 0.75, recalled: float = RECALLED, learning: Mapping[str, Any] | None = None
+    ) -> None:
         metrics: dict[str, float]
         if stage.kind == "corpus":
             metrics = {"corpus/entries": 60, "corpus/tokens": 6000}
         elif stage.kind == "pretrain":
             metrics = {"recall/attribute_tokens": recalled, "baseline/test/mean": 0.2, "train/loss": 1.5}
             metrics |= {"speed/tokens_per_second": 400.0}
+            if learning:
+                # The end of a curve is a final number too.
+                metrics |= {name: value for name, value in learning["curve"][-1].items() if name.startswith("bio/")}
         else:
             prefix = "qa" if stage.kind == "qa_finetune" else "mixed"
             metrics = {f"{prefix}/exact_match/{half}/mean": score for half in ("train", "test")}
         with store.publish(stage.key, stage.identity, stage.kind) as folder:
             (folder / "metrics.json").write_text(json.dumps(metrics))
+            if learning and stage.kind == "pretrain":
+                (folder / "learning.json").write_text(json.dumps(learning))
             if stage.kind != "corpus":
                 line = {"learning_rate": 1e-3, "tokens": 9, "seconds": 1.0, "steps": 60}
                 curve = [{"step": k, "loss": 3.0 / k, "tokens_per_second": 100.0 * k} | line for k in (1, 2, 3, 4)]
@@ -98,3 +113,43 @@ def publish(store: Store) -> Callable[..., None]:
                 (folder / "counts.json").write_text(json.dumps(about))
 
     return done
+
+
+@pytest.fixture
+def port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def serving() -> Callable[[Path, int], AbstractContextManager[object]]:
+    """Serves a database: `with serving(path, port):`."""
+    return _server
+
+
+@contextmanager
+def _server(database: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A tracking server on loopback, ready to answer; killed at the end."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(database.parent / "a")]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    # Its own group: the server has a child that answers.
+    with (database.parent / "server.log").open("ab") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        end = time.monotonic() + 120
+        while True:
+            assert process.poll() is None and time.monotonic() < end, (database.parent / "server.log").read_text()
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
+                    if answer.status == 200:
+                        break
+            except OSError:
+                time.sleep(0.2)
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -1,3 +1,4 @@
+import html
 import io
 import json
 import logging
@@ -12,11 +13,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import ray
+from mlflow import MlflowClient
 
+from analysis import claim_file
+from analysis.choice import WRITTEN
 from ktrain.store import Store
-from sweeps import cli
+from sweeps import cli, publication
 from sweeps.plan import Plan, make
-from sweeps.sweep import load
+from sweeps.sweep import AXES, load
 from sweeps.tracking import Tracker, default_uri
 
 Run = Callable[..., tuple[int, str, str]]
@@ -121,8 +125,13 @@ WRONG = {
     "file that raises": ("run raises.py", "sweep raises.py: the file raises ZeroDivisionError in line 2: "),
     "file that leaves": ("run leaves.py", "sweep leaves.py: the file raises SystemExit in line 2: 0"),
     "file without a sweep": ("plan empty.py", "sweep empty.py: the file defines no `sweep = Sweep(...)`"),
-    "no such file": ("run nowhere.py", "sweep nowhere.py: no such sweep or file; there are demo, fig2, fig3, probes"),
+    "no such file": ("run nowhere.py", "sweep nowhere.py: no such sweep or file; there are claims, demo, fig1, "),
     "no such sweep": ("status figg3", "did you mean fig3?"),
+    "figure without data": ("plan fig4", "sweep fig4: Figure 4 is an illustration without data; there are claims"),
+    "no such GPU": ("plan demo --gpu h10", "gpu=h10: must be one of h100, "),
+    "no GPUs": ("plan demo --gpus 0", "gpus=0: must be at least 1"),
+    "no speed": ("plan demo --tokens-per-second 0", "tokens-per-second=0: must be above 0"),
+    "background that is not there": ("plan fig8 corpus.background=nowhere", "/nowhere: no such folder"),
     "no such scale": ("plan demo --scale huge", "scale=huge: must be one of mini, small, full"),
     "no such scale to measure": ("bench train --scale huge", "scale=huge"),
     "no such command": ("trian demo", "trian"),
@@ -231,8 +240,19 @@ def test_the_plan_of_a_file_is_told_to_programs(run: Run) -> None:
     code, out, error = run("plan", "tiny.py", "--scale", "small", "seed=0,1", "--json")
     found = json.loads(out)
     assert (code, error) == (0, "")
-    assert set(found) == {"sweep", "scale", "cells", "stages", "totals"}
+    assert set(found) == {"sweep", "scale", "cells", "stages", "totals", "departures", "paper"}
     assert (found["sweep"], found["scale"], len(found["cells"])) == ("tiny", "small", 4)
+    rows = {(row["row"], row["readout"]): row["cells"] for row in found["paper"]}
+    keys = {cell["key"]: cell["axes"]["corpus.multi"] for cell in found["cells"]}
+    assert len(rows) == 2 * 17 and {keys[key] for key in rows["bioS multi2", "QA finetune"]} == {2}
+    assert len(rows["bioS single", "QA finetune"]) == 2 and rows["bioS multi5", "QA finetune"] == []
+
+
+def test_the_bill_is_for_the_devices_that_are_named(run: Run) -> None:
+    words = ("--gpu", "a100", "--gpus", "2", "--tokens-per-second", "1e5")
+    totals = json.loads(run("plan", "tiny.py", "--json", *words)[1])["totals"]
+    assert (totals["device"], totals["gpus"]) == ("A100", 2) and "100,000 tokens" in totals["flops_per_second_from"]
+    assert 0 < totals["wall_seconds_to_do"] < totals["seconds_to_do"]
 
 
 def test_axes_may_stand_before_and_after_options(run: Run) -> None:
@@ -294,7 +314,8 @@ def test_a_second_run_of_a_finished_sweep_starts_nothing(
         assert (code, error) == (0, "")
         assert "bioS single" in out and "bioS multi2" in out and "ktrain ui" in out
     assert (store.root / "reports" / "tiny" / "report.html").read_text().startswith("<!")
-    assert (store.root / "reports" / "tiny" / "figure.svg").is_file()
+    written = {path.name for path in (store.root / "reports" / "tiny").iterdir()}
+    assert written >= {"figure.svg", "figure.png", "figure.csv", "fig3.csv"}
     tracker = Tracker.open(default_uri(store), "tiny")
     assert len(tracker.client.search_runs([tracker.experiment])) == 8
 
@@ -312,21 +333,80 @@ def test_a_report_is_written_from_what_there_is(run: Run, done: Plan, store: Sto
     assert (code, error) == (0, "")
     page = store.root / "reports" / "tiny" / "report.html"
     assert str(page) in out and page.is_file() and "bioS single" in page.read_text().replace("<wbr>", "")
+    assert out.startswith("Claims of the paper") and "full finetuning answers nothing else" in out
+    assert 0 < page.read_text().index('id="verdicts"') < page.read_text().index('id="figures"')
+    told = json.loads((page.parent / "claims.json").read_text())
+    parts = [part for claim in told["claims"] for part in claim["parts"] if part["covered"]]
+    assert [part["verdict"] for part in parts] == ["fails", "fails"] and "Costs" in page.read_text()
 
 
-def test_ui_serves_the_database_of_the_store(run: Run, done: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_claims_know_the_axes() -> None:
+    known = set(AXES)
+    selections = [s for claim in claim_file.load() for part in claim.part for s in (part.value, part.minus)]
+    told = {axis for selection in selections if isinstance(selection, claim_file.Selection) for axis in selection.cells}
+    assert told and told | set(WRITTEN) <= known
+
+
+def test_a_report_links_to_the_comparison_views(run: Run, done: Plan, store: Store) -> None:
+    code, out, error = run("report", "tiny.py", "--store", "../results")
+    assert (code, error) == (0, "")
+    told = [line.split("  ")[-1] for line in out.splitlines() if "(mini)" in line]
+    assert len(told) == 2 and all(link.startswith("http://127.0.0.1:5000/#/experiments/") for link in told)
+    page = html.unescape((store.root / "reports" / "tiny" / "report.html").read_text())
+    assert all(f'<a href="{link}">' in page for link in told) and "#/compare-runs?runs=" in page
+
+
+def test_a_whole_has_views_of_each_part(
+    run: Run, done: Plan, folder: Path, publish: Callable[..., None], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = 'Sweep("one", sweep.grid), Sweep("two", {**sweep.grid, "corpus.permute": tune.grid_search([0, 1])})'
+    (folder / "whole.py").write_text(f'{FILE}\nsweep = Sweep("whole", parts=({parts}))\n')
+    plan = make(load("whole.py"), "mini", {}, store)
+    Tracker.open(default_uri(store), "whole").sync(plan)
+    named = ["one: QA finetune (mini)", "one: QA finetune by axis (mini)"]
+    named += [name.replace("one", "two") for name in named]
+    out = run("report", "whole.py", "--store", "../results")[1]
+    assert [line.split("  ")[1] for line in out.splitlines() if "(mini)" in line] == named
+    monkeypatch.setattr(publication, "LISTED", 3)
+    out = run("report", "whole.py", "--store", "../results")[1]
+    assert out.endswith("MLflow  ktrain ui (4 comparison views)\n")
+    page = (store.root / "reports" / "whole" / "report.html").read_text()
+    assert all(f">{name}</a>" in page for name in named)
+
+
+def test_a_server_that_takes_no_views_costs_a_line(run: Run, done: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ConnectionError("read only")
+
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", refuse)
+    code, out, error = run("report", "tiny.py", "--store", "../results")
+    assert (code, error) == (0, "ktrain: no comparison views: read only\n") and "(mini)" not in out
+
+
+def test_ui_serves_the_database_of_the_store_and_tells_the_views(
+    run: Run, done: Plan, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     begun: list[list[str]] = []
     monkeypatch.setattr(os, "execvpe", lambda name, command, environment: begun.append(command))
+    run("report", "tiny.py", "--store", "../results")
     with pytest.raises(TypeError):
         # The real one never comes back.
         run("ui", "--store", "../results", "--port", "5001")
     (command,) = begun
     assert f"sqlite:///{done.store.root}/mlflow.db" in command and "5001" in command and "127.0.0.1" in command
+    first, *others = capfd.readouterr().out.splitlines()
+    # The database has the experiments of other tests too.
+    links = others[others.index("tiny") + 1 :][:2]
+    assert first.startswith("MLflow at http://127.0.0.1:5001 ")
+    assert [" ".join(link.split()[:-1]) for link in links] == ["QA finetune (mini)", "QA finetune by axis (mini)"]
+    assert all("http://127.0.0.1:5001/#/experiments/" in link for link in links)
 
 
-def test_ui_points_to_the_server_that_is_used(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://example.org:5000")
-    assert run("ui") == (0, "MLflow is served at http://example.org:5000\n", "")
+def test_ui_points_to_the_server_that_is_used(run: Run, monkeypatch: pytest.MonkeyPatch, port: int) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    code, out, error = run("ui")
+    assert (code, out) == (0, f"MLflow is served at http://127.0.0.1:{port}\n")
+    assert len(error.splitlines()) == 1 and "no links to comparison views" in error
 
 
 @pytest.mark.parametrize("words", ["plan fig3 --json", "status demo"])

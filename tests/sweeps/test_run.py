@@ -43,10 +43,12 @@ sweep = Sweep(
     }},
 )
 """
-STEPS = 600
+STEPS = 1200
 """Enough training to be killed several times in."""
+EVERY = STEPS // 100
+"""Steps between two lines of a curve; resume points are there too."""
 TOKENS_PER_STEP = 4 * 64
-PATIENCE = 300.0
+PATIENCE = 600.0
 """Seconds for what takes some ten on a machine that does nothing else."""
 
 
@@ -165,7 +167,7 @@ def starts(folder: Path) -> int:
     Each start leaves its first step out of the tokens that it times, and a resume point keeps that count.
     """
     (curve,) = (json.loads(path.read_text()) for path in folder.glob("results/stages/pretrain-*/curve.json"))
-    assert [point["step"] for point in curve] == list(range(6, STEPS + 1, 6))
+    assert [point["step"] for point in curve] == list(range(EVERY, STEPS + 1, EVERY))
     return STEPS - int(curve[-1]["tokens"]) // TOKENS_PER_STEP
 
 
@@ -266,7 +268,7 @@ def test_a_run_that_is_stopped_or_killed_is_continued_by_the_next(
         """Starts a run, ends it by `how` when it has left a new resume point, and sees its processes go."""
         last = resume_point(tmp_path)
         driver = start()
-        until(lambda: resume_point(tmp_path) > last, "a new resume point", driver)
+        until(lambda: resume_point(tmp_path) > last and ": pretrain " in driver.said, "a new resume point", driver)
         continued(driver, last)
         family = driver.family()
         how(driver, family)
@@ -302,7 +304,28 @@ def test_a_run_that_is_stopped_or_killed_is_continued_by_the_next(
     tidy(tmp_path)
 
 
+def test_a_run_whose_first_trials_die_of_one_error_is_stopped(start: Callable[..., Driver], tmp_path: Path) -> None:
+    sick = f'{{"train.steps": {STEPS}, "train.learning_rate": 1e30, "seed": k}}'
+    well = '{"train.steps": 30_000, "seed": k}'
+    grid = f'"run": tune.grid_search([{sick} for k in range(4)] + [{well} for k in range(4)]),'
+    text = TINY.format(multi=[1], steps=STEPS)
+    assert f'"train.steps": {STEPS},' in text
+    (tmp_path / "tiny.py").write_text(text.replace(f'"train.steps": {STEPS},', grid))
+    driver = start()
+    until(lambda: ": failed" in driver.said, "a failure", driver)
+    family = driver.family()
+    assert driver.wait() == 1, driver.said
+    gone(family, 30)
+    said = driver.said
+    told, _, shown = said.partition("stopped, because the first 3 trials to end have all failed so")
+    assert told.count("Diverged") == 1 and f"3 cells failed: Diverged: the loss is nan at step {EVERY}\n" in told
+    assert "train.learning_rate=1e+30" in told and "the same command continues" in " ".join(shown.split())
+    assert "Traceback" not in said
+    assert said.count(": failed") == 3 and ": done" not in said
+    assert not list(tmp_path.glob("results/stages/pretrain-*"))
+
+
 def continued(driver: Driver, last: int) -> None:
     """The first line about the pretraining is the first one after the resume point `last`."""
     line = next(line for line in driver.said.splitlines() if ": pretrain " in line)
-    assert f": pretrain {last + 6}/{STEPS}" in line, driver.said
+    assert f": pretrain {last + EVERY:,}/{STEPS:,}" in line, driver.said

@@ -118,9 +118,36 @@ def test_a_plan_is_shown_with_cells_stages_cost_and_departures(
     assert all(cell.key in out for cell in plan.cells) and all(p.stage.key in out for p in plan.stages)
     assert all(line in out for line in plan.departures())
     totals: dict[str, Any] = plan.totals()
-    assert f"2 cells, 6 distinct stages, 0 done; to do: {totals['tokens_to_do']:,} tokens" in out
+    assert "2 cells, 6 distinct stages, 0 done; without sharing there would be 6 stages and 1.0 times the FLOPs" in out
+    assert f"to do: 2 pretrainings, {totals['tokens_to_do']:,} tokens, {totals['flops_to_do']:.1e} FLOPs, " in out
+    assert "takes about 0 minutes on one core" in out and "core: 0.11 TFLOP/s" in out and "blocked" not in out
     # Of the axes only the one that varies is a column.
     assert out.splitlines()[0].split() == ["cell", "corpus.multi", "state"]
+
+
+def test_a_plan_of_many_cells_is_told_by_its_parts(
+    planned: Planner, tiny: Callable[..., Sweep], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(show, "Screen", lambda **options: Console(**options | {"width": 500}))
+    parts = tiny(name="plain"), tiny({"corpus.kind": "bioR"}, name="other"), tiny({"corpus.multi": 1}, name="again")
+    plan = planned(Sweep("whole", parts=parts), readout__steps=[20, 30])
+    show.plan(plan)
+    assert plan.cells[0].key in capsys.readouterr().out
+    monkeypatch.setattr(show, "MANY", 5)
+    show.plan(plan)
+    out = capsys.readouterr().out
+    assert not any(cell.key in out for cell in plan.cells) and all(line in out for line in plan.departures())
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[0] == ["part", "cells", "pretrainings", *show.STATES]
+    assert lines[1:4] == [["plain", "4", "2", "4"], ["other", "2", "1", "2"], ["again", "2", "1", "2"]]
+    assert lines[4] == ["each", "once", "6", "3", "4", "2"]
+    (pretrained,) = [line for line in lines if line[:1] == ["pretrain"]]
+    assert pretrained[:4] == ["pretrain", "3", "6", "0"]
+    assert "2 cells are blocked: corpus.kind=bioR: biographies by a language model" in out
+    assert "blocked: 1 pretrainings, " in out and "--cells" in out
+    show.plan(plan, everything=True)
+    out = capsys.readouterr().out
+    assert all(cell.key in out for cell in plan.cells) and "--cells" not in out
 
 
 def test_the_status_is_a_line_for_each_cell(

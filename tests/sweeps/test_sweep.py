@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray import tune
 
+from ktrain.background import TO_BE_NAMED
 from ktrain.config import Cell
 from ktrain.errors import WrongRequest
 from ktrain.stages import axes
 from sweeps import Sweep
 from sweeps.scales import SCALES
-from sweeps.sweep import AXES, builtin, expand, load
+from sweeps.sweep import AXES, builtin, divided, expand, load
 
 HEAD = "from ray import tune\nfrom sweeps import Sweep\n"
 
@@ -52,7 +53,8 @@ def refusal(call: Callable[[], object]) -> str:
 
 
 def test_the_sweeps_of_the_project_are_known_by_name() -> None:
-    assert builtin() == sorted(builtin()) and {"demo", "fig3"} <= set(builtin())
+    figures = [f"fig{number}" for number in range(1, 20) if number != 4]
+    assert builtin() == ["claims", "demo", *figures, "paper", "probes"]
     for name in builtin():
         assert load(name).name == name
 
@@ -103,7 +105,8 @@ def test_a_file_that_is_wrong_is_told_in_one_line(write: Callable[..., str], tex
 
 def test_a_name_that_does_not_exist_lists_those_that_do() -> None:
     message = refusal(lambda: load("figg3"))
-    assert "there are demo, fig2, fig3, probes" in message and "did you mean fig3?" in message
+    assert "there are claims, demo, fig1, fig2, fig3, fig5, " in message and "did you mean fig3?" in message
+    assert "sweep fig4: Figure 4 is an illustration without data; there are" in refusal(lambda: load("fig4"))
     assert "no such sweep or file" in refusal(lambda: load("nowhere/mine.py"))
 
 
@@ -271,3 +274,67 @@ def test_a_grid_search_over_nothing_is_told() -> None:
 def test_a_scale_that_does_not_exist_is_told() -> None:
     message = refusal(lambda: expand(Sweep("g", {}), "minni", {}))
     assert message == "scale=minni: must be one of mini, small, full; did you mean mini?"
+
+
+# Wholes.
+
+
+def test_a_whole_has_the_cells_of_its_parts_each_once_in_order() -> None:
+    first, second = grid(corpus__multi=[5, 1]), grid(corpus__multi=[1, 2])
+    whole = Sweep("w", parts=(first, second))
+    assert settings_of(expand(whole, "mini", {}), "corpus.multi") == [(5,), (1,), (2,)]
+    assert settings_of(expand(Sweep("v", parts=(whole, second)), "mini", {}), "corpus.multi") == [(5,), (1,), (2,)]
+
+
+def test_overrides_reach_every_part() -> None:
+    whole = Sweep("w", parts=(grid(corpus__multi=[1, 2]), Sweep("h", {"corpus.couple": 1})))
+    found = settings_of(expand(whole, "mini", {"seed": [0, 1]}), "corpus.multi", "corpus.couple", "seed")
+    assert sorted(found) == [(1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1), (2, 0, 0), (2, 0, 1)]
+
+
+def test_a_part_that_cannot_take_an_override_is_left_out_with_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    whole = Sweep("w", parts=(Sweep("h", {"corpus.couple": 1}), grid(corpus__multi=[1, 2])))
+    assert list(divided(whole, "mini", {"corpus.multi": [3]})) == ["g"]
+    assert caplog.messages == [
+        "h is left out: corpus.couple=1: says how many entries there are, so multi=1 and permute=0"
+    ]
+    assert refusal(lambda: expand(whole, "mini", {"corpus.multi": [0]})).startswith("corpus.multi=0: must be")
+
+
+def test_a_folder_goes_to_the_cells_that_leave_it_to_be_named(tmp_path: Path) -> None:
+    first = Sweep("a", {"seed": tune.grid_search([1, 2])})
+    second = Sweep("b", {"corpus.background": TO_BE_NAMED, "seed": 3})
+    here, there = str(tmp_path / "here"), str(tmp_path / "there")
+    for sweep in (Sweep("w", parts=(first, second)), Sweep("v", parts=(Sweep("w", parts=(second,)), first))):
+        unnamed = settings_of(expand(sweep, "mini", {}), "seed", "corpus.background")
+        assert sorted(unnamed) == [(1, None), (2, None), (3, TO_BE_NAMED)]
+        named = settings_of(expand(sweep, "mini", {"corpus.background": [here, there]}), "seed", "corpus.background")
+        assert sorted(named, key=str) == [(1, None), (2, None), (3, here), (3, there)]
+    # Where nothing is left to be named, it is an axis like any other.
+    found = settings_of(expand(first, "mini", {"corpus.background": [here]}), "seed", "corpus.background")
+    assert found == [(1, here), (2, here)]
+
+
+def test_a_folder_is_named_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (cell,) = expand(Sweep("a", {"corpus.background": "texts"}), "mini", {})
+    assert cell.corpus.background == str(tmp_path / "texts")
+
+
+def test_a_whole_says_which_figures_it_has_and_what_is_chosen_from() -> None:
+    first = Sweep("a", {}, figure="fig3", best_of=("readout.rank_qv",))
+    second = Sweep("b", {}, figure="fig2", best_of=("readout.learning_rate", "readout.rank_qv"))
+    whole = Sweep("w", figure="fig9", parts=(first, Sweep("c", parts=(second, first)), Sweep("d", {})))
+    assert whole.figures == ("fig9", "fig3", "fig2")
+    assert whole.best_of == ("readout.rank_qv", "readout.learning_rate")
+
+
+def test_a_whole_has_no_grid_of_its_own() -> None:
+    with pytest.raises(ValueError, match="no grid of its own"):
+        Sweep("w", {"seed": 1}, parts=(Sweep("a", {}),))
+
+
+def test_a_grid_inside_a_row_is_expanded_too() -> None:
+    rows = [{"corpus.multi": 1, "seed": tune.grid_search([3, 4])}, {"corpus.multi": 2, "seed": 5}]
+    found = settings_of(expand(Sweep("g", {"row": tune.grid_search(rows)}), "mini", {}), "corpus.multi", "seed")
+    assert sorted(found) == [(1, 3), (1, 4), (2, 5)]

@@ -1,21 +1,16 @@
 import functools
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
-from analysis import results, table
+from analysis import cells, learning, table
+from analysis.names import LEARNING
 from ktrain.errors import WrongRequest
 from ktrain.lease import lease
 from ktrain.store import Store
@@ -24,6 +19,7 @@ from sweeps.plan import Plan
 from sweeps.tracking import Tracker, default_uri, deliver
 
 Planner = Callable[..., Plan]
+Serving = Callable[[Path, int], AbstractContextManager[object]]
 
 
 @pytest.fixture
@@ -115,9 +111,35 @@ def test_a_long_curve_is_whole(tracker: Tracker, done: Plan, store: Store) -> No
     assert len(tracker.client.get_metric_history(run.info.run_id, "train/loss")) == 700
 
 
+def test_learning_curves_are_written_with_their_people_and_read_back(
+    tracker: Tracker, planned: Planner, publish: Callable[..., None], request: Any
+) -> None:
+    asked = {"train.qa_ratio": [0.5], "readout.kind": ["mixed"]}
+    mixed = planned(corpus__multi=[1], **asked).cells[0]
+    curve = [{"step": k, **{name: k / 60 for name in LEARNING}} for k in (15, 30, 60)]
+    for stage in mixed.stages:
+        publish(stage, learning={"n": {"train": 30, "test": 20}, "curve": curve})
+    plan = planned(corpus__multi=[1, 2], **asked)
+    tracker.sync(plan)
+    run = runs(tracker)[mixed.stages[1].key]
+    assert (run.data.params["learning.n.train"], run.data.params["learning.n.test"]) == ("30", "20")
+    assert run.data.params["train.qa_ratio"] == "0.5"
+    found = cells.load(tracker.uri, request.node.name, {cell.key: cell.axes for cell in plan.cells})
+    assert found.cells[0].runs["pretrain"] == run.info.run_id and not found.cells[1].runs
+    curves = learning.read(tracker.uri, found)
+    assert set(curves["key"]) == {mixed.key} and set(curves["setting"]) == {"bioS single"}
+    for name in LEARNING:
+        points = curves[curves["metric"] == name]
+        assert points["step"].tolist() == [15, 30, 60] and points["value"].tolist() == [0.25, 0.5, 1]
+        assert points["fraction"].tolist() == [0.25, 0.5, 1]
+        assert set(points["n"]) == {20 if "/test/" in name else 30}
+    losses = learning.read(tracker.uri, found, ["train/loss"])
+    assert losses["value"].tolist() == [3.0, 1.5, 1.0, 0.75] and losses["n"].isna().all()
+
+
 def test_what_is_written_is_what_the_analysis_reads(tracker: Tracker, done: Plan, request: Any) -> None:
     tracker.sync(done)
-    found = results.load(tracker.uri, request.node.name, {cell.key: cell.axes for cell in done.cells})
+    found = cells.load(tracker.uri, request.node.name, {cell.key: cell.axes for cell in done.cells})
     first, second = found.cells
     assert (first.state, second.state) == ("done", "planned")
     assert first.axes == done.cells[0].axes and first.params == done.cells[0].axes
@@ -265,7 +287,7 @@ def test_more_runs_than_a_page_holds_are_all_found(
     tracker.sync(done)
     search = MlflowClient.search_runs
     monkeypatch.setattr(MlflowClient, "search_runs", lambda self, e, **k: search(self, e, **k | {"max_results": 2}))
-    assert set(tracker._runs()) == set(ids_of_all(tracker, search))
+    assert set(tracker.runs()) == set(ids_of_all(tracker, search))
 
 
 def ids_of_all(tracker: Tracker, search: Callable[..., Any]) -> list[str]:
@@ -293,15 +315,9 @@ def test_a_relative_database_is_one_of_the_working_folder(
     assert found.artifact_location == (tmp_path / "mlflow-artifacts" / "relative").as_uri()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:{port}", "nonsense://somewhere", "sqlite:////proc/none/mlflow.db"])
-def test_a_server_that_does_not_answer_is_a_wrong_request_within_seconds(uri: str) -> None:
-    uri = uri.format(port=free_port())
+def test_a_server_that_does_not_answer_is_a_wrong_request_within_seconds(uri: str, port: int) -> None:
+    uri = uri.format(port=port)
     begin = time.monotonic()
     with pytest.raises(WrongRequest) as caught:
         Tracker.open(uri, "demo")
@@ -310,43 +326,19 @@ def test_a_server_that_does_not_answer_is_a_wrong_request_within_seconds(uri: st
     assert message.startswith(f"MLFLOW_TRACKING_URI={uri}: does not answer: ") and len(message.splitlines()) == 1
 
 
-@contextmanager
-def server(database: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A tracking server on loopback, ready to answer; killed at the end."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(database.parent / "a")]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    # Its own group: the server has a child that answers.
-    with (database.parent / "server.log").open("ab") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        end = time.monotonic() + 120
-        while True:
-            assert process.poll() is None and time.monotonic() < end, (database.parent / "server.log").read_text()
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
-                    if answer.status == 200:
-                        break
-            except OSError:
-                time.sleep(0.2)
-        yield process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 def test_a_server_that_goes_away_costs_nothing(
     tmp_path: Path,
     database: str,
     planned: Planner,
     publish: Callable[..., None],
     tiny: Callable[..., Sweep],
+    serving: Serving,
+    port: int,
 ) -> None:
-    path, port = tmp_path / "server.db", free_port()
+    path = tmp_path / "server.db"
     path.write_bytes(Path(database.removeprefix("sqlite:///")).read_bytes())
     sweep = tiny(name="server")
-    with server(path, port):
+    with serving(path, port):
         tracker = Tracker.open(f"http://127.0.0.1:{port}", "server")
         assert deliver(tracker, planned(sweep)) is None
         before = ids(tracker)
@@ -358,10 +350,10 @@ def test_a_server_that_goes_away_costs_nothing(
     assert line is not None and len(line.splitlines()) == 1
     assert line.startswith(f"MLflow at {tracker.uri} does not answer now (")
     assert line.endswith("the next run delivers what it missed")
-    with server(path, port):
+    with serving(path, port):
         assert deliver(tracker, planned(sweep)) is None
         after = runs(tracker)
         assert {key: after[key].info.run_id for key in before} == before and len(after) == 5
         cell = planned(sweep).cells[0]
-        found = results.load(tracker.uri, "server", {cell.key: cell.axes}).cells[0]
+        found = cells.load(tracker.uri, "server", {cell.key: cell.axes}).cells[0]
         assert found.state == "done" and found.metrics["qa/exact_match/test/mean"] == 0.75

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 
-from analysis.results import Axis, Cell, Results, load, parse, replicates
+from analysis.cells import Axis, Cell, Results, load, parse, replicates
 
 MEAN = "qa/exact_match/test/mean"
 

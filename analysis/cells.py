@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from scipy.special import stdtrit
@@ -38,6 +38,8 @@ class Cell:
     """95 % interval of a metric, low and high."""
     stages: Mapping[str, str] = field(default_factory=dict)
     """Stage folders by kind."""
+    runs: Mapping[str, str] = field(default_factory=dict)
+    """MLflow run ids of the finished stages by kind."""
     state: str = "missing"
     """`done`, `running`, `planned`, `missing`, `blocked: <why>` or `failed: <why>`."""
     scale: str | None = None
@@ -64,6 +66,8 @@ class Fold:
     n: Mapping[str, int]
     interval: Mapping[str, Interval]
     state: str
+    counted: tuple[str, ...] = ()
+    """Keys of the cells of `seeds`."""
     compared: int = 1
     """Of how many settings this is the best one (`analysis.best`)."""
 
@@ -86,10 +90,10 @@ class Results:
         return sum(cell.done for cell in self.cells)
 
     def frame(self) -> pd.DataFrame:
-        """One row per cell: key, state, axes, metrics with `<metric>/n|low|high`, and `stage/<kind>` folders."""
+        """One row per cell: key, state, scale, axes, metrics with `<metric>/n|low|high`, and `stage/<kind>` folders."""
         rows = []
         for cell in self.cells:
-            row: dict[str, Any] = {"key": cell.key, "state": cell.state, **cell.axes}
+            row: dict[str, Any] = {"key": cell.key, "state": cell.state, "scale": cell.scale, **cell.axes}
             for name, value in sorted(cell.metrics.items()):
                 row[name] = value
                 row[f"{name}/n"] = cell.n.get(name)
@@ -101,19 +105,22 @@ class Results:
         return frame.astype(dict.fromkeys(counts, "Int64")).dropna(axis="columns", how="all")
 
 
-def load(tracking_uri: str, sweep: str, keys: Mapping[str, Mapping[str, Axis]]) -> Results:
+def load(tracking_uri: str, sweep: str, keys: Mapping[str, Mapping[str, Axis]] | None = None) -> Results:
     """Read the cells `keys` (key -> axes) of experiment `sweep`; those without a run come out as `missing`.
 
-    A value given in `keys` wins over the recorded text, so its type is the plan's. Nothing is created: an SQLite file
-    or an experiment that is not there means that all cells are missing. A tracking server that does not answer raises
-    MLflow's own exception.
+    Without `keys`, all cells that were ever recorded, the oldest first, with all their params as axes. A value given in
+    `keys` wins over the recorded text, so its type is the plan's. Nothing is created: an SQLite file or an experiment
+    that is not there means that all cells are missing. A tracking server that does not answer raises MLflow's own
+    exception.
     """
     recorded: dict[str, Run] = {}
-    for run in _cell_runs(tracking_uri, sweep):
+    for run in runs(tracking_uri, sweep, "cell"):
         key = run.data.tags.get("ktrain.key", "")
         # Runs come newest first; a finished run is never hidden by a later one that is not.
         if key not in recorded or (_state(run) == "done" and _state(recorded[key]) != "done"):
             recorded[key] = run
+    if keys is None:
+        return Results(sweep, tuple(_cell(key, _params(run), run) for key, run in reversed(recorded.items())))
     return Results(sweep, tuple(_cell(key, axes, recorded.get(key)) for key, axes in keys.items()))
 
 
@@ -151,14 +158,14 @@ def _fold(cells: Sequence[Cell]) -> Fold:
         n=n,
         interval=interval,
         state=_folded_state(cells),
+        counted=tuple(cell.key for cell in done),
     )
 
 
-def _interval(name: str, values: Sequence[float], stored: Sequence[Interval]) -> Interval | None:
+def over_seeds(values: Sequence[float], stored: Sequence[Interval]) -> Interval | None:
     """Student's t over the seeds' values; of a single seed, the interval that was stored with it.
 
-    Equal values have no spread and would give a width of 0, so there the hull of the stored intervals stands in. An
-    accuracy's interval ends at 0 and 1; with two seeds t is 12.7 and would leave that range often.
+    Equal values have no spread and would give a width of 0, so there the hull of the stored intervals stands in.
     """
     if len(set(values)) < 2:
         return (min(low for low, _ in stored), max(high for _, high in stored)) if stored else None
@@ -166,9 +173,15 @@ def _interval(name: str, values: Sequence[float], stored: Sequence[Interval]) ->
     mean = math.fsum(values) / count
     variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
     half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(variance / count)
-    if name.startswith("speed/"):
-        return mean - half, mean + half
-    return max(mean - half, 0.0), min(mean + half, 1.0)
+    return mean - half, mean + half
+
+
+def _interval(name: str, values: Sequence[float], stored: Sequence[Interval]) -> Interval | None:
+    """An accuracy's interval ends at 0 and 1; with two seeds t is 12.7 and would leave that range often."""
+    bounds = over_seeds(values, stored)
+    if bounds is None or name.startswith("speed/"):
+        return bounds
+    return max(bounds[0], 0.0), min(bounds[1], 1.0)
 
 
 def _folded_state(cells: Sequence[Cell]) -> str:
@@ -179,8 +192,8 @@ def _folded_state(cells: Sequence[Cell]) -> str:
     return f"{done} of {len(cells)} seeds; {others}" if done else others
 
 
-def _cell_runs(tracking_uri: str, sweep: str) -> Iterable["Run"]:
-    """All runs of cells in the experiment, newest first."""
+def runs(tracking_uri: str, sweep: str, kind: Literal["cell", "stage"]) -> Iterable["Run"]:
+    """All runs of cells, or of stages, in the experiment, newest first."""
     local = tracking_uri.removeprefix("sqlite:///")
     if local != tracking_uri and not Path(local).exists():
         return  # MLflow would create the database, which takes seconds, only to find it empty.
@@ -194,8 +207,9 @@ def _cell_runs(tracking_uri: str, sweep: str) -> Iterable["Run"]:
     while True:
         page = client.search_runs(
             [experiment.experiment_id],
-            filter_string="tags.`ktrain.kind` = 'cell'",
+            filter_string=f"tags.`ktrain.kind` = '{kind}'",
             order_by=["attributes.start_time DESC"],
+            max_results=1000,
             page_token=token,
         )
         yield from page
@@ -212,15 +226,20 @@ def _cell(key: str, axes: Mapping[str, Axis], run: "Run | None") -> Cell:
     return Cell(
         key=key,
         axes=dict(axes),
-        params={name: parse(text) for name, text in run.data.params.items()} | dict(axes),
+        params=_params(run) | dict(axes),
         # A backend stores infinities as the largest double; neither is a number that anybody measured.
         metrics={k: v for k, v in run.data.metrics.items() if math.isfinite(v) and abs(v) < 1e300},
         n={name: int(count) for name, count in _joined(run, "ktrain.n").items()},
         interval={k: (v[0], v[1]) for k, v in intervals if v and math.isfinite(v[0]) and math.isfinite(v[1])},
         stages=json.loads(tags.get("ktrain.stages", "{}")),
+        runs={tag.removeprefix("ktrain.run."): run_id for tag, run_id in tags.items() if tag.startswith("ktrain.run.")},
         state=_state(run),
         scale=tags.get("ktrain.scale"),
     )
+
+
+def _params(run: "Run") -> dict[str, Axis]:
+    return {name: parse(text) for name, text in run.data.params.items()}
 
 
 def _joined(run: "Run", name: str) -> dict[str, Any]:

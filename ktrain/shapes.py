@@ -1,0 +1,51 @@
+"""Shapes: layers, heads and width of each size of network, and what follows from them.
+
+Apart from the networks, so that a plan need not wait for PyTorch.
+"""
+
+from dataclasses import dataclass
+
+from ktrain.config import Model
+from ktrain.tokenizer import SPECIAL
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Layers, heads and width; the paper's name of a size is its parameter count."""
+
+    layers: int
+    heads: int
+    width: int
+
+    @property
+    def gated(self) -> int:
+        """Width of Llama's feed-forward layers: two thirds of four times the width, so that three matrices cost what
+        GPT-2's two do, rounded up to a multiple of 8 (not stated in the paper).
+        """
+        return -(-8 * self.width // 3 // 8) * 8
+
+
+SHAPES = {
+    "mini": Shape(4, 4, 128),
+    "124m": Shape(12, 12, 768),
+    "302m": Shape(12, 20, 1280),
+    "682m": Shape(12, 32, 2048),
+}
+
+
+def parameters(setting: Model, vocabulary: int) -> int:
+    """How many parameters the network has, tied embeddings counted once, without building it."""
+    shape = SHAPES[setting.size]
+    if setting.family == "llama":
+        block = 4 * shape.width**2 + 3 * shape.width * shape.gated + 2 * shape.width
+        return 2 * vocabulary * shape.width + shape.layers * block + shape.width
+    block = 12 * shape.width**2 + 13 * shape.width
+    rows = vocabulary + (len(SPECIAL) if setting.family == "gbert" else 0)
+    return rows * shape.width + shape.layers * block + 2 * shape.width
+
+
+def flops_per_token(setting: Model, vocabulary: int, context: int) -> int:
+    """6 N + 12 L d T: forward and backward of one trained token; looking a token up multiplies nothing."""
+    shape = SHAPES[setting.size]
+    looked_up = vocabulary * shape.width if setting.family == "llama" else 0
+    return 6 * (parameters(setting, vocabulary) - looked_up) + 12 * shape.layers * shape.width * context

@@ -1,0 +1,59 @@
+"""The smallest set of cells that tests every conclusion of the paper, those of `analysis/claims.toml`."""
+
+from sweeps import Sweep
+from sweeps.recipes import (
+    PEOPLE,
+    PEOPLE_PROBED,
+    Variant,
+    adapted,
+    finetuned,
+    gbert_finetuned,
+    gbert_mixed,
+    grid,
+    mixed,
+    p_probe,
+    q_probe,
+    whole,
+)
+
+MANY, FEW = PEOPLE_PROBED, PEOPLE
+"""Of the miniature: where probes are compared with answers there have to be many; celebrities and GBERT, which take
+longer to learn a biography, make do with few, and are compared with networks that have read about as few."""
+WRITTEN = (
+    "bioS single",
+    "bioS single+fullname",
+    "bioS single+permute1",
+    "bioS single+permute5",
+    "bioS multi5",
+    "bioS multi5+permute",
+)
+COMPARED = ("bioS single", "bioS single+permute1", "bioS multi5+permute")
+"""What celebrities and GBERT are compared with; beyond the miniature they are among `WRITTEN` already."""
+
+
+def everything(scale: str, row: str) -> list[Variant]:
+    """Finetuning of the whole network: as the miniature does it, or the paper's six, of which the best is taken."""
+    return finetuned(scale, row) if scale == "mini" else whole(scale, row)
+
+
+sweep = Sweep(
+    name="claims",
+    question="Which conclusions of the paper hold in these data?",
+    best_of=(
+        "readout.rank_qv",
+        "readout.rank_embedding",
+        "readout.weight_decay",
+        "readout.learning_rate",
+        "train.qa_ratio",
+    ),
+    parts=(
+        Sweep("wordings and orders", grid(WRITTEN, finetuned, q_probe, people=MANY)),
+        Sweep("any finetuning", grid(("bioS single",), everything, adapted, people=MANY)),
+        Sweep("places", grid(("bioS single", "bioS multi5+permute"), p_probe, people=MANY)),
+        Sweep("mixed training", grid(("bioS single",), mixed, people=MANY)),
+        Sweep("celebrities", grid(("bioS single+permute1+CEL", "bioS single+CEL"), finetuned, people=FEW)),
+        Sweep("GBERT finetuned", grid(("bioS multi5+permute",), gbert_finetuned, family="gbert", people=FEW)),
+        Sweep("GBERT mixed", grid(("bioS single",), gbert_mixed, family="gbert", people=FEW)),
+        Sweep("compared with", grid(COMPARED, finetuned, people=FEW)),
+    ),
+)

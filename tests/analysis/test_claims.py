@@ -1,0 +1,338 @@
+"""Claims: each kind of part can hold, fail and lack data, and nothing is mixed that was not measured alike."""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from analysis.cells import Axis, Cell, Results
+from analysis.claim_file import Claim, Part
+from analysis.claims import FAILS, HOLDS, OPEN, Outcome, judge
+from analysis.rows import setting
+
+BASE: dict[str, Axis] = {"corpus.people": 500, "corpus.multi": 1, "corpus.permute": 0, "corpus.fullname": False}
+KINDS = {"qa": "qa_finetune", "bio": "mixed"}
+QA, MIXED = "qa/exact_match/test/mean", "mixed/exact_match/test/mean"
+TEST, NAME, FIRST = "baseline/test/mean", "q_probe/first/mean", "baseline/first/mean"
+
+
+def cell(value: float | None, metric: str = QA, *, half: float = 0.03, state: str = "done", **axes: Any) -> Cell:
+    """A cell with one metric (`None`: none); axes by the last part of their name, or with `__` for the dot."""
+    group = metric.partition("/")[0]
+    short = {name.split(".")[1]: name for name in BASE}
+    full = BASE | {
+        "readout.kind": KINDS.get(group, group),
+        "train.qa_ratio": 0.5 if group == "mixed" else 0.0,
+        "seed": 0,
+    }
+    full |= {short.get(name, name.replace("__", ".")): v for name, v in axes.items()}
+    known: dict[str, Any] = {}
+    if value is not None:
+        known = {
+            "metrics": {metric: value, TEST: 0.07, FIRST: 0.14},
+            "interval": {metric: (max(0.0, value - half), min(1.0, value + half))},
+        }
+    return Cell(key="/".join(map(str, full.values())), axes=full, params=full, state=state, **known)
+
+
+def part(text: str) -> Part:
+    """A part from what stands in its braces."""
+    return Part.model_validate({"says": "something"} | tomllib.loads("x = { " + text + " }")["x"])
+
+
+def judged(text: str, cells: Sequence[Cell], curves: pd.DataFrame | None = None) -> Outcome:
+    claim = Claim(name="c", says="something", paper="section 0", part=(part(text),))
+    (verdict,) = judge(Results("s", tuple(cells)), curves, [claim])
+    (outcome,) = verdict.parts
+    assert verdict.verdict == outcome.verdict and verdict.why == outcome.why
+    return outcome
+
+
+SINGLE = 'setting = "bioS single", metric = "qa/exact_match/test/mean"'
+MULTI = 'setting = "bioS multi5", metric = "qa/exact_match/test/mean"'
+
+
+@pytest.mark.parametrize(
+    ("value", "threshold", "verdict"),
+    [
+        (0.53, "at_least = 0.5", HOLDS),
+        (0.53001, "at_least = 0.5", HOLDS),
+        (0.52, "at_least = 0.5", OPEN),
+        (0.47, "at_least = 0.5", OPEN),
+        (0.46, "at_least = 0.5", FAILS),
+        (0.47, "at_most = 0.5", HOLDS),
+        (0.48, "at_most = 0.5", OPEN),
+        (0.53, "at_most = 0.5", OPEN),
+        (0.54, "at_most = 0.5", FAILS),
+    ],
+)
+def test_the_whole_interval_must_be_on_one_side(value: float, threshold: str, verdict: str) -> None:
+    outcome = judged(f"value = {{ {SINGLE} }}, {threshold}", [cell(value)])
+    assert outcome.verdict == verdict and outcome.covered and outcome.cells
+    assert ("the interval includes the threshold" in outcome.why) == (verdict == OPEN)
+
+
+def test_rounding_does_not_decide() -> None:
+    both = [cell(0.3, half=0.0, multi=5), cell(0.2, half=0.0)]
+    assert 0.3 - 0.2 < 0.1
+    text = f"value = {{ {MULTI} }}, minus = {{ {SINGLE} }}"
+    assert judged(f"{text}, at_least = 0.1", both).verdict == HOLDS
+    assert judged(f"{text}, at_most = 0.1", both).verdict == HOLDS
+
+
+@pytest.mark.parametrize(("other", "verdict"), [(0.10, HOLDS), (0.50, FAILS), (0.42, OPEN), (None, OPEN)])
+def test_one_setting_less_another(other: float | None, verdict: str) -> None:
+    state = "done" if other is not None else "running"
+    cells = [cell(0.6, multi=5), cell(other, state=state)]
+    outcome = judged(f"value = {{ {MULTI} }}, minus = {{ {SINGLE} }}, at_least = 0.2", cells)
+    assert outcome.verdict == verdict
+    if other is None:
+        assert outcome.effect is None and outcome.why == "bioS single, QA finetune: running"
+    else:
+        assert outcome.effect and outcome.effect.value == pytest.approx(0.6 - other)
+        assert outcome.effect.high - outcome.effect.value == pytest.approx(0.03 * 2**0.5)
+        assert outcome.cells == tuple(c.key for c in cells)
+
+
+@pytest.mark.parametrize(("metric", "guess"), [(QA, 0.07), (MIXED, 0.07), (NAME, 0.14), ("p_probe/first/0/mean", 0.14)])
+def test_the_baseline_is_that_of_the_same_question(metric: str, guess: float) -> None:
+    text = f'value = {{ setting = "bioS single", metric = "{metric}" }}, minus = "baseline", '
+    outcome = judged(text + "at_most = 0.10", [cell(guess + 0.02, metric)])
+    assert outcome.verdict == HOLDS and outcome.effect and outcome.effect.value == pytest.approx(0.02)
+    assert outcome.effect.high == pytest.approx(0.05), "a baseline has no width"
+    assert judged(text + "at_most = 0.10", [cell(0.5, metric)]).verdict == FAILS
+    known = cell(0.5, metric)
+    bare = replace(known, metrics={metric: 0.5})
+    assert judged(text + "at_most = 0.10", [bare]).why.endswith("no majority baseline recorded")
+
+
+def test_several_metrics_are_averaged() -> None:
+    names = ("mixed/exact_match/test/university", "mixed/exact_match/test/company")
+    values = {names[0]: 0.2, names[1]: 0.4}
+    bounds = {names[0]: (0.1, 0.3), names[1]: (0.38, 0.42)}
+    guesses = {name.replace("mixed/exact_match", "baseline"): 0.1 for name in names}
+    both = replace(cell(0.5, MIXED), metrics=values | guesses, interval=bounds)
+    text = f'value = {{ setting = "bioS single", metric = {list(names)} }}, minus = "baseline", at_most = 0.27'
+    outcome = judged(text, [both])
+    assert outcome.effect and outcome.verdict == HOLDS
+    assert (outcome.effect.low, outcome.effect.value, outcome.effect.high) == pytest.approx((0.14, 0.2, 0.26))
+    one = replace(both, metrics={names[0]: 0.2} | guesses)
+    assert judged(text, [one]).why == f"bioS single, Mixed training: done without {names[1]}"
+    unsure = replace(both, interval={})
+    assert "without an interval" in judged(text, [unsure]).why
+
+
+def test_what_is_not_there_is_named() -> None:
+    text = f"value = {{ {SINGLE} }}, at_least = 0.5"
+    outcome = judged(text, [cell(0.9, multi=5)])
+    assert not outcome.covered and outcome.why == "bioS single, QA finetune: no such cell in this sweep"
+    blocked = judged(text, [cell(None, state="blocked: recall 71 %")])
+    assert blocked.covered and blocked.why == "bioS single, QA finetune: blocked: recall 71 %"
+    one_sided = judged(f"value = {{ {MULTI} }}, minus = {{ {SINGLE} }}, at_least = 0.2", [cell(0.9, multi=5)])
+    assert not one_sided.covered and one_sided.verdict == OPEN
+
+
+STRANGERS = {
+    "another family": {"model__family": "gbert"},
+    "trained on celebrities": {"readout__people": "celebrity"},
+    "finetuned after mixed training": {"train__qa_ratio": 0.5},
+    "another readout": {"readout__kind": "mixed"},
+    "another setting": {"corpus__fullname": True},
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_what_is_not_meant_is_not_taken(name: str) -> None:
+    text = f"value = {{ {SINGLE} }}, at_most = 0.5"
+    other = cell(0.9, **STRANGERS[name])
+    assert not judged(text, [other]).covered
+    assert judged(text, [cell(0.1), other]).verdict == HOLDS
+
+
+def test_what_is_asked_for_is_taken() -> None:
+    celebrities = cell(0.9, readout__people="celebrity", corpus__celebrity_fraction=0.5)
+    text = f'value = {{ setting = "{setting(celebrities.params)}", metric = "{QA}", "readout.people" = "celebrity" }}'
+    assert judged(f"{text}, at_least = 0.5", [cell(0.1), celebrities]).verdict == HOLDS
+    lora = [cell(0.1, readout__method="lora"), cell(0.9, readout__method="full")]
+    assert judged(f'value = {{ {SINGLE}, "readout.method" = "lora" }}, at_most = 0.5', lora).verdict == HOLDS
+    assert judged(f'value = {{ {SINGLE}, "readout.method" = "full" }}, at_most = 0.5', lora).verdict == FAILS
+
+
+def test_the_best_of_several_is_judged() -> None:
+    three = [cell(v, readout__learning_rate=rate) for v, rate in ((0.1, 1e-3), (0.9, 3e-4), (0.5, 1e-4))]
+    outcome = judged(f"value = {{ {SINGLE} }}, at_most = 0.5", three)
+    assert outcome.verdict == FAILS and outcome.cells == (three[1].key,) and "best of 3" in outcome.why
+    longer = [cell(0.1, train__steps=900), cell(0.9, train__steps=1800)]
+    assert judged(f"value = {{ {SINGLE} }}, at_least = 0.5", longer).verdict == HOLDS
+
+
+@pytest.mark.parametrize("state", ["running", "planned", "missing", "failed: out of memory"])
+def test_a_verdict_waits_for_what_may_still_turn_it(state: str) -> None:
+    open_ = cell(None, state=state, readout__learning_rate=1.0)
+    done = cell(0.1, readout__learning_rate=2.0)
+    outcome = judged(f"value = {{ {SINGLE} }}, at_most = 0.5", [done, open_])
+    assert outcome.verdict == OPEN and "may still turn it" in outcome.why and state in outcome.why
+    assert judged(f"value = {{ {SINGLE} }}, at_least = 0.05", [done, open_]).verdict == HOLDS, "it only gets higher"
+    assert judged(f"value = {{ {SINGLE} }}, at_least = 0.5", [done, open_]).verdict == OPEN
+    gone = cell(None, state="blocked: recall 71 %", readout__learning_rate=1.0)
+    assert judged(f"value = {{ {SINGLE} }}, at_most = 0.5", [done, gone]).verdict == HOLDS
+    text = f"value = {{ {MULTI} }}, minus = {{ {SINGLE} }}, at_least = 0.2"
+    assert judged(text, [cell(0.9, multi=5), done, open_]).verdict == OPEN, "the other side may still rise"
+    assert judged(text, [cell(0.1, multi=5), done, open_]).verdict == FAILS
+
+
+def test_people_are_never_mixed() -> None:
+    text = f"value = {{ {MULTI} }}, minus = {{ {SINGLE} }}, at_least = 0.2"
+    apart = judged(text, [cell(0.9, multi=5, people=1000), cell(0.1)])
+    assert apart.verdict == OPEN and "not measured alike: corpus.people (1000, 500)" in apart.why
+    two = [cell(0.1), cell(0.9, people=1000)]
+    assert judged(text, [cell(0.9, multi=5, people=1000), *two]).verdict == FAILS, "at 1000 people both score alike"
+    alike = [cell(0.9, multi=5, people=1000), cell(0.1), cell(0.2, people=1000)]
+    matched = judged(text, alike)
+    assert matched.verdict == HOLDS and matched.effect and matched.effect.value == pytest.approx(0.7)
+
+
+def test_each_ground_is_judged_apart() -> None:
+    text = f"value = {{ {SINGLE} }}, at_least = 0.5"
+    outcome = judged(text, [cell(0.1), cell(0.9, people=1000)])
+    assert outcome.verdict == OPEN and outcome.effect is None and "not the same on every ground" in outcome.why
+    assert "fails at corpus.people=500: " in outcome.why and "holds at corpus.people=1000: " in outcome.why
+    agreed = judged(text, [cell(0.9, people=1000), cell(0.6), cell(0.8, people=2000)])
+    assert agreed.verdict == HOLDS and agreed.effect and agreed.effect.value == 0.6 and len(agreed.cells) == 3
+    waiting = judged(text, [cell(0.9), cell(None, state="running", people=1000)])
+    assert waiting.verdict == OPEN and "not enough data at corpus.people=1000" in waiting.why
+    gone = judged(text, [cell(0.9), cell(None, state="blocked: recall 71 %", people=1000)])
+    assert gone.verdict == HOLDS, "where nothing was measured there is nothing to agree with"
+    text = f"value = {{ {MULTI} }}, minus = {{ {SINGLE} }}, at_least = 0.2"
+    pairs = [cell(v, multi=m, people=n) for m, n, v in ((5, 500, 0.9), (1, 500, 0.1), (5, 1000, 0.9), (1, 1000, 0.3))]
+    both = judged(text, pairs)
+    assert both.verdict == HOLDS and both.effect and both.effect.value == pytest.approx(0.6) and len(both.cells) == 4
+    assert "holds at corpus.people=500: bioS multi5" in both.why
+    sizes = [cell(0.9, model__size="124m"), cell(0.1, model__size="302m")]
+    assert "holds at model.size=124m" in judged(f"value = {{ {SINGLE} }}, at_least = 0.5", sizes).why
+    shares = [cell(v, MIXED, corpus__celebrity__multi=m) for v, m in ((0.9, 5), (0.3, 2))]
+    one_sided = f'value = {{ setting = "{setting(shares[0].params)}", metric = "{MIXED}" }}, minus = {{ {SINGLE} }}, '
+    told = judged(one_sided + "at_least = 0.5", [*shares, cell(0.1)]).why
+    assert "fails at corpus.celebrity.multi=2" in told and "holds at corpus.celebrity.multi=5" in told
+
+
+def test_sides_may_differ_in_how_they_were_trained() -> None:
+    mixed = f'value = {{ setting = "bioS single", metric = "{MIXED}" }}, minus = {{ {SINGLE} }}, at_least = 0.2'
+    assert judged(mixed, [cell(0.9, MIXED, train__steps=1800), cell(0.1, train__steps=900)]).verdict == HOLDS
+    gbert = f'value = {{ {SINGLE} }}, minus = {{ {SINGLE}, "model.family" = "gbert" }}, at_least = 0.2'
+    families = [cell(0.9, model__family="gpt2"), cell(0.1, model__family="gbert")]
+    assert judged(gbert, families).verdict == HOLDS
+
+
+def test_seeds_are_replicates() -> None:
+    seeds = [cell(v, half=0.001, seed=k) for k, v in enumerate((0.55, 0.60, 0.56))]
+    outcome = judged(f"value = {{ {SINGLE} }}, at_least = 0.53", seeds)
+    assert outcome.verdict == OPEN and "3 seeds" in outcome.why and outcome.effect and outcome.effect.low < 0.51
+    assert judged(f"value = {{ {SINGLE} }}, at_least = 0.53", seeds[:1]).verdict == HOLDS
+    waiting = [*seeds, cell(None, state="running", seed=3)]
+    assert judged(f"value = {{ {SINGLE} }}, at_least = 0.5", waiting).cells == tuple(c.key for c in seeds)
+
+
+CORRELATION = f'correlation = ["{NAME}", "{QA}"], settings = 3, at_least = 0.80'
+
+
+def points(*pairs: tuple[float | None, float | None]) -> list[Cell]:
+    """For each pair a setting of its own, read out by a probe and by questions."""
+    found = []
+    for k, (x, y) in enumerate(pairs, start=1):
+        found.append(cell(x, NAME, multi=k, state="running" if x is None else "done"))
+        found.append(cell(y, multi=k, state="running" if y is None else "done"))
+    return found
+
+
+def test_a_correlation_holds_fails_or_lacks_settings() -> None:
+    rising, falling = ((0.1, 0.05), (0.5, 0.45), (0.9, 0.8)), ((0.1, 0.8), (0.5, 0.45), (0.9, 0.05))
+    outcome = judged(CORRELATION, points(*rising))
+    assert outcome.verdict == HOLDS and outcome.effect and outcome.effect.value > 0.99 and len(outcome.cells) == 6
+    assert judged(CORRELATION, points(*falling)).verdict == FAILS
+    near = judged(CORRELATION, points((0.50, 0.50), (0.52, 0.52), (0.54, 0.54)))
+    assert near.verdict == OPEN and "includes the threshold" in near.why
+    flat = judged(CORRELATION, points((0.5, 0.1), (0.5, 0.5), (0.5, 0.9)))
+    assert flat.verdict == OPEN and "score alike" in flat.why
+    few = judged(CORRELATION, points(*rising[:2]))
+    assert not few.covered and "needs 3 settings" in few.why and "this sweep has 2" in few.why
+    waiting = judged(CORRELATION, points(*rising[:2], (None, 0.8)))
+    assert waiting.covered and waiting.verdict == OPEN and "2 have both" in waiting.why and "running" in waiting.why
+    more = judged(CORRELATION, points(*rising, (0.7, None)))
+    assert more.verdict == HOLDS and "over 3 settings" in more.why and "without bioS multi4: running" in more.why
+
+
+def test_a_correlation_is_over_the_same_people() -> None:
+    pairs = points((0.1, 0.05), (0.5, 0.45), (0.9, 0.8))
+    moved = [
+        replace(c, axes=dict(c.axes) | {"corpus.people": 1000}, params=dict(c.params) | {"corpus.people": 1000})
+        for c in pairs
+    ]
+    apart = [b if b.axes["readout.kind"] == "q_probe" else a for a, b in zip(pairs, moved, strict=True)]
+    assert not judged(CORRELATION, apart).covered
+    assert judged(CORRELATION, [*pairs, *moved]).why.startswith("holds at corpus.people=500: over 3 settings")
+    falling = [
+        replace(c, metrics={QA: 0.9 - c.metrics[QA]}, interval={QA: (0, 1)}) if QA in c.metrics else c for c in moved
+    ]
+    assert "fails at corpus.people=1000" in judged(CORRELATION, [*pairs, *falling]).why
+    gone = [replace(c, state="blocked: recall 71 %", metrics={}, interval={}) for c in moved]
+    assert judged(CORRELATION, [*pairs, *gone]).verdict == HOLDS
+    assert judged(CORRELATION, gone).covered and judged(CORRELATION, gone).verdict == OPEN
+    assert judged(CORRELATION, [*pairs, *moved[:2]]).verdict == HOLDS, "one setting at other people is no other point"
+
+
+LEAD = 'lead = ["mixed/first_token/train/mean", "bio/first_token/train/mean"], setting = "bioS single", at_least = 0.05'
+
+
+def learned(key: str, ahead: float, half: float = 0.02) -> pd.DataFrame:
+    names = {"mixed/first_token/train/mean": 0.5 + ahead, "bio/first_token/train/mean": 0.5}
+    return pd.DataFrame(
+        [
+            {"key": key, "step": step, "metric": name, "value": v, "n": 250, "low": v - half, "high": v + half}
+            for step in (0, 100, 200)
+            for name, v in names.items()
+        ]
+    )
+
+
+def test_a_lead_holds_fails_or_lacks_curves() -> None:
+    mixed = cell(0.8, MIXED)
+    assert judged(LEAD, [mixed], learned(mixed.key, 0.2)).verdict == HOLDS
+    assert judged(LEAD, [mixed], learned(mixed.key, -0.2)).verdict == FAILS
+    assert "includes" in judged(LEAD, [mixed], learned(mixed.key, 0.05)).why
+    for curves in (None, learned("another", 0.2)):
+        lacking = judged(LEAD, [mixed], curves)
+        assert lacking.verdict == OPEN and lacking.covered and "no learning curves" in lacking.why
+    blocked = cell(None, MIXED, state="blocked: recall 71 %")
+    unread = judged(LEAD, [blocked], learned(blocked.key, 0.2))
+    assert unread.verdict == OPEN and "recall 71 %" in unread.why, "it leads for never having read"
+    assert not judged(LEAD, [cell(0.1)], learned(mixed.key, 0.2)).covered
+
+
+def claim_of(*thresholds: str) -> Claim:
+    parts = tuple(part(f"value = {{ {SINGLE} }}, {text}") for text in thresholds)
+    return Claim(name="c", says="something", paper="section 0", part=parts)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "verdict"),
+    [
+        (("at_least = 0.4", "at_most = 0.6"), HOLDS),
+        (("at_least = 0.4", "at_most = 0.3"), FAILS),
+        (("at_least = 0.5", "at_most = 0.3"), FAILS),
+        (("at_least = 0.5", "at_most = 0.6"), OPEN),
+    ],
+)
+def test_a_claim_holds_if_all_its_parts_hold(thresholds: Sequence[str], verdict: str) -> None:
+    (found,) = judge(Results("s", (cell(0.5),)), None, [claim_of(*thresholds)])
+    assert found.verdict == verdict and found.tested and len(found.covered) == 2
+    assert ("something: " in found.why) == (verdict != HOLDS)
+
+
+def test_every_claim_of_the_project_is_judged_of_nothing() -> None:
+    found = judge(Results("s", ()))
+    assert len(found) >= 11 and {verdict.verdict for verdict in found} == {OPEN}
+    assert not any(verdict.covered for verdict in found) and all(verdict.why for verdict in found)

@@ -1,0 +1,93 @@
+from typing import Any
+
+import pytest
+
+from ktrain.config import Cell
+from sweeps import Sweep
+from sweeps.departures import ASSUMED, assumptions, departures, published
+from sweeps.sweep import expand
+
+
+def cell(scale: str = "full", **axes: Any) -> Cell:
+    (found,) = expand(Sweep("g", {name.replace("__", "."): value for name, value in axes.items()}), scale, {})
+    return found
+
+
+def test_the_papers_own_cell_departs_in_nothing() -> None:
+    assert departures([cell()]) == []
+    assert departures([cell(corpus__multi=3, corpus__couple=0, seed=4, readout__rank_qv=2)]) == []
+
+
+@pytest.mark.parametrize(
+    ("axes", "line"),
+    [
+        ({"corpus__people": 5}, "corpus.people: the paper has 100000, here 5"),
+        ({"corpus__celebrity_fraction": 0.2}, "corpus.celebrity_fraction: the paper has 0.5, here 0.2"),
+        ({"corpus__kind": "bioR", "train__steps": 150_000}, "model.size: the paper has 302m, here 124m"),
+        ({"model__size": "682m"}, "train.steps: the paper has 200000, here 80000"),
+        (
+            {"model__family": "gbert", "train__steps": 150_000, "readout__kind": "q_probe"},
+            "train.learning_rate: the paper has 0.0003, here 0.001",
+        ),
+        (
+            {"readout__method": "full", "readout__learning_rate": 2e-3},
+            "readout.learning_rate (qa_finetune): the paper has 0.0003, here 0.002",
+        ),
+    ],
+)
+def test_a_departure_is_told_with_both_values(axes: dict[str, Any], line: str) -> None:
+    assert departures([cell(), cell(**axes)]) == [line]
+
+
+def test_gbert_is_finetuned_unlike_gpt2() -> None:
+    gbert = published(cell(model__family="gbert"))
+    assert (gbert["readout.decay"], gbert["readout.final_learning_rate"]) == ("linear", 0.0)
+    assert published(cell())["readout.decay"] == "cosine"
+
+
+def test_six_ways_to_finetune_everything_are_the_papers() -> None:
+    for decay in (0.01, 0.001):
+        for rate in (1e-3, 3e-4, 1e-4):
+            whole = {"readout__method": "full", "readout__weight_decay": decay, "readout__learning_rate": rate}
+            assert departures([cell(**whole)]) == []
+            if (decay, rate) != (0.01, 3e-4):
+                assert departures([cell(**whole | {"readout__method": "lora"})])
+
+
+def test_nothing_is_trained_after_mixed_training_so_it_cannot_depart() -> None:
+    mixed = {"readout__kind": "mixed", "train__qa_ratio": 0.8}
+    assert departures([cell(**mixed, readout__steps=7, readout__learning_rate=1.0)]) == []
+    assert departures([cell(**mixed, readout__recall_gate=0.5)]) == [
+        "readout.recall_gate (mixed): the paper has 0.99, here 0.5"
+    ]
+
+
+def test_values_of_several_cells_stand_in_one_line() -> None:
+    assert departures([cell(corpus__people=n) for n in (5, 7, 5)]) == ["corpus.people: the paper has 100000, here 5, 7"]
+
+
+WORDS = {
+    "Llama": {"model__family": "llama"},
+    "GBERT": {"model__family": "gbert"},
+    "couples": {"corpus__couple": 2},
+    "celebrities": {"corpus__celebrity_fraction": 0.5},
+    "background": {"corpus__background": "?"},
+    "P-probes": {"readout__kind": "p_probe"},
+    "Q-probes": {"readout__kind": "q_probe"},
+}
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_an_assumption_is_told_where_it_concerns_a_cell(word: str) -> None:
+    def told(*cells: Cell) -> list[str]:
+        return [line for line in assumptions(cells) if line.startswith(f"assumed: {word}")]
+
+    assert not told(cell()) and told(cell(), cell(**WORDS[word]))
+
+
+def test_every_assumption_concerns_some_cell() -> None:
+    cells = [cell(), *(cell(**axes) for axes in WORDS.values())]
+    cells.append(cell(corpus__celebrity_fraction=0.5, readout__people="celebrity"))
+    cells.append(cell(model__family="gbert", train__qa_ratio=0.2, readout__kind="mixed"))
+    cells.append(cell(model__family="gbert", readout__kind="q_probe"))
+    assert assumptions(cells) == [f"assumed: {text}" for text in ASSUMED]
