@@ -15,6 +15,9 @@ from transformers import GPTNeoXForCausalLM
 from ktrain import model
 from ktrain.config import Model
 
+# Fixtures of a module are made before those of a function; threads that wait for each other on a busy machine take
+# fifty times as long as one.
+torch.set_num_threads(1)
 VOCABULARY, CONTEXT = 97, 32
 Make = Callable[..., GPTNeoXForCausalLM]
 
