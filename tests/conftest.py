@@ -10,12 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from ktrain import corpus as corpora
 from ktrain.config import ATTRIBUTES, PoolSizes
 from ktrain.config import Corpus as Setting
 from ktrain.corpus import Corpus
 from ktrain.pools import Pools
+
+# The same examples every time, however busy the machine: whether a change lands must not be luck. To look for new ones:
+# HYPOTHESIS_PROFILE=explore.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 # Tiny batches: waiting for the tokenizer's threads takes longer than its work where the cores are busy.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
