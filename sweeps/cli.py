@@ -13,12 +13,12 @@ from ktrain.errors import WrongRequest
 
 HELP = {
     "plan": "cells, distinct stages, cost, departures from the paper; touches nothing",
-    "run": "run what is missing, then print the table and the report's path",
+    "run": "run what is missing, then report",
     "status": "the state of each cell",
     "why": "what separates the key of a stage or cell from the nearest one: settings, data, code versions",
     "show": "what a model is fed: people, entries, questions, the classes of probes or a window",
     "results": "cells x metrics, read from MLflow",
-    "report": "table, figure and one self-contained page",
+    "report": "verdicts, tables, figures with their numbers, and one self-contained page",
     "ui": "open MLflow on the tracking store",
     "bench": "speed of training or of fleets against reference loops, as ratios in one run",
 }
