@@ -33,10 +33,8 @@ from analysis.section import Section, Sheet
 from ktrain.errors import WrongRequest
 from sweeps import spent, tracking, views
 from sweeps.plan import Plan
-from sweeps.show import Screen
+from sweeps.show import wide_screen
 
-TABLE_WIDTH = 144
-"""Columns of the results table: a narrower terminal wraps its lines, which loses nothing."""
 LISTED = 8
 """Comparison views above which their links are left to the page and to `ktrain ui`."""
 
@@ -64,7 +62,7 @@ def publish(plan: Plan) -> None:
     with _answering(uri):
         curves = learning.read(uri, found)
     verdicts = claims.judge(found, curves)
-    console = Screen(width=max(TABLE_WIDTH, Screen().width))
+    console = wide_screen()
     console.print(verdict_table.rich_table(verdicts), table.everything(found, numbers, best_of=best_of))
     parts = {
         part.figure: {cell.key for cell in plan.cells if part.name in cell.parts}

@@ -24,7 +24,11 @@ COLOURS = dict(zip(ATTRIBUTES, ("red", "green", "yellow", "blue", "magenta", "cy
 STATES = ("planned", "running", "done", "failed", "blocked")
 MANY = 100
 """Cells above which a plan is told by its parts."""
+NAMED = 3
+"""Cells that are named beside the reason that they have in common."""
 HELD = {"biography": "biographies", "question": "questions", "background": "background text"}
+TABLE_WIDTH = 144
+"""Columns that a table may take: a narrower terminal wraps its lines, which loses nothing."""
 
 
 class Screen(Console):
@@ -35,14 +39,20 @@ class Screen(Console):
         raise
 
 
+def wide_screen() -> Screen:
+    """A console for tables."""
+    return Screen(width=max(TABLE_WIDTH, Screen().width))
+
+
 def plan(plan: Plan, *, everything: bool = False) -> None:
     """Cells, stages, cost and departures; of many cells, how many each part has, unless `everything` is wanted."""
     console = Screen()
     many = len(plan.cells) > MANY and not everything
-    console.print(*([_parts(plan)] if many else _cells(plan)))
-    console.print("", _kinds(plan) if many else _stages(plan))
-    for reason, count in Counter(c.state for c in plan.cells if many and c.blocked).items():
-        console.print(f"\n{count} cells are {reason}", highlight=False, markup=False)
+    wide = wide_screen()
+    wide.print(*([_parts(plan)] if many else _cells(plan)))
+    for line in _reasons(plan):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    wide.print("", _kinds(plan) if many else _stages(plan))
     console.print("", *_bill(plan.totals()), sep="\n", highlight=False)
     if refused := plan.refused():
         console.print("\nProbe tasks that are refused, because their classes have too few people", style="bold")
@@ -60,12 +70,29 @@ def _cells(plan: Plan) -> Iterator[Table]:
     names = dict.fromkeys(cell.parts[0] for cell in plan.cells)
     for name in names:
         varied = plan.varied(name)
-        table = _table("cell", *varied, "state")
+        table = _table("cell", *_headers(varied), "state")
         if plan.sweep.parts:
             table.title, table.title_justify, table.title_style = f"\n{name}", "left", "bold"
         for cell in (cell for cell in plan.cells if cell.parts[0] == name):
-            table.add_row(cell.key, *(str(cell.axes[axis]) for axis in varied), cell.state)
+            table.add_row(cell.key, *(str(cell.axes[axis]) for axis in varied), cell.state.partition(":")[0])
         yield table
+
+
+def _headers(axes: list[str]) -> list[str]:
+    """Axes by their last name, or by all of it where two would read alike."""
+    last = Counter(axis.rpartition(".")[2] for axis in axes)
+    return [axis if last[name := axis.rpartition(".")[2]] > 1 else name for axis in axes]
+
+
+def _reasons(plan: Plan) -> Iterator[str]:
+    """Why cells are blocked or have failed: each reason once, with the cells where they are few."""
+    cells: dict[str, list[str]] = {}
+    for cell in plan.cells:
+        if ":" in cell.state:
+            cells.setdefault(cell.state, []).append(cell.key)
+    for reason, keys in cells.items():
+        named = f" ({', '.join(keys)})" if len(keys) <= NAMED else ""
+        yield f"\n{len(keys)} {'cell is' if len(keys) == 1 else 'cells are'} {reason}{named}"
 
 
 def _stages(plan: Plan) -> Table:
@@ -136,8 +163,10 @@ def _table(*left: str, right: tuple[str, ...] = ()) -> Table:
 
 
 def status(plan: Plan) -> None:
-    """One line a cell."""
-    Screen().print(*_cells(plan))
+    """One line a cell, and why those that are not done will not be."""
+    wide_screen().print(*_cells(plan))
+    for line in _reasons(plan):
+        Screen().print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def fed(what: str, cell: Cell, count: int, step: int) -> None:
