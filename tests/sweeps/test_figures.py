@@ -256,14 +256,15 @@ def test_claims_at_mini_are_the_smallest_set() -> None:
     assert steps == {
         ("bioS single+CEL", "gpt2", 0.0, 500, 16_200),
         ("bioS single+permute1+CEL", "gpt2", 0.0, 500, 16_200),
-        ("bioS multi5+permute", "gbert", 0.0, 500, 16_200),
-        ("bioS single", "gbert", 0.2, 500, 21_600),
+        ("bioS multi5+permute", "gbert", 0.0, 250, 21_600),
+        ("bioS single", "gbert", 0.2, 250, 21_600),
         ("bioS single", "gpt2", 0.5, 1000, 21_600),
     }
     plain = {(c.corpus.people, c.train.steps) for c in found if c.model.family == "gpt2" and not c.train.qa_ratio}
-    assert plain == {(1000, 10_800), (500, 5_400), (500, 16_200)}
+    assert plain == {(1000, 10_800), (500, 5_400), (500, 16_200), (250, 2_700)}
     finetuned = {(c.corpus.people, c.readout.people, c.readout.steps) for c in found if c.readout.kind == "qa_finetune"}
-    assert finetuned == {(1000, "minority", 800), (500, "minority", 400), (500, "celebrity", 800)}
+    few = {(500, "minority", 400), (500, "celebrity", 800), (250, "minority", 200)}
+    assert finetuned == {(1000, "minority", 800), *few}
     asked = Counter((cell.readout.kind, cell.readout.method) for cell in found)
     assert asked == {
         ("qa_finetune", "full"): 6 + 2 + 1 + 3,
