@@ -22,6 +22,8 @@ NAMED = (
 """Axes that a row's name or its column group already tells."""
 BUDGETS = ("readout.steps", "train.steps", "readout.learning_rate", "train.learning_rate")
 """Axes that mostly follow from others: more people or another kind of network take longer."""
+USUAL = {"model.family": "gpt2"}
+"""What goes without saying."""
 ASKED = "{group}/exact_match/train/mean"
 """Exact match on the people whose questions were trained on: below it, no number on the others means anything."""
 
@@ -133,7 +135,7 @@ def further(fold: Fold, told: Mapping[str, Iterable[str]]) -> str:
     shared = {axis for axes in told.values() for axis in axes if not _of_group(axis)}
     shown = shared | {axis for axis in told.get(group(fold.params), ()) if _of_group(axis)}
     pairs = [(axis, value) for axis, value in fold.axes.items() if axis in shown and _speaks(axis, fold.axes)]
-    return "".join(f" [{axis}={written(value)}]" for axis, value in pairs)
+    return "".join(f" [{axis}={written(value)}]" for axis, value in pairs if USUAL.get(axis) != value)
 
 
 def groups(table: Sequence[Row]) -> tuple[str, ...]:
