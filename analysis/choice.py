@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from analysis.cells import Axis, Fold
 from analysis.claim_file import MEANT, Selection
 from analysis.effects import Effect, mean
-from analysis.rows import written
+from analysis.percent import percent
+from analysis.rows import ASKED, written
 
 WRITTEN = (
     *("corpus.kind", "corpus.multi", "corpus.permute", "corpus.fullname", "corpus.couple", "corpus.celebrity_fraction"),
@@ -15,6 +16,10 @@ WRITTEN = (
 )
 """Axes in which two sides of a comparison may differ, because that is what is compared: how the text is written, and
 the kind of network. In all others that say who was read about by what size of network, they must agree."""
+LEARNED = 0.90
+"""Share of the questions trained on that must be answered for those never trained on to say anything: a network that
+has not learned to answer looks like one that has nothing to say."""
+HELD_OUT = "/exact_match/test/"
 Ground = tuple[tuple[str, str], ...]
 """What was read by which network, as pairs of axis and value: all of `corpus.*` and `model.*`."""
 Folds = Mapping[str, Sequence[Fold]]
@@ -115,7 +120,8 @@ def choose(folds: Sequence[Fold], read: Callable[[Fold], Reading]) -> Choice:
 
 
 def measured(names: Sequence[str]) -> Callable[[Fold], Reading]:
-    """Reads the mean of several metrics, with the mean of their half-widths."""
+    """Reads the mean of several metrics, with the mean of their half-widths; nothing of answers to questions never
+    trained on where fewer than `LEARNED` of those trained on are answered."""
 
     def read(fold: Fold) -> Reading:
         if not fold.done:
@@ -124,6 +130,9 @@ def measured(names: Sequence[str]) -> Callable[[Fold], Reading]:
             return f"done without {', '.join(absent)}"
         if absent := [name for name in names if name not in fold.interval]:
             return f"done without an interval of {', '.join(absent)}"
+        for asked in dict.fromkeys(ASKED.format(group=name.partition("/")[0]) for name in names if HELD_OUT in name):
+            if (share := fold.metrics.get(asked, 1.0)) < LEARNED:
+                return f"only {percent(share)} % of the questions trained on are answered"
         return mean([Effect.of(fold.metrics[name], fold.interval[name]) for name in names])
 
     return read

@@ -75,6 +75,17 @@ def test_the_whole_interval_must_be_on_one_side(value: float, threshold: str, ve
     assert ("the interval includes the threshold" in outcome.why) == (verdict == OPEN)
 
 
+@pytest.mark.parametrize(("asked", "verdict"), [(0.89, OPEN), (0.90, HOLDS), (1.0, HOLDS)])
+def test_a_network_that_has_not_learned_its_own_questions_says_nothing_about_others(asked: float, verdict: str) -> None:
+    one = cell(0.05)
+    one = replace(one, metrics={**one.metrics, "qa/exact_match/train/mean": asked})
+    outcome = judged(f'value = {{ {SINGLE} }}, minus = "baseline", at_most = 0.1', [one])
+    assert outcome.verdict == verdict
+    assert ("only 89.0 % of the questions trained on are answered" in outcome.why) == (verdict == OPEN)
+    learned = judged(f"value = {{ {SINGLE.replace('test', 'train')} }}, at_most = 0.1", [one])
+    assert "questions trained on" not in learned.why, "how many it has learned is itself a finding"
+
+
 def test_rounding_does_not_decide() -> None:
     both = [cell(0.3, half=0.0, multi=5), cell(0.2, half=0.0)]
     assert 0.3 - 0.2 < 0.1
