@@ -337,7 +337,8 @@ def test_a_report_is_written_from_what_there_is(run: Run, done: Plan, store: Sto
     assert 0 < page.read_text().index('id="verdicts"') < page.read_text().index('id="figures"')
     told = json.loads((page.parent / "claims.json").read_text())
     parts = [part for claim in told["claims"] for part in claim["parts"] if part["covered"]]
-    assert [part["verdict"] for part in parts] == ["fails", "fails"] and "Costs" in page.read_text()
+    # It has not learned its own questions, so what it does not answer besides says nothing.
+    assert [part["verdict"] for part in parts] == ["fails", "not enough data"] and "Costs" in page.read_text()
 
 
 def test_the_claims_know_the_axes() -> None:
