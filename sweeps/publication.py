@@ -75,7 +75,7 @@ def publish(plan: Plan) -> None:
     drawn = figures.draw(
         found, numbers, question=plan.sweep.question, best_of=best_of, comparisons=compared, curves=curves
     )
-    folder = plan.store.root / "reports" / plan.sweep.name
+    folder = plan.store.reports / plan.sweep.name
     folder.mkdir(parents=True, exist_ok=True)
     for one in compared:
         (folder / f"{one.figure}.csv").write_text(one.frame().to_csv(index=False), encoding="utf-8")
@@ -121,8 +121,8 @@ def _views(plan: Plan, uri: str, found: Results) -> tuple[Any, ...]:
 
 def _provenance(plan: Plan) -> dict[str, str]:
     """Versions of the last finished stage, and the machine that writes the page."""
-    finished = [s.key for c in plan.cells for s in c.stages if plan.store.exists(s.key)]
-    versions = plan.store.manifest(finished[-1])["versions"] if finished else {}
+    finished = [s.key for c in plan.cells for s in c.stages if s.key in plan.seen.done]
+    versions = plan.seen.done[finished[-1]].manifest["versions"] if finished else {}
     return {"ktrain": ktrain.__version__, "machine": platform.platform(), **versions}
 
 
