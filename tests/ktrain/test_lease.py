@@ -364,18 +364,18 @@ class Driver:
 
     def __init__(self, number: int, register: Memory) -> None:
         self.clock, self.wall, self.register = 1e5 * number, 1e9 + 36_000 * number, register
-        self.process = Process(f"host-{number}", "boot", "1", 1, 1)
+        self.process = Process(f"host-{number}", "boot", "1", 1, None)
         self.begin()
 
     def begin(self) -> None:
         """Another process, which knows nothing of the one before."""
         self.holds, self.sleeps, self.slept, self.next = False, 0, 0, 0.0
-        with self:
+        with self.at_work():
             self.claim = Claim(self.register, BEAT, STALE)
 
     def act(self) -> None:
         """Looks every second while it waits, beats every five while it holds."""
-        with self, suppress(OSError):
+        with self.at_work(), suppress(OSError):
             if not self.holds:
                 self.holds, self.slept = self.claim.attempt() is None, 0
                 self.next = self.clock + BEAT
@@ -387,14 +387,13 @@ class Driver:
                     self.begin()
                 self.slept = 0
 
-    def __enter__(self) -> None:
-        patched = SimpleNamespace(monotonic=lambda: self.clock, time=lambda: self.wall, sleep=time.sleep)
-        self._saved = module.time, module.Process.current
-        module.time = patched  # type: ignore[assignment]
-        module.Process.current = lambda: self.process  # type: ignore[method-assign]
-
-    def __exit__(self, *_: object) -> None:
-        module.time, module.Process.current = self._saved  # type: ignore[method-assign]
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        clocks = SimpleNamespace(monotonic=lambda: self.clock, time=lambda: self.wall, sleep=time.sleep)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "time", clocks)
+            patch.setattr(module.Process, "current", lambda: self.process)
+            yield
 
 
 BEAT, STALE = 5.0, 30.0
@@ -441,7 +440,7 @@ def test_leases_against_a_model(events: list[tuple[str, Any, int]]) -> None:
                 live(whose, much)
                 register.away = register.deaf = False
             elif what == "release" and drivers[whose].holds and not drivers[whose].slept:
-                with drivers[whose]:
+                with drivers[whose].at_work():
                     drivers[whose].claim.release()
                 drivers[whose].begin()
             elif what == "die":
@@ -462,7 +461,7 @@ def test_one_who_could_not_beat_learns_that_another_took_over() -> None:
         other.clock += 1
         other.act()
     assert other.clock - 1e5 > STALE
-    with one:
+    with one.at_work():
         one.claim.beat()
         assert one.claim.lease.lost
         one.claim.release()
