@@ -29,9 +29,9 @@ class Copies:
 
     root: Path
 
-    def stage(self, content: bytes, about: Mapping[str, Any], download: Callable[[str, Path, int], None]) -> Path:
+    def stage(self, content: bytes, about: Mapping[str, Any], download: Callable[[str, Path], None]) -> Path:
         """The folder of a stage with the manifest `about`, whose text is `content`: verified, and fetched by
-        `download(file, path, size)` where it is not here or damaged.
+        `download(file, path)` where it is not here or damaged.
 
         Raises `Damage` for a file that has other content than the manifest says each time that it is fetched.
         """
@@ -137,13 +137,13 @@ def _whole(folder: Path, about: Mapping[str, Any]) -> bool:
         return False
 
 
-def _fetched(part: Path, file: str, entry: dict[str, Any], download: Callable[[str, Path, int], None]) -> None:
+def _fetched(part: Path, file: str, entry: dict[str, Any], download: Callable[[str, Path], None]) -> None:
     """Fetches a file, and once more where it came damaged: that may be the way or the disk, and not what is stored."""
     path = part / file
     path.parent.mkdir(parents=True, exist_ok=True)
     for attempt in (1, 2):
         try:
-            download(file, path, entry["size"])
+            download(file, path)
             return manifest.verify(part, file, entry)
         except FileNotFoundError:
             raise manifest.Damage(f"{file} is missing") from None

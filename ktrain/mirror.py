@@ -83,7 +83,7 @@ class Mirror:
 
     def _download(self, entry: Entry, path: Path) -> None:
         try:
-            self._objects.download(entry.name, path, entry.size)
+            self._objects.download(entry.name, path)
         except FileNotFoundError:
             path.write_bytes(b"")  # Removed since it was listed; what is not whole is not used.
 

@@ -274,8 +274,8 @@ class RemoteStore(Store):
             raise FileNotFoundError(name)
         return found[0]
 
-    def _download(self, about: Mapping[str, Any], file: str, path: Path, size: int) -> None:
-        self._objects.download(layout.data_of(about, file), path, size)
+    def _download(self, about: Mapping[str, Any], file: str, path: Path) -> None:
+        self._objects.download(layout.data_of(about, file), path)
 
     def _upload(self, folder: Path, about: Mapping[str, Any]) -> None:
         def put(path: Path) -> None:

@@ -104,23 +104,31 @@ class Objects:
 
         return self._persist(f"reading {name}", once)
 
-    def download(self, name: str, path: Path, size: int) -> None:
-        """Writes the first `size` bytes of an object, all where it has no more, into a new file.
+    def download(self, name: str, path: Path) -> None:
+        """Writes an object into a new file, piece by piece.
 
         Raises `FileNotFoundError` where there is no such object, `OSError` for the disk.
         """
-        begins = range(0, size, CHUNK)
+        size = self.size(name)
+        begins = range(0, size or 0, CHUNK)
 
-        def piece(begin: int) -> bytes:
-            return self._persist(
-                f"reading {name}",
-                lambda: bytes(obstore.get_range(self._store, name, start=begin, end=min(begin + CHUNK, size))),
-            )
+        def piece(begin: int) -> bytes | None:
+            def once() -> bytes | None:
+                try:
+                    return bytes(obstore.get_range(self._store, name, start=begin, end=min(begin + CHUNK, size or 0)))
+                except FileNotFoundError:
+                    return None
+
+            return self._persist(f"reading {name}", once)
 
         with path.open("xb") as file, ThreadPoolExecutor(AT_ONCE) as pool:
             for k in range(0, len(begins), AT_ONCE):
                 for content in pool.map(piece, begins[k : k + AT_ONCE]):
+                    if content is None:
+                        raise FileNotFoundError(name)
                     file.write(content)
+        if size is None:
+            raise FileNotFoundError(name)
 
     def put(self, name: str, content: bytes | Path) -> None:
         """Writes an object, whole or not at all, over whatever is there. Raises `OSError` for the file."""

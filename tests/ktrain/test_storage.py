@@ -69,10 +69,10 @@ def test_large_objects_travel_in_pieces(objects: Objects, tmp_path: Path, monkey
     content = os.urandom(size)
     objects.put("large", content)
     monkeypatch.setattr(storage, "CHUNK", 100)
-    objects.download("large", tmp_path / "large", size)
+    objects.download("large", tmp_path / "large")
     assert (tmp_path / "large").read_bytes() == content
     with pytest.raises(FileExistsError):
-        objects.download("large", tmp_path / "large", size)
+        objects.download("large", tmp_path / "large")
 
 
 def test_a_large_file_is_uploaded_in_parts(objects: Objects, tmp_path: Path, monkeypatch: Any) -> None:
@@ -80,13 +80,15 @@ def test_a_large_file_is_uploaded_in_parts(objects: Objects, tmp_path: Path, mon
     content = os.urandom(11 << 20)
     (tmp_path / "file").write_bytes(content)
     objects.put("file", tmp_path / "file")
-    objects.download("file", tmp_path / "again", len(content))
+    objects.download("file", tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == content
 
 
 def test_what_is_not_there_is_told_at_once(objects: Objects, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         objects.put("a", tmp_path / "none")
+    with pytest.raises(FileNotFoundError):
+        objects.download("a", tmp_path / "a")
 
 
 # Faults on the way.

@@ -121,7 +121,7 @@ WRONG = {
     "read-only store": ("run tiny.py --store /proc/results", "store=/proc/results: not writable: "),
     "store that is a file": ("run tiny.py --store tiny.py", "store=tiny.py: not writable: "),
     "unwritable store of a report": ("report tiny.py --store tiny.py/results", "not writable"),
-    "store elsewhere": ("run demo --store s3://bucket/results", "store=s3://bucket/results: only local folders"),
+    "store elsewhere": ("run demo --store hdfs://host/results", "store=hdfs://host/results: must be a folder or"),
     "file that raises": ("run raises.py", "sweep raises.py: the file raises ZeroDivisionError in line 2: "),
     "file that leaves": ("run leaves.py", "sweep leaves.py: the file raises SystemExit in line 2: 0"),
     "file without a sweep": ("plan empty.py", "sweep empty.py: the file defines no `sweep = Sweep(...)`"),
