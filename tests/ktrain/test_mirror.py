@@ -121,19 +121,30 @@ def test_a_damaged_point_is_passed_over(machine: Machine, objects: Objects, name
     assert latest(machine()) == 1
 
 
-def test_two_who_save_one_step_do_not_mix(machine: Machine, objects: Objects) -> None:
+def test_two_who_save_one_step_do_not_mix(machine: Machine, proxy: Any) -> None:
     """One has lost its lease and does not know it; each point is of one of them."""
     one, other = machine(), machine()
     save(one, 5)
-    save(other, 5)
+    other.place(KEY)
+    go, stopped = threading.Event(), threading.Event()
+
+    def slow(method: str, path: str, _: Any) -> None:
+        if method == "PUT" and "step-000000006" in path and "point.json" in path and not stopped.is_set():
+            stopped.set()
+            assert go.wait(60)
+
+    proxy.before = slow
     for store, tensor in ((one, torch.zeros(3)), (other, torch.ones(3))):
         place = store.place(KEY)
         KeptPoints(place.folder, place.keep).save(Point(6, {"a": tensor}, {"who": float(tensor[0])}))
-        store.settle()
+        if store is one:
+            assert stopped.wait(60)
+    other.settle()
+    go.set()
+    one.settle()
     found = ResumePoints(machine().place(KEY).folder).latest()
-    assert (
-        found is not None and found.step == 6 and torch.equal(found.tensors["a"], torch.full((3,), found.record["who"]))
-    )
+    assert found is not None and found.step == 6
+    assert torch.equal(found.tensors["a"], torch.full((3,), found.record["who"]))
 
 
 @pytest.mark.parametrize("answered", [False, True])
@@ -194,17 +205,31 @@ def test_a_storage_that_refuses_costs_points_and_is_told_once(
     machine: Machine, proxy: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(patience, "PATIENCE", 0.0)
-    store = machine()
+    store, go = machine(), threading.Event()
     save(store, 1)
-    proxy.before = lambda method, *_: 503 if method == "PUT" else None
+
+    def refuse(method: str, *_: Any) -> int | None:
+        assert go.wait(60)
+        return 503 if method == "PUT" else None
+
+    proxy.before = refuse
+    proxy.seen.clear()
+    place = store.place(KEY)
+    points = KeptPoints(place.folder, place.keep)
     with caplog.at_level(logging.WARNING):
-        save(store, 2, 3, 4)
+        for step in range(2, 12):
+            points.save(point(step))
+        go.set()
+        store.settle()
+        save(store, 12)
     told = [r.getMessage() for r in caplog.records if "not safe" in r.getMessage()]
     assert len(told) == 1 and told[0].startswith(f"work/{KEY} is not safe from a loss of this machine: ")
+    sent = {path for method, path in proxy.seen if method == "PUT"}
+    assert len(sent) == 3, "what fell behind is not made up for"
     assert latest(machine()) == 1
     proxy.before = lambda *_: None
-    save(store, 5)
-    assert latest(machine()) == 5
+    save(store, 13)
+    assert latest(machine()) == 13
 
 
 def test_who_works_together_fetches_once_and_the_next_time_again(
