@@ -56,7 +56,7 @@ class LocalStore(Store):
         """Beside the results."""
         return self.root
 
-    def ready(self, patience: float = 0.0) -> None:
+    def ready(self, patience: float = 0.0, told: str = "") -> None:
         """Created where missing, tried out, freed of what the dead left."""
         try:
             persist(f"store={self.root}", self._try_out, patience=patience)
@@ -65,7 +65,7 @@ class LocalStore(Store):
                 raise
             cause = error.__cause__ or error
             reason = getattr(cause, "strerror", None) or cause
-            raise WrongRequest(f"store={self.root}: not writable: {reason}") from None
+            raise WrongRequest(f"store={told or self.root}: not writable: {reason}") from None
         self._sweep()
 
     def exists(self, key: str) -> bool:

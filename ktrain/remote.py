@@ -66,7 +66,7 @@ class RemoteStore(Store):
         """In the temporary folder."""
         return node.temporary() / digest(self.address)
 
-    def ready(self, patience: float = 0.0) -> None:
+    def ready(self, patience: float = 0.0, told: str = "") -> None:
         """See `Store.open`. What cannot be swept now is swept another time."""
         now = self._contact(partial(try_out, self._hasty), patience)
         self._scratch.sweep()

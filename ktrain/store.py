@@ -92,7 +92,7 @@ class Store(ABC):
         drivers could both do one stage.
         """
         store = cls.at(address, patience=patience)
-        store.ready(patience)
+        store.ready(patience, str(address))
         return store
 
     @property
@@ -111,8 +111,8 @@ class Store(ABC):
         """A folder for what is of a run and not of its results; every machine can make one of this name."""
 
     @abstractmethod
-    def ready(self, patience: float = 0.0) -> None:
-        """See `open`."""
+    def ready(self, patience: float = 0.0, told: str = "") -> None:
+        """See `open`; `told` is the address in the user's words."""
 
     @abstractmethod
     def exists(self, key: str) -> bool:

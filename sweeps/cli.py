@@ -235,7 +235,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _report(arguments: argparse.Namespace) -> int:
     from sweeps import publication
 
-    publication.publish(_planned(arguments, writable=True))
+    publication.publish(_planned(arguments))
     return EXIT_DONE
 
 

@@ -58,7 +58,7 @@ def _answering(uri: str) -> Iterator[None]:
 
 def publish(plan: Plan) -> None:
     """Prints verdicts and tables; writes figures, their numbers, the verdicts and the page; prepares MLflow's views."""
-    uri = tracking.default_uri(plan.store)
+    folder, uri = _folder(plan), tracking.default_uri(plan.store)
     found, best_of = read(plan, uri), plan.sweep.best_of
     numbers = paper.beside(plan.sweep.figure)
     with _answering(uri):
@@ -75,8 +75,6 @@ def publish(plan: Plan) -> None:
     drawn = figures.draw(
         found, numbers, question=plan.sweep.question, best_of=best_of, comparisons=compared, curves=curves
     )
-    folder = plan.store.reports / plan.sweep.name
-    folder.mkdir(parents=True, exist_ok=True)
     for one in compared:
         (folder / f"{one.figure}.csv").write_text(one.frame().to_csv(index=False), encoding="utf-8")
     for drawing in drawn:
@@ -103,6 +101,16 @@ def publish(plan: Plan) -> None:
         links={name: address for link in links for name, address in link.pages(uri).items()},
     )
     _tell(folder, [drawing.name for drawing in drawn], page, hint, [link.line(uri) for link in links])
+
+
+def _folder(plan: Plan) -> Path:
+    """The folder of the report, made where missing."""
+    folder = plan.store.reports / plan.sweep.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise WrongRequest(f"{folder}: not writable: {e.strerror}") from e
+    return folder
 
 
 def _views(plan: Plan, uri: str, found: Results) -> tuple[Any, ...]:
