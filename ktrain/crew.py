@@ -66,7 +66,7 @@ class Crew:
                 self.readout,
                 partial(self.rows, wave),
                 self.readout.batch * self.width * len(wave),
-                store.work(_key(wave)),
+                store.place(_key(wave)),
                 runtime,
                 partial(_tell, report, self.asked[0].stage.key, index, len(planned)),
                 clip=fleet.clip,
@@ -99,8 +99,10 @@ class Crew:
 
     def _waves(self, store: Store, runtime: Runtime) -> Iterator[Wave]:
         for kind in self._kinds():
-            known = store.work(_key(kind)) / "wave.json"
-            size = waves.size(partial(self._first, kind), len(kind), self.readout, runtime, known)
+            place = store.place(_key(kind))
+            size = waves.size(partial(self._first, kind), len(kind), self.readout, runtime, place.folder / "wave.json")
+            if not dist.get_rank():
+                place.keep()
             yield from (kind[begin : begin + size] for begin in range(0, len(kind), size))
 
     def _first(self, kind: Wave, count: int) -> tuple[Fleet, tuple[Tensor, ...]]:

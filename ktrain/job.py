@@ -13,6 +13,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from ktrain.config import Cell, Runtime
 from ktrain.errors import GuardFailure, WrongRequest
+from ktrain.patience import PATIENCE
 from ktrain.stages import chain
 from ktrain.store import Store
 
@@ -54,13 +55,17 @@ def fit(name: str, cells: list[Cell], runtime: Runtime, folder: str, *, gpu: boo
         ),
     )
     trainer.fit()
-    store = Store.at(runtime.store)
+    store = Store.at(runtime.store, patience=PATIENCE)
     for line in filter(None, (store.failure(stage.key) for cell in cells for stage in chain(cell))):
         raise RuntimeError(line)
 
 
 def _work(config: dict[str, Any]) -> None:
     # Here and not above: Ray reads this module in two more processes of a job, which would wait seconds for nothing.
+    from ktrain import node
+
+    # Before any library asks; a machine of a cluster has not heard what the driver's has.
+    node.keep_caches()
     from ktrain import trial
     from ktrain.training import Diverged
 

@@ -10,6 +10,7 @@ import torch.distributed as dist
 
 from ktrain import evaluation, scores
 from ktrain.corpus import Corpus
+from ktrain.patience import persist, whole
 
 PEOPLE = 200
 """People of each half who are asked at each point, the first ones."""
@@ -39,9 +40,9 @@ class LearningCurves:
         self._asked.to(self._trained.device).load_state_dict(self._trained.state_dict())
         before = self.points()["curve"] if self._path.is_file() else []
         curve = [point for point in before if point["step"] < step] + [{"step": step, **self._measured()}]
-        written = self._path.with_suffix(".part")
-        written.write_text(json.dumps({"n": self._n, "curve": curve}, allow_nan=False))
-        written.replace(self._path)
+        text = json.dumps({"n": self._n, "curve": curve}, allow_nan=False)
+        # A point of the curve cannot be made up for later, so a disk that refuses is waited for.
+        persist(f"learning curves of {self._path.parent.name}", lambda: whole(self._path, text))
 
     def points(self) -> dict[str, Any]:
         """`n`, the people of each half, and `curve`, one line a point: its step and accuracies by metric name."""

@@ -22,21 +22,36 @@ class Damage(Exception):
     """Which file of a stage is wrong, and how."""
 
 
-def seal(folder: Path, manifest: dict[str, Any]) -> None:
-    """Writes the manifest, after everything that it speaks of has reached the disk."""
-    files, folders = {}, [folder]
+def describe(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of what lies in a folder: `about`, size and SHA-256 of each file, versions, the time.
+
+    Raises `ValueError` for anything but regular files and folders, for a `manifest.json` among them, and for what JSON
+    cannot hold.
+    """
+    files = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()) or name == NAME:
             raise ValueError(f"{name} cannot be published: only regular files and folders, besides the manifest")
-        if path.is_dir():
-            folders.append(path)
-            continue
-        files[name] = {"size": path.stat().st_size, "sha256": sha256(path)}
-        flush(path)
+        if path.is_file():
+            files[name] = {"size": path.stat().st_size, "sha256": sha256(path)}
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    whole = {**plain(manifest), "files": files, "versions": _versions(), "created": created}
-    (folder / NAME).write_text(json.dumps(whole, indent=1, allow_nan=False), encoding="utf-8")
+    return {**plain(about), "files": files, "versions": _versions(), "created": created}
+
+
+def text(manifest: dict[str, Any]) -> str:
+    """As it is written. Raises `ValueError` for what JSON cannot hold."""
+    return json.dumps(manifest, indent=1, allow_nan=False)
+
+
+def seal(folder: Path, about: dict[str, Any]) -> None:
+    """Writes the manifest, after everything that it speaks of has reached the disk."""
+    whole = text(describe(folder, about))
+    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+    for path in folder.rglob("*"):
+        if path.is_file():
+            flush(path)
+    (folder / NAME).write_text(whole, encoding="utf-8")
     flush(folder / NAME)
     for path in reversed(folders):
         flush(path)
@@ -72,11 +87,19 @@ def finding(folder: Path, key: str) -> str | None:
 def read(folder: Path, key: str) -> dict[str, Any]:
     """The manifest of stage `key`. Raises `Damage` where there is none that can be read as such."""
     try:
-        manifest: dict[str, Any] = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        entries = [(entry["size"], entry["sha256"]) for entry in manifest["files"].values()]
-        whole = manifest["key"] == key and all(isinstance(size, int) for size, _ in entries)
+        return parse((folder / NAME).read_bytes(), key)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise Damage(f"{NAME} is missing") from None
+
+
+def parse(content: bytes, key: str) -> dict[str, Any]:
+    """The manifest of stage `key` from what was written. Raises `Damage` for anything else."""
+    try:
+        manifest: dict[str, Any] = json.loads(content)
+        entries = [(entry["size"], entry["sha256"]) for entry in manifest["files"].values()]
+        whole = manifest["key"] == key and all(isinstance(size, int) for size, _ in entries)
+        # Whoever may write to the store may not write elsewhere on the machines that read it.
+        whole = whole and not any(name.startswith("/") or ".." in name.split("/") for name in manifest["files"])
     except (ValueError, KeyError, TypeError, AttributeError):
         whole = False
     if not whole:

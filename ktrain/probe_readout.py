@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,13 +84,15 @@ def read_out(
             if len(said[stage.key]) == len(found):
                 about = probe_scores.Said(tested, found, said[stage.key])
                 result = probe_scores.score(about, tested_people, readout.kind)
-                with store.publish(stage.key, stage.identity, stage.kind) as folder:
-                    save_file(tensors[stage.key], folder / "adapters.safetensors")
-                    probe_scores.predictions(about).to_parquet(folder / "predictions.parquet", index=False)
-                    write(folder / "guards.json", {name: "passed" for name in guards.PROBE_GUARDS})
-                    write(folder / "refused.json", {str(task): why for task, why in left_out.items()})
-                    write_numbers(folder, heard[stage.key], *result)
+                store.finish(stage.key, stage.identity, stage.kind, partial(fill, stage.key, about, result))
                 store.clear_work(stage.key)
+
+    def fill(key: str, about: probe_scores.Said, result: probe_scores.Scores, folder: Path) -> None:
+        save_file(tensors[key], folder / "adapters.safetensors")
+        probe_scores.predictions(about).to_parquet(folder / "predictions.parquet", index=False)
+        write(folder / "guards.json", {name: "passed" for name in guards.PROBE_GUARDS})
+        write(folder / "refused.json", {str(task): why for task, why in left_out.items()})
+        write_numbers(folder, heard[key], *result)
 
     tokens = None
     if readout.token_share:

@@ -60,8 +60,8 @@ def _finetune_whole(
         return tuple(map(share, (ids, truth, weights) if rows.fill else (ids, weights)))
 
     tokens = cell.readout.batch * rows.ids.shape[1]
-    folder, module = store.work(stage.key), Filling(network) if rows.fill else Loss(network)
-    return fit(module, cell.readout, batches, tokens, folder, runtime, lambda p: report(stage.key, p))
+    place, module = store.place(stage.key), Filling(network) if rows.fill else Loss(network)
+    return fit(module, cell.readout, batches, tokens, place, runtime, lambda p: report(stage.key, p))
 
 
 def _finetune_fleet(
@@ -103,12 +103,15 @@ def _publish_answers(
     people = np.flatnonzero(halves[0] | halves[1])
     answers = evaluation.answer(network, corpus, beam=cell.readout.beam, people=people)
     metrics, counts, intervals = scores.score(answers, halves, "qa" if cell.readout.kind == "qa_finetune" else "mixed")
-    with store.publish(stage.key, stage.identity, stage.kind) as folder:
+
+    def fill(folder: Path) -> None:
         save_model(folder, network, corpus)
         if adapters:
             save_file(adapters, folder / "adapters.safetensors")
         scores.predictions(answers, corpus, halves).to_parquet(folder / "predictions.parquet", index=False)
         write_numbers(folder, curve, metrics | scores.baseline(corpus.people, halves[1]), counts, intervals)
+
+    store.finish(stage.key, stage.identity, stage.kind, fill)
     store.clear_work(stage.key)
 
 

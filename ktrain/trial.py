@@ -3,10 +3,11 @@
 Rank 0 holds the leases, builds, evaluates and publishes; all ranks train.
 """
 
+import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,27 +22,31 @@ from ktrain.engine import join_alone
 from ktrain.errors import WrongRequest
 from ktrain.forward import Loss, bidirectional
 from ktrain.learning import LearningCurves
-from ktrain.lease import lease
+from ktrain.lease import LeaseLost
 from ktrain.masking import Filling, Masker, evenly
+from ktrain.patience import PATIENCE
 from ktrain.questions import QuestionRows
 from ktrain.stages import Stage, chain, grouped, lowest_recall
 from ktrain.store import Store
-from ktrain.training import Batches, share
+from ktrain.training import Batches, Progress, share
 from ktrain.windows import Windows
 from ktrain.work import Report, fit, lines, save_model, write
+
+READOUTS = ("qa_finetune", "mixed", "p_probe", "q_probe")
+T = TypeVar("T")
 
 
 def run(cells: list[Cell], runtime: Runtime, report: Report) -> None:
     """Does what is missing of the stages of `cells`, which share their pretraining.
 
-    Raises what a stage raises, after leaving a line about it in the stage's work folder. A model below the recall gate
-    is not read out: its readout stays undone.
+    Raises what a stage raises, after leaving a line about it in the stage's work folder; and without one `LeaseLost`,
+    after which another driver is at work. A model below the recall gate is not read out: its readout stays undone.
     """
     join_alone()
     torch.set_num_threads(runtime.threads)
     if dist.get_world_size() > 1 and cells[0].train.batch % dist.get_world_size():
         raise WrongRequest(f"workers={dist.get_world_size()}: does not divide train.batch={cells[0].train.batch}")
-    store = Store.open(runtime.store)
+    store = Store.open(runtime.store, patience=PATIENCE).together(_tell(uuid.uuid4().hex))
     corpus_stage, pretrain_stage, _ = chain(cells[0])
     assert all(chain(cell)[1] == pretrain_stage for cell in cells)
     with _doing(store, corpus_stage) as missing:
@@ -50,7 +55,7 @@ def run(cells: list[Cell], runtime: Runtime, report: Report) -> None:
     corpus = corpora.load(_finished(store, corpus_stage), cells[0].corpus, cells[0].seed)
     with _doing(store, pretrain_stage) as missing:
         if missing:
-            _pretrain(store, pretrain_stage, cells[0], corpus, runtime, report)
+            _pretrain(store, pretrain_stage, cells[0], corpus, runtime, _held(store, report, pretrain_stage))
     recalled = lowest_recall(store.metrics(pretrain_stage.key))
     readable = [cell for cell in cells if recalled >= cell.readout.recall_gate]
     for group in grouped(readable):
@@ -59,7 +64,8 @@ def run(cells: list[Cell], runtime: Runtime, report: Report) -> None:
             left = {chain(cell)[2].key: cell for cell in group if chain(cell)[2].key in missing}
             if left:
                 folder = _finished(store, pretrain_stage) / "model"
-                readouts.read_out(store, folder, list(left.values()), corpus, runtime, report)
+                told = _held(store, report, *stages.values())
+                readouts.read_out(store, folder, list(left.values()), corpus, runtime, told)
 
 
 @contextmanager
@@ -69,24 +75,46 @@ def _doing(store: Store, *stages: Stage) -> Iterator[list[str]]:
         with ExitStack() as held:
             # In one order everywhere, or two drivers would wait for each other.
             for stage in sorted(stages, key=lambda stage: stage.key):
-                held.enter_context(lease(store.root, stage.key))
-            missing = _tell([stage.key for stage in stages if store.find(stage.key) is None])
+                held.enter_context(store.lease(stage.key))
+            missing = _tell([stage.key for stage in stages if not _done(store, stage)])
             for stage in stages:
                 store.note_failure(stage.key, None)
             try:
                 yield missing
-            except Exception as e:
-                for key in missing:
-                    store.note_failure(key, f"{type(e).__name__}: {(str(e).splitlines() or ['no message'])[0]}")
+            except LeaseLost:
                 raise
+            except Exception as e:
+                # A disk that is full must not hide what happened.
+                with suppress(OSError):
+                    for key in missing:
+                        store.note_failure(key, f"{type(e).__name__}: {(str(e).splitlines() or ['no message'])[0]}")
+                raise
+            finally:
+                store.settle()
     else:
         yield _tell([])
     dist.barrier()
 
 
-def _tell(missing: list[str]) -> list[str]:
+def _held(store: Store, report: Report, *stages: Stage) -> Report:
+    """`report`, which raises `LeaseLost` once a lease of the stages is lost."""
+
+    def told(key: str, progress: Progress) -> None:
+        for stage in stages:
+            store.require(stage.key)
+        report(key, progress)
+
+    return told
+
+
+def _done(store: Store, stage: Stage) -> bool:
+    """Whether a stage is complete. Of a readout nothing is read after this, so its files stay where they are."""
+    return store.sound(stage.key) if stage.kind in READOUTS else store.find(stage.key) is not None
+
+
+def _tell(word: T) -> T:
     """Rank 0's word to all."""
-    words = [missing]
+    words = [word]
     dist.broadcast_object_list(words, src=0)
     return words[0]
 
@@ -101,9 +129,12 @@ def _build_corpus(store: Store, stage: Stage, cell: Cell) -> None:
     corpus = corpora.build(cell.corpus, cell.seed)
     tokens, entries = len(corpus.entries.ids), len(corpus.entries)
     metrics = {"corpus/entries": entries, "corpus/tokens": tokens, "corpus/tokens_per_entry": tokens / entries}
-    with store.publish(stage.key, stage.identity, stage.kind) as folder:
+
+    def fill(folder: Path) -> None:
         corpus.save(folder)
         write(folder / "metrics.json", metrics)
+
+    store.finish(stage.key, stage.identity, stage.kind, fill)
 
 
 def _pretrain(store: Store, stage: Stage, cell: Cell, corpus: Corpus, runtime: Runtime, report: Report) -> None:
@@ -115,10 +146,10 @@ def _pretrain(store: Store, stage: Stage, cell: Cell, corpus: Corpus, runtime: R
     guards.enforce(guards.Inspected(corpus, rows, windows))
     module, batches = _objective(network, windows, corpus, stage.parent.key, cell)
     tokens = cell.train.batch * cell.train.context
-    folder = store.work(stage.key)
-    learning = LearningCurves(corpus, network, folder) if "question" in windows.streams else None
+    place = store.place(stage.key)
+    learning = LearningCurves(corpus, network, place.folder) if "question" in windows.streams else None
     watch = learning.watch if learning else None
-    curve = fit(module, cell.train, batches, tokens, folder, runtime, lambda p: report(stage.key, p), watch=watch)
+    curve = fit(module, cell.train, batches, tokens, place, runtime, lambda p: report(stage.key, p), watch=watch)
     if dist.get_rank():
         return
     recalled = evaluation.recall(network, corpus)
@@ -131,15 +162,19 @@ def _pretrain(store: Store, stage: Stage, cell: Cell, corpus: Corpus, runtime: R
     if corpus.celebrity.any():
         metrics["recall/minority"] = recalled.share(~corpus.celebrity)
         metrics["recall/celebrity"] = recalled.share(corpus.celebrity)
-    with store.publish(stage.key, stage.identity, stage.kind) as published:
-        if learning:
-            points = learning.points()
-            metrics |= {name: value for name, value in points["curve"][-1].items() if name.startswith("bio/")}
-            write(published / "learning.json", points)
-        save_model(published, network, corpus)
-        write(published / "curve.json", lines(curve))
-        write(published / "metrics.json", metrics)
-        write(published / "guards.json", {name: "passed" for name in guards.GUARDS})
+    points = learning.points() if learning else None
+    if points:
+        metrics |= {name: value for name, value in points["curve"][-1].items() if name.startswith("bio/")}
+
+    def fill(folder: Path) -> None:
+        if points:
+            write(folder / "learning.json", points)
+        save_model(folder, network, corpus)
+        write(folder / "curve.json", lines(curve))
+        write(folder / "metrics.json", metrics)
+        write(folder / "guards.json", {name: "passed" for name in guards.GUARDS})
+
+    store.finish(stage.key, stage.identity, stage.kind, fill)
     store.clear_work(stage.key)
 
 

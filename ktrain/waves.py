@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ktrain.config import Readout, Runtime
 from ktrain.fleet import Fleet
+from ktrain.patience import persist, whole
 
 SHARE = 0.6
 """Of the free memory that a wave may fill: compiled steps need workspace, and other processes live beside it."""
@@ -45,8 +46,8 @@ def size(make: Step, members: int, readout: Readout, runtime: Runtime, memory: P
             break
     chosen = _rank_0s(max(count for count in seconds if seconds[count] <= TIE * min(seconds.values())))
     if not dist.get_rank():
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        memory.write_text(json.dumps({"members": chosen, "bytes_of_one": need, "seconds_of_one": seconds}))
+        text = json.dumps({"members": chosen, "bytes_of_one": need, "seconds_of_one": seconds})
+        persist(f"waves of {memory.parent.name}", lambda: whole(memory, text))
     return int(chosen)
 
 

@@ -14,7 +14,8 @@ from ktrain.config import Readout, Runtime, Train
 from ktrain.corpus import Corpus
 from ktrain.engine import Engine, kept
 from ktrain.forward import bidirectional
-from ktrain.resume import ResumePoints
+from ktrain.resume import KeptPoints, Point, ResumePoints
+from ktrain.store import Place
 from ktrain.tokenizer import EOS, MASK, PAD
 from ktrain.training import Batches, Progress, Schedule, curve_of, train
 
@@ -29,7 +30,7 @@ def fit(
     setting: Train | Readout,
     batches: Batches,
     tokens_per_step: int,
-    folder: Path,
+    place: Place,
     runtime: Runtime,
     report: Callable[[Progress], None],
     *,
@@ -37,20 +38,20 @@ def fit(
     keep_end: bool = False,
     watch: Callable[[int], None] | None = None,
 ) -> list[Progress]:
-    """Trains `module` in place, from the latest resume point in `folder` if there is one; returns its curve.
+    """Trains `module` in place, from the latest resume point in `place` if there is one; returns its curve.
 
     `keep_end` leaves a point after the last step, for work that has more parts; `watch` as in `train`. Raises
     `Diverged`.
     """
-    points = ResumePoints(folder)
-    resumed = points.latest()
+    points = KeptPoints(place.folder, place.keep)
+    resumed = _same_everywhere(points)
     if resumed:
         load(module, resumed.tensors)
         if resumed.step == setting.steps:
             return curve_of(resumed.record)
     module.train()
     # Dropout draws from torch's own generator, a stream of its own for each stage and rank.
-    torch.manual_seed(int(folder.name[-8:], 16) + dist.get_rank())
+    torch.manual_seed(int(place.folder.name[-8:], 16) + dist.get_rank())
     engine = Engine(module, setting, setting.batch // dist.get_world_size(), compile=runtime.compile, clip=clip)
     curve = train(
         engine,
@@ -69,6 +70,18 @@ def fit(
     engine.close()
     load(module, final)
     return curve
+
+
+def _same_everywhere(points: ResumePoints) -> Point | None:
+    """The point from which rank 0 goes on: another rank's machine may see an older one, or none."""
+    found = points.latest() if not dist.get_rank() else None
+    steps = [found.step if found else None]
+    dist.broadcast_object_list(steps, src=0)
+    if dist.get_rank() and steps[0] is not None:
+        found = points.at(steps[0])
+        if found is None:
+            raise RuntimeError(f"the resume point at step {steps[0]} is not to be had on every machine")
+    return found
 
 
 def load(module: nn.Module, tensors: dict[str, Tensor]) -> None:

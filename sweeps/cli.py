@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ktrain.errors import WrongRequest
+from ktrain.patience import StorageAway
 
 HELP = {
     "plan": "cells, distinct stages, cost, departures from the paper; touches nothing",
@@ -50,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except WrongRequest as e:
         print(f"ktrain: {' '.join(str(e).split())}", file=sys.stderr)
         return EXIT_WRONG
+    except StorageAway as e:
+        print(f"ktrain: {' '.join(str(e).split())}; what is done is kept", file=sys.stderr)
+        return EXIT_FAILED
     except (Interrupted, KeyboardInterrupt):
         print("ktrain: stopped; what is done is kept, and the same command continues", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -78,7 +82,7 @@ def _parser() -> Parser:
             added.add_argument("sweep", help="a module in sweeps/ (demo, fig3) or a path to your own file")
             added.add_argument("axes", nargs="*", metavar="axis=v1,v2", help="axes to set or to add to the grid")
             added.add_argument("--scale", default="mini", help="mini (default), small or full")
-            added.add_argument("--store", default="results", help="folder of results (default: results)")
+            _store(added)
         return added
 
     plan = command("plan")
@@ -100,7 +104,7 @@ def _parser() -> Parser:
     why.add_argument("axes", nargs="*", metavar="axis=v1,v2", help="axes of the sweep")
     why.add_argument("--sweep", help="a sweep whose stages and cells are known besides those in the store")
     why.add_argument("--scale", default="mini", help="of the sweep: mini (default), small or full")
-    why.add_argument("--store", default="results", help="folder of results (default: results)")
+    _store(why)
     why.add_argument("--json", action="store_true", help="machine-readable")
     show = command("show", sweep=False)
     show.add_argument("what", choices=("people", "entries", "questions", "classes", "window"))
@@ -113,7 +117,7 @@ def _parser() -> Parser:
     results.add_argument("--output", help="write to a file instead of the terminal")
     command("report")
     ui = command("ui", sweep=False)
-    ui.add_argument("--store", default="results", help="folder of results (default: results)")
+    _store(ui)
     ui.add_argument("--port", type=int, default=5000, help="where to serve it (default: 5000)")
     bench = command("bench", sweep=False)
     bench.add_argument("what", choices=("train", "fleet"))
@@ -121,6 +125,12 @@ def _parser() -> Parser:
     bench.add_argument("--scale", default="mini", help="mini (default), small or full")
     bench.add_argument("--seconds", type=float, default=5.0, help="measured seconds of each loop")
     return parser
+
+
+def _store(command: Parser) -> None:
+    named = os.environ.get("KTRAIN_STORE") or "results"
+    told = f"folder or s3://, gs://, az:// address of results (default: KTRAIN_STORE, or results; now {named})"
+    command.add_argument("--store", default=named, help=told.replace("%", "%%"))
 
 
 def _overrides(words: Sequence[str]) -> dict[str, list[Any]]:
@@ -200,7 +210,7 @@ def _run(arguments: argparse.Namespace) -> int:
     tracker = tracking.Tracker.open(tracking.default_uri(plan.store), plan.sweep.name)
     console = Console(stderr=True)
     runtime = Runtime(
-        store=str(plan.store.root),
+        store=plan.store.address,
         workers=arguments.workers,
         threads=arguments.threads,
         compile=not arguments.no_compile,
@@ -225,7 +235,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _report(arguments: argparse.Namespace) -> int:
     from sweeps import publication
 
-    publication.publish(_planned(arguments, writable=True))
+    publication.publish(_planned(arguments))
     return EXIT_DONE
 
 

@@ -11,9 +11,8 @@ from ktrain import corpus as corpora
 from ktrain import people, pools, probes, templates
 from ktrain.config import Augmentation, Cell, Corpus
 from ktrain.errors import WrongRequest
-from ktrain.lease import holder
 from ktrain.stages import Stage, axes, cell_key, chain, lowest_recall
-from ktrain.store import Store
+from ktrain.store import Glance, Store
 from sweeps import bill, cost
 from sweeps import sweep as grids
 from sweeps.cost import Device
@@ -66,6 +65,8 @@ class Plan:
     sweep: Sweep
     scale: str
     store: Store
+    seen: Glance
+    """What the store said of the stages when this was made."""
     cells: tuple[PlannedCell, ...]
     chosen: Device | None = None
     """What the user wants times for; None is a laptop's core for miniature networks and an H100 for others."""
@@ -99,7 +100,7 @@ class Plan:
         wanted = {s.key for c in self.cells if not c.blocked for s in c.stages}
         found = []
         for key, (stage, cell) in owners.items():
-            state = "done" if finished(self.store, key) else "to do" if key in wanted else "blocked"
+            state = "done" if key in self.seen.done else "to do" if key in wanted else "blocked"
             time = cost.seconds(stage, cell, self.speed(cell))
             need = cost.tokens(stage, cell), cost.flops(stage, cell), time, cost.size(stage, cell)
             found.append(Planned(stage, state, *need))
@@ -121,8 +122,8 @@ class Plan:
         found: dict[str, dict[str, float]] = {}
         for planned in self.cells:
             key, cell = planned.stages[1].key, planned.cell
-            if finished(self.store, key):
-                speed = float(self.store.metrics(key).get("speed/tokens_per_second", 0.0))
+            if key in self.seen.done:
+                speed = float(self.seen.done[key].metrics.get("speed/tokens_per_second", 0.0))
                 found.setdefault(_network(cell), {})[key] = speed * cost.per_token(cell, cell.train.context)
         return {network: statistics.median(speeds.values()) for network, speeds in found.items()}
 
@@ -189,7 +190,10 @@ def make(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], store
         check(cell, workers)
     # The user's files may have changed since the last plan.
     _refused.cache_clear()
-    return Plan(sweep, scale, store, tuple(_cell(cell, store, tuple(names)) for cell, names in parts.items()))
+    chains = {cell: chain(cell) for cell in parts}
+    seen = store.glance({stage.key for stages in chains.values() for stage in stages})
+    planned = tuple(_cell(cell, chains[cell], seen, tuple(names)) for cell, names in parts.items())
+    return Plan(sweep, scale, store, seen, planned)
 
 
 def check(cell: Cell, workers: int = 1) -> None:
@@ -216,24 +220,12 @@ def _batches(cell: Cell) -> dict[str, int]:
     return {"train": cell.train.batch} | ({} if cell.readout.kind == "mixed" else {"readout": cell.readout.batch})
 
 
-def finished(store: Store, key: str) -> bool:
-    """Whether a stage is complete and says what came out; one whose numbers are damaged is to be built again."""
-    if not store.exists(key):
-        return False
-    try:
-        store.metrics(key)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _cell(cell: Cell, store: Store, parts: tuple[str, ...]) -> PlannedCell:
-    stages = chain(cell)
+def _cell(cell: Cell, stages: tuple[Stage, ...], seen: Glance, parts: tuple[str, ...]) -> PlannedCell:
     refused: tuple[str, ...] = ()
     if cell.readout.probe:
         plain, readout = cell.corpus.model_copy(update=WRITTEN), cell.readout
         refused = _refused(plain, cell.seed, cell.learned_from, readout.people_per_class)
-    return PlannedCell(cell_key(cell), cell, stages, _state(cell, stages, store, refused), refused, parts)
+    return PlannedCell(cell_key(cell), cell, stages, _state(cell, stages, seen, refused), refused, parts)
 
 
 WRITTEN = {
@@ -250,22 +242,21 @@ def _refused(setting: Corpus, seed: int, learned: int, people_per_class: int) ->
     return tuple(probes.refused(drawn, lambda: corpora.bpe_of(setting, seed), learned, people_per_class).values())
 
 
-def _state(cell: Cell, stages: Sequence[Stage], store: Store, refused: Sequence[str]) -> str:
+def _state(cell: Cell, stages: Sequence[Stage], seen: Glance, refused: Sequence[str]) -> str:
     _, pretrain, readout = stages
-    if finished(store, readout.key):
+    if readout.key in seen.done:
         return "done"
     if lacking := corpora.lacking(cell.corpus):
         return f"blocked: {'; '.join(lacking)}"
     if len(refused) == len(probes.TASKS):
         return f"blocked: not enough people: {refused[-1]}"
-    for stage in stages:
-        if holder(store.root, stage.key):
-            return "running"
-    if finished(store, pretrain.key):
-        recalled = lowest_recall(store.metrics(pretrain.key))
+    if any(stage.key in seen.held for stage in stages):
+        return "running"
+    if pretrain.key in seen.done:
+        recalled = lowest_recall(seen.done[pretrain.key].metrics)
         if recalled < cell.readout.recall_gate:
             return f"blocked: recall {recalled:.1%}"
-    for line in filter(None, (store.failure(stage.key) for stage in stages)):
+    for line in filter(None, (seen.failures.get(stage.key) for stage in stages)):
         return f"failed: {line}"
     return "planned"
 

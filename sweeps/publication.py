@@ -56,7 +56,7 @@ def _answering(uri: str) -> Iterator[None]:
 
 def publish(plan: Plan) -> None:
     """Prints verdicts and tables; writes figures, their numbers, the verdicts and the page; prepares MLflow's views."""
-    uri = tracking.default_uri(plan.store)
+    folder, uri = _folder(plan), tracking.default_uri(plan.store)
     found, best_of = read(plan, uri), plan.sweep.best_of
     numbers = paper.beside(plan.sweep.figure)
     with _answering(uri):
@@ -73,8 +73,6 @@ def publish(plan: Plan) -> None:
     drawn = figures.draw(
         found, numbers, question=plan.sweep.question, best_of=best_of, comparisons=compared, curves=curves
     )
-    folder = plan.store.root / "reports" / plan.sweep.name
-    folder.mkdir(parents=True, exist_ok=True)
     for one in compared:
         (folder / f"{one.figure}.csv").write_text(one.frame().to_csv(index=False), encoding="utf-8")
     for drawing in drawn:
@@ -103,6 +101,16 @@ def publish(plan: Plan) -> None:
     _tell(folder, [drawing.name for drawing in drawn], page, hint, [link.line(uri) for link in links])
 
 
+def _folder(plan: Plan) -> Path:
+    """The folder of the report, made where missing."""
+    folder = plan.store.reports / plan.sweep.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise WrongRequest(f"{folder}: not writable: {e.strerror}") from e
+    return folder
+
+
 def _views(plan: Plan, uri: str, found: Results) -> tuple[Any, ...]:
     """The comparison views in MLflow, of each part under the row names of the report; none before there are runs."""
     if all(cell.state == "missing" for cell in found.cells):
@@ -119,8 +127,8 @@ def _views(plan: Plan, uri: str, found: Results) -> tuple[Any, ...]:
 
 def _provenance(plan: Plan) -> dict[str, str]:
     """Versions of the last finished stage, and the machine that writes the page."""
-    finished = [s.key for c in plan.cells for s in c.stages if plan.store.exists(s.key)]
-    versions = plan.store.manifest(finished[-1])["versions"] if finished else {}
+    finished = [s.key for c in plan.cells for s in c.stages if s.key in plan.seen.done]
+    versions = plan.seen.done[finished[-1]].manifest["versions"] if finished else {}
     return {"ktrain": ktrain.__version__, "machine": platform.platform(), **versions}
 
 

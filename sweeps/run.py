@@ -12,7 +12,8 @@ from rich.console import Console
 
 from ktrain.config import Cell, Runtime
 from ktrain.errors import WrongRequest
-from ktrain.lease import Process, ended
+from ktrain.node import keep_caches
+from ktrain.process import Process, ended
 
 if TYPE_CHECKING:
     # The processes of a trial read this module too, and a plan takes them seconds.
@@ -28,17 +29,8 @@ class Interrupted(Exception):
 
 
 def cache(root: Path) -> None:
-    """Keeps every cache of every library inside `root`, for this process and the workers that it starts."""
-    for name, folder in {
-        "TORCHINDUCTOR_CACHE_DIR": "inductor",
-        "TORCH_EXTENSIONS_DIR": "extensions",
-        "TRITON_CACHE_DIR": "triton",
-        "TRITON_HOME": "triton-home",
-        "HF_HOME": "huggingface",
-        "MPLCONFIGDIR": "matplotlib",
-        "XDG_CACHE_HOME": "xdg",
-    }.items():
-        os.environ.setdefault(name, str(root / folder))
+    """Keeps the caches of libraries inside `root`, see `keep_caches`, and sets what Ray is to do."""
+    keep_caches(root)
     for name, value in {
         "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -80,7 +72,7 @@ def run(plan: "Plan", runtime: Runtime, console: Console) -> list[str]:
         ray.init(address=address, **own, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError) as e:
         raise WrongRequest(f"RAY_ADDRESS={address}: does not answer: {e}") from e
-    records = _records(plan.store.root / "ray")
+    records = _records(plan.store.scratch / "ray")
     try:
         resources = ray.cluster_resources()
         width, gpu = _width(resources, runtime)

@@ -43,6 +43,6 @@ def by_kind(plan: Plan) -> tuple[Cost, ...]:
 
 def _cost(kind: str, members: list[Planned], plan: Plan) -> Cost:
     done = [p for p in members if p.state == "done"]
-    speeds = [(p, plan.store.metrics(p.stage.key).get("speed/tokens_per_second")) for p in done]
+    speeds = [(p, plan.seen.done[p.stage.key].metrics.get("speed/tokens_per_second")) for p in done]
     seconds = sum(p.tokens / speed for p, speed in speeds if speed)
     return Cost(kind, len(members), len(done), sum(p.tokens for p in done), sum(p.flops for p in done), seconds)

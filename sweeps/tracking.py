@@ -15,7 +15,7 @@ from typing import Any
 from ktrain.errors import WrongRequest
 from ktrain.stages import Stage
 from ktrain.store import Store
-from sweeps.plan import Plan, PlannedCell, finished
+from sweeps.plan import Plan, PlannedCell
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -26,8 +26,18 @@ log = logging.getLogger("ktrain.tracking")
 
 
 def default_uri(store: Store) -> str:
-    """`MLFLOW_TRACKING_URI`, or SQLite beside the store, as an absolute address."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.root / 'mlflow.db'}"
+    """`MLFLOW_TRACKING_URI`, or SQLite beside a store in a folder, as an absolute address.
+
+    Raises `WrongRequest` for a store elsewhere without a tracking server.
+    """
+    if named := os.environ.get("MLFLOW_TRACKING_URI"):
+        return named
+    if "://" in store.address:
+        raise WrongRequest(
+            f"store={store.address}: set MLFLOW_TRACKING_URI to a tracking server; "
+            "only a store in a folder has a database of its own"
+        )
+    return f"sqlite:///{Path(store.address) / 'mlflow.db'}"
 
 
 @dataclass(frozen=True)
@@ -59,8 +69,8 @@ class Tracker:
         for cell in plan.cells:
             links = {}
             for stage in cell.stages:
-                if finished(plan.store, stage.key):
-                    links[stage.kind] = self._stage(known, plan.store, stage)
+                if stage.key in plan.seen.done:
+                    links[stage.kind] = self._stage(known, plan, stage)
             self._cell(known, plan, cell, links)
 
     def runs(self) -> dict[str, Any]:
@@ -73,15 +83,13 @@ class Tracker:
             if not token:
                 return runs
 
-    def _stage(self, known: dict[str, Any], store: Store, stage: Stage) -> str:
+    def _stage(self, known: dict[str, Any], plan: Plan, stage: Stage) -> str:
         """The run of a stage with its curves, written once; returns the run's id."""
         run = known.get(stage.key)
         if run is None or run.info.status != "FINISHED":
             identity = _flat(stage.identity)
             run = run or self._create(known, stage.key, stage.kind, {"ktrain.kind": "stage"})
-            folder = store.root / "stages" / stage.key
-            curve_file = folder / "curve.json"
-            curve = json.loads(curve_file.read_text()) if curve_file.is_file() else []
+            curve = _file(plan, stage.key, "curve.json") or []
             curves = [
                 (name, point[field], point["step"])
                 for point in curve
@@ -91,10 +99,11 @@ class Tracker:
                     ("speed/tokens_per_second", "tokens_per_second"),
                 )
             ]
-            points, people = _learning(folder / "learning.json")
+            points, people = _learning(_file(plan, stage.key, "learning.json"))
             drawn = {*_CURVES, *(name for name, *_ in points)}
             # The last point of a curve is its final number, and one at step 0 would be another point of it.
-            finals = [(name, value, 0) for name, value in store.metrics(stage.key).items() if name not in drawn]
+            metrics = plan.seen.done[stage.key].metrics
+            finals = [(name, value, 0) for name, value in metrics.items() if name not in drawn]
             self._log(run.info.run_id, curves + points + finals, identity | people, {})
             self.client.set_terminated(run.info.run_id)
             known[stage.key] = self.client.get_run(run.info.run_id)
@@ -107,21 +116,19 @@ class Tracker:
             return
         metrics: dict[str, float] = {}
         tags |= {"ktrain.kind": "cell", "ktrain.scale": plan.scale}
-        folders = {s.kind: str(plan.store.root / "stages" / s.key) for s in cell.stages if s.kind in links}
-        tags["ktrain.stages"] = json.dumps(folders)
-        for kind, folder in folders.items():
-            metrics.update(plan.store.metrics(Path(folder).name))
-            counts = Path(folder) / "counts.json"
-            if counts.is_file():
-                about = json.loads(counts.read_text())
+        done = {s.kind: s.key for s in cell.stages if s.kind in links}
+        tags["ktrain.stages"] = json.dumps({kind: plan.seen.done[key].where for kind, key in done.items()})
+        for kind, key in done.items():
+            metrics.update(plan.seen.done[key].metrics)
+            if about := _file(plan, key, "counts.json"):
                 tags |= _pieces("ktrain.n", about["n"]) | _pieces("ktrain.interval", about["interval"])
             log.debug("%s: %s", cell.key, kind)
         # The state is written last: a run without one was cut short, and the next call writes it again.
         run = run or self._create(known, cell.key, cell.key, {"ktrain.kind": "cell"})
         params = {} if "ktrain.state" in run.data.tags else {axis: str(value) for axis, value in cell.axes.items()}
         if cell.state != "running":
-            done = cell.state == "done" or cell.state.startswith("blocked")
-            status = "FINISHED" if done else "FAILED" if cell.state.startswith("failed") else "SCHEDULED"
+            ended = cell.state == "done" or cell.state.startswith("blocked")
+            status = "FINISHED" if ended else "FAILED" if cell.state.startswith("failed") else "SCHEDULED"
             self.client.update_run(run.info.run_id, status=status)
         self._log(run.info.run_id, [(n, v, 0) for n, v in metrics.items()], params, tags)
 
@@ -149,11 +156,17 @@ class Tracker:
         )
 
 
-def _learning(file: Path) -> tuple[list[tuple[str, float, int]], dict[str, int]]:
+def _file(plan: Plan, key: str, name: str) -> Any:
+    """A JSON file of a finished stage; None where the stage has none. Raises `FileNotFoundError` for a damaged one."""
+    if name not in plan.seen.done[key].manifest["files"]:
+        return None
+    return json.loads(plan.store.read(key, name))
+
+
+def _learning(found: Any) -> tuple[list[tuple[str, float, int]], dict[str, int]]:
     """Accuracies over the steps of a mixed training, and as params over how many people of each half they are."""
-    if not file.is_file():
+    if not found:
         return [], {}
-    found = json.loads(file.read_text())
     points = [
         (name, value, point["step"]) for point in found["curve"] for name, value in point.items() if name != "step"
     ]

@@ -11,7 +11,7 @@ from rich.table import Table
 from ktrain import keys
 from ktrain.errors import WrongRequest, nearest
 from ktrain.store import Store
-from sweeps.plan import Plan, finished
+from sweeps.plan import Plan
 from sweeps.show import Screen
 
 SHOWN = 3
@@ -146,8 +146,7 @@ def _value(text: str | None) -> str:
 def _known(store: Store, plan: Plan | None) -> dict[str, Known]:
     """All stages by key; what is done is told by its manifest."""
     known = {s.key: Known(s.key, s.identity, False) for c in plan.cells for s in c.stages} if plan else {}
-    done = (key for key in store.complete() if finished(store, key))
-    return known | {key: Known(key, store.manifest(key)["config"], True) for key in done}
+    return known | {key: Known(key, one.manifest["config"], True) for key, one in store.glance().done.items()}
 
 
 def _full(key: str, known: list[str], store: Store, plan: Plan | None) -> str:
@@ -158,7 +157,8 @@ def _full(key: str, known: list[str], store: Store, plan: Plan | None) -> str:
         more = ", ..." if len(begun) > SHOWN else ""
         raise WrongRequest(f"key={key}: so begin {len(begun)} keys: {', '.join(begun[:SHOWN])}{more}")
     if not begun:
-        where = f"in the store {store.root}, " + (f"nor in the plan of {plan.sweep.name}" if plan else "whose stages")
+        other = f"nor in the plan of {plan.sweep.name}" if plan else "whose stages"
+        where = f"in the store {store.address}, {other}"
         hint = "" if plan else " are known; --sweep SWEEP adds the stages and cells of a plan"
         raise WrongRequest(f"key={key}: not {where}{hint}{nearest(key, known)}")
     return begun[0]

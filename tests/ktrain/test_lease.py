@@ -1,4 +1,5 @@
 import copy
+import itertools
 import json
 import os
 import signal
@@ -6,17 +7,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ktrain import lease as module
-from ktrain.lease import LeaseHeld, Process, lease
+from ktrain import patience
+from ktrain.lease import Claim, LeaseHeld, Process, hold, lease, living
+from ktrain.register import FileRegister, ObjectRegister, Register
+from ktrain.storage import Objects
 
 HOLD = """
 import sys, pathlib
@@ -55,11 +62,27 @@ def script(source: str, root: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def held_by(root: Path, process: Process, age: float = 0.0) -> Path:
-    """The lease file of another holder whose last beat is `age` seconds old."""
+    """The lease file of another holder, who says that its last beat is `age` seconds old."""
     path = root / "leases" / "a-1.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({**asdict(process), "token": "theirs", "beat": time.time() - age}))
     return path
+
+
+def beating(path: Path, done: threading.Event, beat: float) -> threading.Thread:
+    """Somebody elsewhere who beats; its clock stands still."""
+
+    def beats() -> None:
+        for count in itertools.count():
+            if done.wait(beat):
+                return
+            fresh = path.with_suffix(".theirs")
+            fresh.write_text(json.dumps({**json.loads(path.read_text()), "count": count}))
+            os.replace(fresh, path)
+
+    thread = threading.Thread(target=beats)
+    thread.start()
+    return thread
 
 
 def within(seconds: float, condition: Callable[[], bool]) -> bool:
@@ -147,33 +170,46 @@ def test_reused_process_id_is_not_the_holder(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("age", [0.0, 36_000.0, -36_000.0], ids=["right clock", "clock behind", "clock ahead"])
 @pytest.mark.parametrize("field", ["host", "boot", "namespace"])
-def test_process_elsewhere_is_judged_by_its_beat_alone(tmp_path: Path, field: str) -> None:
-    fields = {**asdict(Process.current()), "pid": 2**22 + 1, field: "elsewhere"}
-    held_by(tmp_path, Process(**fields))
+def test_process_elsewhere_is_dead_when_its_lease_does_not_change(tmp_path: Path, field: str, age: float) -> None:
+    """Whatever its clock says, and ours."""
+    path = held_by(tmp_path, Process(**{**asdict(Process.current()), "pid": 2**22 + 1, field: "elsewhere"}), age)
     with pytest.raises(LeaseHeld), lease(tmp_path, "a-1", patience=0):
         pass
-    held_by(tmp_path, Process(**fields), age=31)
-    with lease(tmp_path, "a-1", patience=0):
+    done = threading.Event()
+    thread = beating(path, done, 0.02)
+    with pytest.raises(LeaseHeld), lease(tmp_path, "a-1", patience=1.0, beat=0.05, stale=0.5):
+        pass
+    done.set()
+    thread.join()
+    begin = time.monotonic()
+    with lease(tmp_path, "a-1", patience=30, beat=0.05, stale=0.5):
+        assert time.monotonic() - begin > 0.5
+
+
+def test_living_process_that_does_not_beat_is_dead(tmp_path: Path) -> None:
+    held_by(tmp_path, Process.current())
+    with pytest.raises(LeaseHeld), lease(tmp_path, "a-1", patience=0.2, beat=0.01, stale=20):
+        pass
+    with lease(tmp_path, "a-1", patience=30, beat=0.01, stale=0.2):
         pass
 
 
-def test_stale_beat_of_a_living_process_is_dead(tmp_path: Path) -> None:
-    held_by(tmp_path, Process.current(), age=29)
-    with pytest.raises(LeaseHeld), lease(tmp_path, "a-1", patience=0):
-        pass
-    with lease(tmp_path, "a-1", patience=0, stale=28):
-        pass
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"token": 1}'])
-def test_unreadable_lease_is_judged_by_its_age(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"token": 1}', "\udcff\0"])
+def test_unreadable_lease_is_dead_when_it_does_not_change(tmp_path: Path, content: str) -> None:
     path = tmp_path / "leases" / "a-1.json"
     path.parent.mkdir()
-    path.write_text(content)
+    path.write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(LeaseHeld, match="an unknown process"), lease(tmp_path, "a-1", patience=0):
         pass
-    os.utime(path, (time.time() - 31,) * 2)
+    with lease(tmp_path, "a-1", patience=30, beat=0.01, stale=0.05):
+        pass
+
+
+def test_a_lease_without_content_is_nobodys(tmp_path: Path) -> None:
+    (tmp_path / "leases").mkdir()
+    (tmp_path / "leases" / "a-1.json").touch()
     with lease(tmp_path, "a-1", patience=0):
         pass
 
@@ -207,8 +243,11 @@ def test_disk_that_fails_for_a_while_is_borne(
         assert not held.lost
 
 
-def test_contenders_for_a_dead_lease_never_hold_it_together(tmp_path: Path, elsewhere: Process) -> None:
-    held_by(tmp_path, elsewhere, age=60)
+def test_contenders_for_a_dead_lease_never_hold_it_together(tmp_path: Path) -> None:
+    me = Process.current()
+    if me.started is None:
+        pytest.skip("this system does not tell when a process began")
+    held_by(tmp_path, replace(me, started=me.started - 1))
     with script(CONTEND, tmp_path) as a, script(CONTEND, tmp_path) as b, script(CONTEND, tmp_path) as c:
         for process in (a, b, c):
             assert process.stdin is not None
@@ -217,29 +256,237 @@ def test_contenders_for_a_dead_lease_never_hold_it_together(tmp_path: Path, else
     assert (tmp_path / "log").read_text() == "x" * 45
 
 
-def test_dead_lease_has_one_heir_however_slow_the_disk(
-    tmp_path: Path, elsewhere: Process, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original, all_tried = module._read, threading.Barrier(4)
+@dataclass(frozen=True)
+class Slow:
+    """A register with time between a look and what follows from it."""
 
-    def slow(path: Path) -> Any:
-        holder = original(path)
+    inner: Register
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    def read(self) -> tuple[str, Any]:
+        found = self.inner.read()
         time.sleep(0.02)
-        return holder
+        return found
+
+    def write(self, text: str, seen: Any) -> Any | None:
+        return self.inner.write(text, seen)
+
+
+@pytest.fixture(params=["file", "object"])
+def register(request: pytest.FixtureRequest, tmp_path: Path) -> Register:
+    if request.param == "file":
+        return FileRegister(tmp_path / "leases" / "a-1.json")
+    address = request.getfixturevalue("s3")
+    return ObjectRegister(Objects(address, patience=0.0, hasty=True), "leases/a-1.json")
+
+
+def test_dead_lease_has_one_heir_however_slow_the_store(register: Register) -> None:
+    all_tried = threading.Barrier(4)
 
     def inherit(_: int) -> bool:
         try:
-            with lease(tmp_path, "a-1", patience=0):
-                all_tried.wait(10)
+            with hold(Slow(register), patience=0):
+                all_tried.wait(30)
                 return True
         except LeaseHeld:
-            all_tried.wait(10)
+            all_tried.wait(30)
             return False
 
-    held_by(tmp_path, elsewhere, age=60)
-    monkeypatch.setattr(module, "_read", slow)
+    me = Process.current()
+    gone = {**asdict(replace(me, started=(me.started or 2) - 1)), "token": "theirs", "beat": 0.0}
+    assert register.write(json.dumps(gone), register.read()[1]) is not None
     with ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(inherit, range(4))) == 1
+
+
+def test_a_register_changes_in_the_hands_of_who_has_seen_it(register: Register) -> None:
+    assert register.name == "a-1"
+    text, nothing = register.read()
+    assert text == ""
+    one = register.write("one", nothing)
+    assert one is not None and register.write("two", nothing) is None
+    assert register.read() == ("one", one)
+    two = register.write("two", one)
+    assert two is not None and register.write("three", one) is None and register.write("", one) is None
+    assert register.write("", two) is not None and register.read()[0] == ""
+    assert register.write("four", register.read()[1]) is not None and register.read()[0] == "four"
+
+
+def test_a_lease_is_beaten_lost_and_given_back_wherever_it_is(register: Register) -> None:
+    with hold(register, beat=0.02, stale=20) as held:
+        first = json.loads(register.read()[0])
+        assert within(20, lambda: json.loads(register.read()[0])["count"] > first["count"] + 1)
+        with pytest.raises(LeaseHeld), hold(register, patience=0):
+            pass
+        assert not held.lost
+    assert register.read()[0] == ""
+    with hold(register, beat=0.02, stale=20) as held:
+        while register.write(json.dumps({"token": "theirs"}), register.read()[1]) is None:
+            pass
+        assert within(20, lambda: held.lost)
+    assert json.loads(register.read()[0]) == {"token": "theirs"}
+
+
+# Against a model: three who all want one lease, with time and faults as hypothesis likes.
+
+
+class Memory:
+    """A register as it should be, which may be away, and whose answers may get lost."""
+
+    name = "a-1"
+
+    def __init__(self) -> None:
+        self.text, self.version, self.away, self.deaf = "", 0, False, False
+
+    def read(self) -> tuple[str, Any]:
+        self._reached()
+        return self.text, self.version
+
+    def write(self, text: str, seen: Any) -> Any | None:
+        self._reached()
+        if seen != self.version:
+            return None
+        self.text, self.version = text, self.version + 1
+        if self.deaf:
+            raise TimeoutError("the answer got lost")
+        return self.version
+
+    def _reached(self) -> None:
+        if self.away:
+            raise TimeoutError("away")
+
+
+class Driver:
+    """One on a machine of its own, with a clock that is hours off and jumps."""
+
+    def __init__(self, number: int, register: Memory) -> None:
+        self.clock, self.wall, self.register = 1e5 * number, 1e9 + 36_000 * number, register
+        self.process = Process(f"host-{number}", "boot", "1", 1, None)
+        self.begin()
+
+    def begin(self) -> None:
+        """Another process, which knows nothing of the one before."""
+        self.holds, self.sleeps, self.slept, self.next = False, 0, 0, 0.0
+        with self.at_work():
+            self.claim = Claim(self.register, BEAT, STALE)
+
+    def act(self) -> None:
+        """Looks every second while it waits, beats every five while it holds."""
+        with self.at_work(), suppress(OSError):
+            if not self.holds:
+                self.holds, self.slept = self.claim.attempt() is None, 0
+                self.next = self.clock + BEAT
+            elif self.clock >= self.next:
+                self.next = self.clock + BEAT
+                self.claim.beat()
+                if self.claim.lease.lost:
+                    assert self.slept > STALE - BEAT, "lost while it lived"
+                    self.begin()
+                self.slept = 0
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        clocks = SimpleNamespace(monotonic=lambda: self.clock, time=lambda: self.wall, sleep=time.sleep)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "time", clocks)
+            patch.setattr(module.Process, "current", lambda: self.process)
+            yield
+
+
+BEAT, STALE = 5.0, 30.0
+DRIVERS, ORDERS = st.integers(0, 2), st.permutations(range(3))
+EVENTS = st.one_of(
+    st.tuples(st.just("live"), ORDERS, st.sampled_from([1, 4, 36])),
+    st.tuples(st.just("outage"), ORDERS, st.sampled_from([4, 31, 100])),
+    st.tuples(st.just("lost answers"), ORDERS, st.sampled_from([1, 7])),
+    st.tuples(st.just("release"), DRIVERS, st.just(0)),
+    st.tuples(st.just("die"), DRIVERS, st.just(0)),
+    st.tuples(st.just("sleep"), DRIVERS, st.sampled_from([4, 31, 100])),
+    st.tuples(st.just("jump"), DRIVERS, st.sampled_from([-43_200, -3600, 3600, 43_200])),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(EVENTS, min_size=5, max_size=25))
+def test_leases_against_a_model(events: list[tuple[str, Any, int]]) -> None:
+    """At most one of those who are awake holds it, one that lives and beats never loses it, whatever clocks and store
+    do, and while the store answers, somebody has it before long."""
+    register = Memory()
+    drivers = [Driver(number, register) for number in range(3)]
+
+    def live(order: Sequence[int], seconds: int) -> None:
+        for _ in range(seconds):
+            for one in drivers:
+                one.clock, one.wall = one.clock + 1, one.wall + 1
+            for one in (drivers[number] for number in order):
+                if one.sleeps:
+                    one.sleeps, one.slept, one.next = one.sleeps - 1, one.slept + 1, one.clock
+                else:
+                    one.act()
+                assert sum(other.holds and not other.slept for other in drivers) <= 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patience, "PATIENCE", 0.0)
+        for what, whose, much in events:
+            if what == "live":
+                live(whose, much)
+                somebody = any(one.holds for one in drivers)
+                assert somebody or much < STALE + BEAT or all(one.sleeps for one in drivers)
+            elif what in ("outage", "lost answers"):
+                register.away, register.deaf = what == "outage", what == "lost answers"
+                live(whose, much)
+                register.away = register.deaf = False
+            elif what == "release" and drivers[whose].holds and not drivers[whose].slept:
+                with drivers[whose].at_work():
+                    drivers[whose].claim.release()
+                drivers[whose].begin()
+            elif what == "die":
+                drivers[whose].begin()
+            elif what == "sleep":
+                drivers[whose].sleeps += much
+            elif what == "jump":
+                drivers[whose].wall += much
+
+
+def test_one_who_could_not_beat_learns_that_another_took_over() -> None:
+    """A machine that slept, or a network that was cut off for it alone."""
+    register = Memory()
+    one, other = Driver(0, register), Driver(1, register)
+    one.act()
+    assert one.holds
+    while not other.holds:
+        other.clock += 1
+        other.act()
+    assert other.clock - 1e5 > STALE
+    with one.at_work():
+        one.claim.beat()
+        assert one.claim.lease.lost
+        one.claim.release()
+    assert json.loads(register.text)["host"] == "host-1"
+
+
+def test_who_lives_is_told_by_a_second_look_where_clocks_are_off() -> None:
+    me, other = Process.current(), Process("elsewhere", "boot", "1", 7, 7)
+    texts = {name: json.dumps({**asdict(other), "token": name, "count": 0}) for name in ("right", "ahead", "behind")}
+    texts |= {"still": texts["ahead"], "gone": json.dumps({**asdict(replace(me, pid=2**22 + 1)), "token": "x"})}
+    offsets = {"right": -3.0, "ahead": 7200.0, "behind": -7200.0, "still": -7200.0, "gone": -1.0}
+    looks: list[int] = []
+
+    def look() -> dict[str, tuple[str, float]]:
+        looks.append(1)
+        changed = {"ahead", "behind"} if len(looks) > 1 else set()
+        return {
+            name: (text.replace('"count": 0', '"count": 1') if name in changed else text, time.time() + offsets[name])
+            for name, text in texts.items()
+        }
+
+    found = living(look, pause=0.01)
+    assert found.keys() == {"right", "ahead", "behind"} and found["right"] == "process 7 on elsewhere"
+    texts = {"right": texts["right"]}
+    assert living(look, pause=1e9).keys() == {"right"}
 
 
 @pytest.mark.parametrize(("beat", "stale"), [(0.0, 1.0), (5.0, 5.0), (31.0, 30.0)])

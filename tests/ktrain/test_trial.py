@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,15 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXForCausalLM
 
 from ktrain import corpus as corpora
-from ktrain import guards, model, trial
+from ktrain import guards, model, patience, trial
 from ktrain.adapters import Adapters, Member, merged
 from ktrain.config import ATTRIBUTES, Cell, Corpus, Model, PoolSizes, Readout, Runtime, Train
 from ktrain.errors import GuardFailure
 from ktrain.keys import sha256
+from ktrain.lease import Lease, LeaseLost
+from ktrain.local import LocalStore
 from ktrain.stages import chain
+from ktrain.storage import Objects
 from ktrain.store import Store
 from ktrain.training import Progress
 
@@ -69,7 +73,7 @@ class Watch:
         return [step for stage, step in self.seen if stage == key]
 
 
-def runtime(store: Path, **changes: Any) -> Runtime:
+def runtime(store: Path | str, **changes: Any) -> Runtime:
     """A resume point after every line but the last."""
     return Runtime(**{"store": str(store), "compile": False, "checkpoint_seconds": 1e-9} | changes)
 
@@ -101,13 +105,13 @@ def copy(whole: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "copy"))
 
 
-def stage(store: Path, key: str) -> Path:
+def stage(store: Path | str, key: str) -> Path:
     folder = Store.at(store).find(key)
     assert folder is not None, key
     return folder
 
 
-def weights(store: Path, key: str) -> str:
+def weights(store: Path | str, key: str) -> str:
     return sha256(stage(store, key) / "model" / "model.safetensors")
 
 
@@ -115,7 +119,7 @@ def published(store: Path) -> set[str]:
     return {path.name for path in (store / "stages").iterdir()}
 
 
-def metrics(store: Path, key: str) -> dict[str, float]:
+def metrics(store: Path | str, key: str) -> dict[str, float]:
     return Store.at(store).metrics(key)
 
 
@@ -300,6 +304,103 @@ def test_a_trial_that_is_killed_and_started_again_ends_as_if_it_had_not_been(who
     for key in (READOUT, ADAPTED):
         assert metrics(tmp_path, key) == metrics(whole, key)
         assert sha256(stage(tmp_path, key) / "predictions.parquet") == sha256(stage(whole, key) / "predictions.parquet")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Goes on to another machine, which has nothing of what was left on the one before."""
+    count = iter(range(100))
+    return lambda: monkeypatch.setenv("KTRAIN_CACHE", str(tmp_path / f"machine-{next(count)}"))
+
+
+def test_a_trial_that_loses_its_machines_ends_as_if_it_had_not(
+    whole: Path, s3: str, machine: Callable[[], None]
+) -> None:
+    """In object storage: the machine is lost once in pretraining and once in each readout, with all that lies there."""
+    for stop in ((PRETRAIN, 7), (READOUT, 40), (ADAPTED, 5), None):
+        machine()
+        watch = Watch(stop)
+        with pytest.raises(Killed) if stop else nullcontext():
+            trial.run([FULL, LORA], runtime(s3), watch)
+        if stop == (READOUT, 40):
+            assert watch.steps(PRETRAIN) and watch.steps(PRETRAIN)[0] > 1
+        elif stop is None:
+            assert not watch.steps(PRETRAIN) and not watch.steps(READOUT) and watch.steps(ADAPTED)[0] > 1
+    machine()
+    store = Store.at(s3)
+    assert set(store.complete()) == published(whole)
+    for key in (PRETRAIN, READOUT, ADAPTED):
+        assert weights(s3, key) == weights(whole, key)
+        one, other = (json.loads((stage(store, key) / "curve.json").read_text()) for store in (s3, whole))
+        assert [line["loss"] for line in one] == [line["loss"] for line in other]
+    for key in (READOUT, ADAPTED):
+        assert metrics(s3, key) == metrics(whole, key)
+        assert sha256(stage(s3, key) / "predictions.parquet") == sha256(stage(whole, key) / "predictions.parquet")
+    left = [entry for entry in Objects(s3).entries("") if not entry.name.startswith(("stages/", "data/"))]
+    assert {entry.name.split("/")[0] for entry in left} == {"leases"} and not any(entry.size for entry in left)
+
+
+def test_learning_curves_survive_the_machine(s3: str, tmp_path: Path, machine: Callable[[], None]) -> None:
+    mixed, key = changed(MIXED, train={"steps": 24}), chain(changed(MIXED, train={"steps": 24}))[1].key
+    trial.run([mixed], runtime(tmp_path / "local"), Watch())
+    machine()
+    with pytest.raises(Killed):
+        trial.run([mixed], runtime(s3), Watch((key, 17)))
+    machine()
+    watch = Watch()
+    trial.run([mixed], runtime(s3), watch)
+    assert 1 < watch.steps(key)[0] <= 17
+    one, other = (stage(where, key) / "learning.json" for where in (s3, tmp_path / "local"))
+    assert one.read_text() == other.read_text() and weights(s3, key) == weights(tmp_path / "local", key)
+
+
+def test_a_driver_that_lost_its_lease_stops_and_says_so(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its next report; nothing is published, and no failure is noted of a stage that another one does now."""
+    shutil.rmtree(stage(copy, READOUT))
+    held: list[Lease] = []
+    original = Store.lease
+
+    @contextmanager
+    def watched(store: Store, key: str, **options: Any) -> Iterator[Lease]:
+        with original(store, key, **options) as lease:
+            held.append(lease)
+            yield lease
+
+    monkeypatch.setattr(Store, "lease", watched)
+    watch = Watch()
+
+    def report(key: str, progress: Progress) -> None:
+        watch(key, progress)
+        if progress.step == 3:
+            held[-1].lost = True
+
+    with pytest.raises(LeaseLost, match=rf"^{READOUT}: another driver took over"):
+        trial.run([FULL], runtime(copy), report)
+    assert watch.steps(READOUT) == [1, 2, 3]
+    store = Store.at(copy)
+    assert not store.exists(READOUT) and store.failure(READOUT) is None
+
+
+def test_a_disk_that_refuses_for_a_while_costs_no_stage(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.rmtree(stage(copy, READOUT))
+    monkeypatch.setattr(patience, "_PAUSES", (0.01, 0.05))
+    refused, original = [0], LocalStore.publish
+
+    @contextmanager
+    def publish(store: LocalStore, *about: Any) -> Iterator[Path]:
+        with original(store, *about) as folder:
+            yield folder
+            refused[0] += 1
+            if refused[0] < 4:
+                raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(LocalStore, "publish", publish)
+    trial.run([FULL], runtime(copy), Watch())
+    assert refused == [4] and Store.at(copy).find(READOUT)
+    told = [r.getMessage() for r in caplog.records if "trying again" in r.getMessage()]
+    assert len(told) == 1 and f"publishing {READOUT}: Input/output error" in told[0]
 
 
 def test_the_word_of_a_failure_is_taken_back_by_the_next_start(copy: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,6 +18,7 @@ from mlflow import MlflowClient
 
 from analysis import claim_file
 from analysis.choice import WRITTEN
+from ktrain import patience
 from ktrain.store import Store
 from sweeps import cli, publication
 from sweeps.plan import Plan, make
@@ -121,7 +123,7 @@ WRONG = {
     "read-only store": ("run tiny.py --store /proc/results", "store=/proc/results: not writable: "),
     "store that is a file": ("run tiny.py --store tiny.py", "store=tiny.py: not writable: "),
     "unwritable store of a report": ("report tiny.py --store tiny.py/results", "not writable"),
-    "store elsewhere": ("run demo --store s3://bucket/results", "store=s3://bucket/results: only local folders"),
+    "store elsewhere": ("run demo --store hdfs://host/results", "store=hdfs://host/results: must be a folder or"),
     "file that raises": ("run raises.py", "sweep raises.py: the file raises ZeroDivisionError in line 2: "),
     "file that leaves": ("run leaves.py", "sweep leaves.py: the file raises SystemExit in line 2: 0"),
     "file without a sweep": ("plan empty.py", "sweep empty.py: the file defines no `sweep = Sweep(...)`"),
@@ -210,6 +212,88 @@ def test_ctrl_c_is_told_in_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(cli, "_plan", stopped)
     code, out, error = run("plan", "demo")
     assert (code, out) == (130, "") and "stopped" in error and len(error.splitlines()) == 1
+
+
+# A store in object storage.
+
+
+@pytest.fixture
+def away(s3: str, done: Plan, store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The store of `done`, in object storage, with its database as the tracking server."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", default_uri(store))
+    monkeypatch.setenv("KTRAIN_STORE", s3)
+    there = Store.open(s3)
+    for key in store.complete():
+        about, files = store.manifest(key), store.find(key)
+        with there.publish(key, about["config"], about["kind"]) as folder:
+            for name in about["files"]:
+                (folder / name).write_bytes((files / name).read_bytes())
+    return there
+
+
+def test_every_command_reads_object_storage(run: Run, away: Store, done: Plan, folder: Path) -> None:
+    before = contents(folder)
+    assert run("status", "tiny.py")[:2] == run("status", "tiny.py", "--store", "../results")[:2]
+    told, local = (json.loads(run("plan", "tiny.py", "--json", *words)[1]) for words in ((), ("--store", "../results")))
+    assert told == local and [cell["state"] for cell in told["cells"]] == ["done", "planned"]
+    key = done.cells[0].stages[1].key
+    why = ("why", key, "--sweep", "tiny.py", "--json")
+    assert json.loads(run(*why)[1]) == json.loads(run(*why, "--store", "../results")[1])
+    assert contents(folder) == before
+    found = json.loads(run("results", "tiny.py", "--format", "json")[1])["cells"]
+    assert found[0]["metrics"]["qa/exact_match/test/mean"] == 0.75
+    code, out, error = run("report", "tiny.py")
+    assert (code, error) == (0, "") and "75.0" in out
+    assert (folder / "results" / "reports" / "tiny" / "report.html").read_text().startswith("<!")
+
+
+def test_what_is_done_already_is_told_to_the_tracking_server(run: Run, away: Store, done: Plan) -> None:
+    tracker = Tracker.open(os.environ["MLFLOW_TRACKING_URI"], "elsewhere")
+    plan = make(load("tiny.py"), "mini", {}, away)
+    tracker.sync(plan)
+    runs = tracker.runs()
+    assert len(runs) == 5
+    stages = json.loads(runs[done.cells[0].key].data.tags["ktrain.stages"])
+    assert stages["pretrain"].startswith(f"{away.address}/data/{done.cells[0].stages[1].key}~")
+    history = tracker.client.get_metric_history(runs[done.cells[0].stages[1].key].info.run_id, "train/loss")
+    assert [point.value for point in history] == [3.0, 1.5, 1.0, 0.75]
+
+
+def test_object_storage_needs_a_tracking_server_and_an_answer(
+    run: Run, away: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*words: str) -> str:
+        code, out, error = run(*words)
+        assert (code, out) == (2, "") and len(error.splitlines()) == 1
+        return error
+
+    with monkeypatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI")
+        for words in (("run", "tiny.py"), ("results", "tiny.py"), ("report", "tiny.py"), ("ui",)):
+            told = f"ktrain: store={away.address}: set MLFLOW_TRACKING_URI to a tracking server"
+            assert refused(*words).startswith(told)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed_port()}")
+    for command in ("plan", "status", "run", "results", "report"):
+        told = f"ktrain: store={away.address}: does not answer (HTTP error: "
+        assert refused(command, "tiny.py").startswith(told)
+
+
+def test_a_report_is_written_with_credentials_that_only_read(run: Run, away: Store, proxy: Any) -> None:
+    proxy.before = lambda method, *_: None if method == "GET" else 403
+    code, out, error = run("report", "tiny.py")
+    assert (code, error) == (0, "") and "75.0" in out
+
+
+def test_object_storage_that_goes_away_ends_in_one_line(
+    run: Run, away: Store, proxy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "PATIENCE", 0.2)
+    proxy.before = lambda method, path, _: 503 if "prefix=" in path and "stages" in path else None
+    code, out, error = run("plan", "tiny.py")
+    assert (code, out) == (1, "")
+    *_, last = error.splitlines()
+    assert "listing stages: 503 Service Unavailable Fault, tried for" in last and last.endswith("what is done is kept")
+    assert "Traceback" not in error
 
 
 # What a command says.

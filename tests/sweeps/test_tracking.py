@@ -1,5 +1,6 @@
 import functools
 import json
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -102,11 +103,15 @@ def test_a_curve_is_written_once_with_its_steps(tracker: Tracker, planned: Plann
     assert run.data.params["train.steps"] == "60" and run.data.params["parent"] == done.cells[0].stages[0].key
 
 
-def test_a_long_curve_is_whole(tracker: Tracker, done: Plan, store: Store) -> None:
+def test_a_long_curve_is_whole(tracker: Tracker, planned: Planner, done: Plan, store: Store) -> None:
     stage = done.cells[0].stages[1]
     curve = [{"step": k + 1, "loss": 1.0, "learning_rate": 1e-3, "tokens_per_second": 5.0} for k in range(700)]
-    (store.root / "stages" / stage.key / "curve.json").write_text(json.dumps(curve))
-    tracker.sync(done)
+    files = {path.name: path.read_text() for path in (store.root / "stages" / stage.key).glob("*.json")}
+    shutil.rmtree(store.root / "stages" / stage.key)
+    with store.publish(stage.key, stage.identity, stage.kind) as folder:
+        for name in files.keys() - {"manifest.json"}:
+            (folder / name).write_text(json.dumps(curve) if name == "curve.json" else files[name])
+    tracker.sync(planned())
     run = runs(tracker)[stage.key]
     assert len(tracker.client.get_metric_history(run.info.run_id, "train/loss")) == 700
 
