@@ -2,8 +2,8 @@
 
 import logging
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -133,6 +133,12 @@ class Plan:
             if planned.state != "done" and not planned.blocked:
                 groups.setdefault(planned.stages[1].key, []).append(planned.cell)
         return groups
+
+    def again(self, keys: Collection[str]) -> "Plan":
+        """The cells of these keys alone, as they stand in the store now."""
+        chosen = [cell for cell in self.cells if cell.key in keys]
+        states = [_state(c.cell, c.stages, self.store, c.refused) for c in chosen]
+        return replace(self, cells=tuple(replace(c, state=s) for c, s in zip(chosen, states, strict=True)))
 
     def as_json(self) -> dict[str, Any]:
         """The contract of `plan --json`."""

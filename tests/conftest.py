@@ -4,13 +4,15 @@ import csv
 import functools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+from head import Head
 from hypothesis import settings
+from postgres import Missing, Postgres
 
 from ktrain import corpus as corpora
 from ktrain.config import ATTRIBUTES, PoolSizes
@@ -125,3 +127,26 @@ def told(sentence: Callable[..., tuple[str, int]]) -> Callable[[Corpus, int], tu
         return text, begins
 
     return tell
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL server; tests make databases of their own in it, and leave it running."""
+    try:
+        server = Postgres.installed()
+    except Missing as e:
+        pytest.skip(str(e))
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def head(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    """A real MLflow server with logins on PostgreSQL; tests make experiments of their own, and leave it running."""
+    server = Head.prepared(postgres, "head", tmp_path_factory.mktemp("head"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+    assert server.process == 0
