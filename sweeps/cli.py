@@ -301,7 +301,7 @@ def _list_views(uri: str, port: int = 5000) -> None:
     try:
         found = views.links(uri)
     except Exception as e:
-        print(f"ktrain: {uri}: no links to comparison views: {tracking.first_line(e)}", file=sys.stderr)
+        print(f"ktrain: no links to comparison views: {tracking.refusal(uri, e)}", file=sys.stderr)
         return
     for experiment, links in found.items():
         print("\n".join((experiment, *(link.line(uri, port) for link in links))), flush=True)

@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import ipaddress
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,16 +51,37 @@ def run(arguments: argparse.Namespace) -> int:
         trouble = server.trouble()
         print(trouble or f"MLflow at {server.address} answers, and lets {credentials.login().name} in")
         return 1 if trouble else 0
-    settings, database = _settings(arguments)
-    begun = server.start(settings, database, arguments.wait, again=arguments.detach)
+    if arguments.detach:
+        _start(server, arguments)
+        _tell(server)
+        return 0
+    # From the first moment, whoever ends us ends the server too, by SIGTERM as by Ctrl-C.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _start(server, arguments)
+        try:
+            _tell(server)
+            print(f"ktrain: MLflow at {server.address} ended: {server.attend()}", file=sys.stderr)
+            return 1
+        finally:
+            server.stop()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _start(server: Service, arguments: argparse.Namespace) -> None:
+    server.start(*_settings(arguments), arguments.wait, again=arguments.detach)
+
+
+def _tell(server: Service) -> None:
+    """Says where the server is and how to log in, and what is wrong with it."""
     login = credentials.login()
-    state = f"process {begun}, log {server.file('log')}"
-    print(
-        f"MLflow at {settings.address} ({state})\nlog in as {login.name}; the password is in {login.source}", flush=True
-    )
+    print(f"MLflow at {server.address} (process {server.processes()[0].pid}, log {server.file('log')})")
+    print(f"log in as {login.name}; the password is in {login.source}", flush=True)
     if trouble := server.trouble():
         print(f"ktrain: {trouble}", file=sys.stderr, flush=True)
-    return 0 if arguments.detach else server.attend()
 
 
 def _settings(arguments: argparse.Namespace) -> tuple[Settings, Database]:

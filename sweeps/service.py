@@ -3,10 +3,8 @@
 import fcntl
 import json
 import os
-import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -54,24 +52,24 @@ class Service:
                     found.append(process)
         return sorted(found, key=lambda process: process.pid != record["process"])
 
-    def start(self, settings: Settings, database: Database, wait: float, *, again: bool = False) -> int:
-        """The process of a server that answers; where `again`, one with these settings that runs well is kept.
+    def start(self, settings: Settings, database: Database, wait: float, *, again: bool = False) -> None:
+        """Returns when the server answers; where `again`, one with these settings that runs well is left alone.
 
         Raises `WrongRequest` for anything in the way, and leaves nothing running then.
         """
         with self._alone():
-            if running := self.processes():
+            if self.processes():
                 if self._record()["settings"] != json.loads(json.dumps(asdict(settings))):
                     raise WrongRequest(f"port={self.port}: a server with other settings runs there; first --stop it")
                 if not again:
                     raise WrongRequest(f"port={self.port}: the server runs already; --detach leaves it alone")
                 if _status(f"{settings.address}/health") == 200:
-                    return int(running[0].pid)
+                    return
                 self.stop()
             _listen(settings.host, settings.port)
             database.wait(wait)
             with database.migrated(STARTING):
-                return self._begin(settings, database)
+                self._begin(settings, database)
 
     def stop(self) -> bool:
         """Ends it; whether there was something to end."""
@@ -87,22 +85,10 @@ class Service:
         self.file("json").unlink(missing_ok=True)
         return bool(found)
 
-    def attend(self) -> int:
-        """Stays until the server ends or this process is told to; ends the server then. Returns 0, or 1 if it died."""
-
-        def leave(*_: object) -> None:
-            raise KeyboardInterrupt
-
-        before = signal.signal(signal.SIGTERM, leave)
-        try:
-            psutil.wait_procs(self.processes()[:1])
-            print(f"ktrain: MLflow at {self.address} ended: {self._last_words(0)}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            return 0
-        finally:
-            self.stop()
-            signal.signal(signal.SIGTERM, before)
+    def attend(self) -> str:
+        """Stays until the server has ended by itself; returns its last words."""
+        psutil.wait_procs(self.processes()[:1])
+        return self._last_words(0)
 
     def trouble(self) -> str | None:
         """What is wrong with it, in a line, or None: whether it answers, reaches its database, and lets us in."""
@@ -131,7 +117,7 @@ class Service:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _begin(self, settings: Settings, database: Database) -> int:
+    def _begin(self, settings: Settings, database: Database) -> None:
         credentials.write(self.file("ini"), logins(database))
         log = self.file("log")
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -161,7 +147,6 @@ class Service:
         except BaseException:
             self.stop()
             raise
-        return process.pid
 
     def _last_words(self, begin: int) -> str:
         text = self.file("log").read_bytes()[begin:].decode(errors="replace")

@@ -28,6 +28,9 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 # A request that may have been carried out is not sent again before we have looked.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+# Or each run that ends asks once more, and prints its own address.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # What a server that is away costs is ours to tell, in one line.
 logging.getLogger("urllib3").setLevel(logging.ERROR)
 log = logging.getLogger("ktrain.tracking")
@@ -38,9 +41,10 @@ PATIENCE = 120.0
 """Seconds that the last delivery waits for another driver of the same sweep that is writing."""
 WRITERS = 6
 """Requests at once to a server, which answers them in several processes; a database file takes one writer."""
+FEW, PAGE = 100, 200
+"""Keys up to which runs are looked up one by one, instead of reading all of them, so many at once, which even a
+busy server does in a second or two."""
 LATER = "; the next run delivers what it missed"
-FEW = 100
-"""Keys up to which runs are looked up one by one, instead of reading all of them."""
 
 
 def default_uri(store: Store) -> str:
@@ -127,7 +131,7 @@ class Tracker:
         token = None
         while True:
             page = self.client.search_runs(
-                [self.experiment], filter_string=condition, max_results=1000, page_token=token
+                [self.experiment], filter_string=condition, max_results=PAGE, page_token=token
             )
             yield from page
             token = page.token
