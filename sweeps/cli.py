@@ -36,6 +36,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0 done, 1 some stage failed, 2 the request is wrong."""
+    from sweeps import service
     from sweeps.run import Interrupted, cache
 
     cache(Path(os.environ.get("KTRAIN_CACHE", ".cache")).absolute())
@@ -43,8 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The retries of a server that is away are ours to tell, in one line at the end.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
+        service.log_in()
         arguments = _parsed(argv)
-        handler = globals()[f"_{arguments.command}"]
+        handler = getattr(arguments, "handler", None) or globals()[f"_{arguments.command}"]
         code = int(handler(arguments))
         sys.stdout.flush()
         return code
@@ -73,6 +75,8 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _parser() -> Parser:
+    from sweeps import server
+
     parser = Parser(prog="ktrain", description="When can a language model give back what it has read?")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
 
@@ -124,6 +128,7 @@ def _parser() -> Parser:
     bench.add_argument("--json", action="store_true", help="machine-readable")
     bench.add_argument("--scale", default="mini", help="mini (default), small or full")
     bench.add_argument("--seconds", type=float, default=5.0, help="measured seconds of each loop")
+    server.add(commands)
     return parser
 
 
@@ -201,6 +206,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from ktrain.config import Runtime
     from sweeps import plan as planning
     from sweeps import run, tracking
+    from sweeps.delivery import Delivery
 
     if arguments.workers < 1 or arguments.threads < 1:
         raise WrongRequest(f"workers={arguments.workers}, threads={arguments.threads}: must be at least 1")
@@ -216,15 +222,20 @@ def _run(arguments: argparse.Namespace) -> int:
         compile=not arguments.no_compile,
         checkpoint_seconds=arguments.checkpoint_seconds,
     )
+
+    def tell(line: str) -> None:
+        console.print(line, style="yellow", markup=False)
+
     try:
-        failures = run.run(plan, runtime, console)
+        with Delivery(tracker, plan, tell) as delivery:
+            failures = run.run(plan, runtime, console, [delivery])
     finally:
         plan = planning.make(plan.sweep, plan.scale, _overrides(arguments.axes), plan.store, arguments.workers)
         warning = tracking.deliver(tracker, plan)
     for line in failures:
         console.print(line, style="red", markup=False)
     if warning:
-        console.print(warning, style="yellow", markup=False)
+        tell(warning)
         return EXIT_FAILED if failures else EXIT_DONE
     from sweeps import publication
 
@@ -300,7 +311,7 @@ def _list_views(uri: str, port: int = 5000) -> None:
     try:
         found = views.links(uri)
     except Exception as e:
-        print(f"ktrain: {uri}: no links to comparison views: {tracking.first_line(e)}", file=sys.stderr)
+        print(f"ktrain: no links to comparison views: {tracking.refusal(uri, e)}", file=sys.stderr)
         return
     for experiment, links in found.items():
         print("\n".join((experiment, *(link.line(uri, port) for link in links))), flush=True)

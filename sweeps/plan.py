@@ -2,8 +2,8 @@
 
 import logging
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -134,6 +134,13 @@ class Plan:
             if planned.state != "done" and not planned.blocked:
                 groups.setdefault(planned.stages[1].key, []).append(planned.cell)
         return groups
+
+    def again(self, keys: Collection[str]) -> "Plan":
+        """The cells of these keys alone, as they stand in the store now."""
+        chosen = [cell for cell in self.cells if cell.key in keys]
+        seen = self.store.glance({stage.key for cell in chosen for stage in cell.stages})
+        cells = tuple(replace(c, state=_state(c.cell, c.stages, seen, c.refused)) for c in chosen)
+        return replace(self, seen=seen, cells=cells)
 
     def as_json(self) -> dict[str, Any]:
         """The contract of `plan --json`."""

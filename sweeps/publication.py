@@ -47,11 +47,11 @@ def read(plan: Plan, uri: str) -> Results:
 
 @contextmanager
 def _answering(uri: str) -> Iterator[None]:
-    """A server that does not answer is a wrong request, in one line."""
+    """A server that does not answer, or does not let us in, is a wrong request, in one line."""
     try:
         yield
     except Exception as e:
-        raise WrongRequest(f"MLFLOW_TRACKING_URI={uri}: does not answer: {tracking.first_line(e)}") from e
+        raise tracking.refusal(uri, e) from e
 
 
 def publish(plan: Plan) -> None:

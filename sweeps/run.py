@@ -5,6 +5,7 @@ import functools
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +50,10 @@ def cache(root: Path) -> None:
             os.environ.setdefault(name, value)
 
 
-def run(plan: "Plan", runtime: Runtime, console: Console) -> list[str]:
+def run(plan: "Plan", runtime: Runtime, console: Console, callbacks: Sequence[Any] = ()) -> list[str]:
     """Runs what is missing; returns what is to be told of failures, line by line, empty where all is well.
+
+    `callbacks` are Ray Tune's, which hear of trials.
 
     Where the first trials to end die of one error, no other is started (`failures.Breaker`). Raises `WrongRequest`
     where the machine or cluster cannot hold one trial, `Interrupted` on Ctrl-C.
@@ -99,7 +102,7 @@ def run(plan: "Plan", runtime: Runtime, console: Console) -> list[str]:
                 max_concurrent_trials=width, trial_name_creator=_name, trial_dirname_creator=_name
             ),
             run_config=tune.RunConfig(
-                name="tune", storage_path=str(records), callbacks=[view, breaker], stop=breaker, verbose=0
+                name="tune", storage_path=str(records), callbacks=[view, breaker, *callbacks], stop=breaker, verbose=0
             ),
         )
         with view, _silent():

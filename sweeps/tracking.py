@@ -4,40 +4,67 @@ The store is the truth and the spool: what a server that was away has missed is 
 is found by its key and continued, never doubled.
 """
 
-import json
 import logging
+import math
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ktrain.errors import WrongRequest
-from ktrain.stages import Stage
+from ktrain.keys import digest
+from ktrain.lease import LeaseHeld
 from ktrain.store import Store
-from sweeps.plan import Plan, PlannedCell
+from sweeps import credentials, record
+from sweeps.plan import Plan
+from sweeps.record import Record
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+# A request that may have been carried out is not sent again before we have looked.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-# Its retries are ours to tell, in one line at the end.
+# Or each run that ends asks once more, and prints its own address.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# What a server that is away costs is ours to tell, in one line.
 logging.getLogger("urllib3").setLevel(logging.ERROR)
 log = logging.getLogger("ktrain.tracking")
+
+PAUSES = (1.0, 4.0)
+"""Seconds before a delivery that failed is tried again; a database that restarts takes some two."""
+PATIENCE = 120.0
+"""Seconds that the last delivery waits for another driver of the same sweep that is writing."""
+WRITERS = 6
+"""Requests at once to a server, which answers them in several processes; a database file takes one writer."""
+FEW, PAGE = 100, 200
+"""Keys up to which runs are looked up one by one, instead of reading all of them, so many at once, which even a
+busy server does in a second or two."""
+LATER = "; the next run delivers what it missed"
 
 
 def default_uri(store: Store) -> str:
     """`MLFLOW_TRACKING_URI`, or SQLite beside a store in a folder, as an absolute address.
 
-    Raises `WrongRequest` for a store elsewhere without a tracking server.
+    Raises `WrongRequest` for a store elsewhere without a tracking server, and for an address with a password, which
+    reports and messages would show.
     """
-    if named := os.environ.get("MLFLOW_TRACKING_URI"):
-        return named
-    if "://" in store.address:
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if uri and urlsplit(uri).password:
+        raise WrongRequest(
+            "MLFLOW_TRACKING_URI: holds a password, which links would show; "
+            f"it belongs into {credentials.NAME} and {credentials.PASSWORD}"
+        )
+    if not uri and "://" in store.address:
         raise WrongRequest(
             f"store={store.address}: set MLFLOW_TRACKING_URI to a tracking server; "
             "only a store in a folder has a database of its own"
         )
-    return f"sqlite:///{Path(store.address) / 'mlflow.db'}"
+    return uri or f"sqlite:///{Path(store.address) / 'mlflow.db'}"
 
 
 @dataclass(frozen=True)
@@ -50,7 +77,7 @@ class Tracker:
 
     @classmethod
     def open(cls, uri: str, sweep: str) -> "Tracker":
-        """Raises `WrongRequest` where the server does not answer."""
+        """Raises `WrongRequest` where the server does not answer, or does not let us in."""
         from mlflow import MlflowClient
 
         try:
@@ -60,143 +87,172 @@ class Tracker:
                 client.restore_experiment(known.experiment_id)
             experiment = known.experiment_id if known else client.create_experiment(sweep, _artifacts(uri, sweep))
         except Exception as e:
-            raise WrongRequest(f"MLFLOW_TRACKING_URI={uri}: does not answer: {first_line(e)}") from e
+            raise refusal(uri, e) from e
         return cls(uri, client, experiment)
 
     def sync(self, plan: Plan) -> None:
-        """Writes every cell and finished stage of the plan that the server does not have yet."""
-        known = self.runs()
-        for cell in plan.cells:
-            links = {}
-            for stage in cell.stages:
-                if stage.key in plan.seen.done:
-                    links[stage.kind] = self._stage(known, plan, stage)
-            self._cell(known, plan, cell, links)
+        """Writes every cell and finished stage of the plan that the server does not have yet, or not whole.
 
-    def runs(self) -> dict[str, Any]:
-        """The experiment's runs by key."""
-        runs, token = {}, None
+        May be cut short anywhere: a run is whole when its last write has been made, and one that is not is written
+        again, which changes nothing of what it has.
+        """
+        stages = {s.key: s for cell in plan.cells for s in cell.stages if s.key in plan.seen.done}
+        known = self.runs([*stages, *(cell.key for cell in plan.cells)])
+        told: list[tuple[Any, Callable[[], Record]]] = []
+        for stage in stages.values():
+            run = known.get(stage.key)
+            if run is not None and run.data.tags.get("ktrain.built") not in (None, record.built(plan, stage.key)):
+                # The curve of a stage that was made twice would be two curves in one.
+                self.client.delete_run(run.info.run_id)
+                run = None
+            if run is None or run.info.status != "FINISHED":
+                told.append((run, partial(record.of_stage, plan, stage)))
+        ids = {key: run.info.run_id for key, run in known.items()} | self._write(told)
+        told = []
+        for cell in plan.cells:
+            links = {stage.kind: ids[stage.key] for stage in cell.stages if stage.key in stages}
+            run = known.get(cell.key)
+            if run is None or not record.state(cell, links).items() <= run.data.tags.items():
+                told.append((run, partial(record.of_cell, plan, cell, links)))
+        self._write(told)
+
+    def runs(self, keys: Sequence[str] | None = None) -> dict[str, Any]:
+        """The experiment's runs by key, all or those of `keys` (and perhaps others).
+
+        Of runs that share a key, which a server leaves that has broken off in the middle, the first whole one stays.
+        """
+        if keys is None or len(keys) > FEW:
+            found = list(self._search(""))
+        else:
+            found = [run for key in dict.fromkeys(keys) for run in self._search(f"tags.`ktrain.key` = '{key}'")]
+        runs: dict[str, Any] = {}
+        for run in sorted(found, key=_precedence):
+            if (key := run.data.tags.get("ktrain.key")) in runs:
+                self.client.delete_run(run.info.run_id)
+            elif key:
+                runs[key] = run
+        return runs
+
+    def _search(self, condition: str) -> Iterable[Any]:
+        token = None
         while True:
-            page = self.client.search_runs([self.experiment], max_results=1000, page_token=token)
-            runs.update({run.data.tags["ktrain.key"]: run for run in page if "ktrain.key" in run.data.tags})
+            page = self.client.search_runs(
+                [self.experiment], filter_string=condition, max_results=PAGE, page_token=token
+            )
+            yield from page
             token = page.token
             if not token:
-                return runs
+                return
 
-    def _stage(self, known: dict[str, Any], plan: Plan, stage: Stage) -> str:
-        """The run of a stage with its curves, written once; returns the run's id."""
-        run = known.get(stage.key)
-        if run is None or run.info.status != "FINISHED":
-            identity = _flat(stage.identity)
-            run = run or self._create(known, stage.key, stage.kind, {"ktrain.kind": "stage"})
-            curve = _file(plan, stage.key, "curve.json") or []
-            curves = [
-                (name, point[field], point["step"])
-                for point in curve
-                for name, field in (
-                    ("train/loss", "loss"),
-                    ("train/learning_rate", "learning_rate"),
-                    ("speed/tokens_per_second", "tokens_per_second"),
-                )
-            ]
-            points, people = _learning(_file(plan, stage.key, "learning.json"))
-            drawn = {*_CURVES, *(name for name, *_ in points)}
-            # The last point of a curve is its final number, and one at step 0 would be another point of it.
-            metrics = plan.seen.done[stage.key].metrics
-            finals = [(name, value, 0) for name, value in metrics.items() if name not in drawn]
-            self._log(run.info.run_id, curves + points + finals, identity | people, {})
-            self.client.set_terminated(run.info.run_id)
-            known[stage.key] = self.client.get_run(run.info.run_id)
-        return str(run.info.run_id)
+    def _write(self, told: Sequence[tuple[Any, Callable[[], Record]]]) -> dict[str, str]:
+        """Writes records, each into its run where it has one; returns the ids of the runs by key."""
+        # Runs are listed by when they began, and that is to be the order of the plan.
+        begin = int(time.time() * 1000) - len(told)
 
-    def _cell(self, known: dict[str, Any], plan: Plan, cell: PlannedCell, links: Mapping[str, str]) -> None:
-        run = known.get(cell.key)
-        tags = {"ktrain.state": cell.state, **{f"ktrain.run.{kind}": run_id for kind, run_id in links.items()}}
-        if run is not None and tags.items() <= run.data.tags.items():
-            return
-        metrics: dict[str, float] = {}
-        tags |= {"ktrain.kind": "cell", "ktrain.scale": plan.scale}
-        done = {s.kind: s.key for s in cell.stages if s.kind in links}
-        tags["ktrain.stages"] = json.dumps({kind: plan.seen.done[key].where for kind, key in done.items()})
-        for kind, key in done.items():
-            metrics.update(plan.seen.done[key].metrics)
-            if about := _file(plan, key, "counts.json"):
-                tags |= _pieces("ktrain.n", about["n"]) | _pieces("ktrain.interval", about["interval"])
-            log.debug("%s: %s", cell.key, kind)
-        # The state is written last: a run without one was cut short, and the next call writes it again.
-        run = run or self._create(known, cell.key, cell.key, {"ktrain.kind": "cell"})
-        params = {} if "ktrain.state" in run.data.tags else {axis: str(value) for axis, value in cell.axes.items()}
-        if cell.state != "running":
-            ended = cell.state == "done" or cell.state.startswith("blocked")
-            status = "FINISHED" if ended else "FAILED" if cell.state.startswith("failed") else "SCHEDULED"
-            self.client.update_run(run.info.run_id, status=status)
-        self._log(run.info.run_id, [(n, v, 0) for n, v in metrics.items()], params, tags)
+        def one(number: int) -> tuple[str, str]:
+            run, made = told[number][0], told[number][1]()
+            return made.key, self._record(run, made, begin + number)
 
-    def _create(self, known: dict[str, Any], key: str, name: str, tags: Mapping[str, str]) -> Any:
-        run = self.client.create_run(self.experiment, tags={**tags, "ktrain.key": key}, run_name=name)
-        known[key] = run
-        return run
+        with ThreadPoolExecutor(WRITERS if self.uri.startswith("http") else 1) as writers:
+            return dict(writers.map(one, range(len(told))))
 
-    def _log(
-        self,
-        run: str,
-        metrics: list[tuple[str, float, int]],
-        params: Mapping[str, Any],
-        tags: Mapping[str, str],
-    ) -> None:
+    def _record(self, run: Any, made: Record, begin: int) -> str:
         from mlflow.entities import Metric, Param, RunTag
 
-        points = [Metric(name, float(value), 0, step) for name, value, step in metrics]
-        for begin in range(0, len(points), 1000):
-            self.client.log_batch(run, metrics=points[begin : begin + 1000])
-        self.client.log_batch(
-            run,
-            params=[Param(name, str(value)) for name, value in params.items()][:100],
-            tags=[RunTag(name, value) for name, value in tags.items()],
-        )
+        if run is not None and _other(run.data.metrics, made):
+            self.client.delete_run(run.info.run_id)
+            run = None
+        if run is None:
+            run = self.client.create_run(self.experiment, begin, dict(made.about), made.name)
+        id, before = str(run.info.run_id), run.data.tags
+        if made.tags and made.status != run.info.status:
+            self._end(id, made.status)
+        for points, params, tags in made.batches():
+            self.client.log_batch(
+                id,
+                metrics=[Metric(name, value, 0, step) for name, value, step in points],
+                params=[Param(*param) for param in params if "ktrain.state" not in before],
+                tags=[RunTag(*tag) for tag in tags],
+            )
+        if not made.tags:
+            self._end(id, made.status)
+        return id
+
+    def _end(self, run: str, status: str) -> None:
+        if status in ("FINISHED", "FAILED"):
+            self.client.set_terminated(run, status)
+        else:
+            self.client.update_run(run, status)
 
 
-def _file(plan: Plan, key: str, name: str) -> Any:
-    """A JSON file of a finished stage; None where the stage has none. Raises `FileNotFoundError` for a damaged one."""
-    if name not in plan.seen.done[key].manifest["files"]:
-        return None
-    return json.loads(plan.store.read(key, name))
+def deliver(tracker: Tracker, plan: Plan, *, last: bool = True) -> str | None:
+    """`sync`, or one line that says why not: what was measured stays in the store and is delivered next time.
 
-
-def _learning(found: Any) -> tuple[list[tuple[str, float, int]], dict[str, int]]:
-    """Accuracies over the steps of a mixed training, and as params over how many people of each half they are."""
-    if not found:
-        return [], {}
-    points = [
-        (name, value, point["step"]) for point in found["curve"] for name, value in point.items() if name != "step"
-    ]
-    return points, {f"learning.n.{half}": people for half, people in found["n"].items()}
-
-
-def _pieces(name: str, value: Any) -> dict[str, str]:
-    """A JSON text as tags `name.0`, `name.1`, ...: a tag holds 5,000 characters at most."""
-    text = json.dumps(_short(value), separators=(",", ":"))
-    return {f"{name}.{k}": text[begin : begin + PIECE] for k, begin in enumerate(range(0, len(text), PIECE))}
-
-
-def _short(value: Any) -> Any:
-    """Bounds of intervals to six digits, which is more than any of them is worth."""
-    if isinstance(value, dict):
-        return {name: _short(inner) for name, inner in value.items()}
-    return [round(x, 6) for x in value] if isinstance(value, list) else value
-
-
-PIECE = 4_500
-_CURVES = ("train/loss", "speed/tokens_per_second")
-
-
-def deliver(tracker: Tracker, plan: Plan) -> str | None:
-    """`sync`, or one line that says why not: what was measured stays in the store and is delivered next time."""
+    The `last` delivery of a driver is tried again where it fails, and waits for another driver that is writing.
+    """
+    writing = f"mlflow-{digest([tracker.uri, plan.sweep.name])}"
     try:
-        tracker.sync(plan)
+        with plan.store.lease(writing, patience=PATIENCE if last else 0.0):
+            _persist(partial(tracker.sync, plan), PAUSES if last else ())
+    except LeaseHeld as e:
+        return f"another driver of this sweep writes to MLflow ({e.holder}){LATER}"
     except Exception as e:
-        return f"MLflow at {tracker.uri} does not answer now ({first_line(e)}); the next run delivers what it missed"
+        return f"{_trouble(tracker.uri, e)}{LATER}"
     return None
+
+
+def _persist(once: Callable[[], None], pauses: Sequence[float]) -> None:
+    for pause in pauses:
+        try:
+            return once()
+        except Exception as e:
+            log.debug("delivery failed and is tried again: %s", e)
+            time.sleep(pause)
+    once()
+
+
+def refusal(uri: str, error: Exception) -> WrongRequest:
+    """What to tell the user of a server that could not be used."""
+    status, said = _status(error), str(error)
+    user = os.environ.get(credentials.NAME)
+    if status == 401:
+        who = f"{credentials.NAME}={user}" if user else "requests without a login"
+        told = f"refuses {who}; {credentials.NAME} and {credentials.PASSWORD} must be a login of that server"
+    elif "Invalid Host header" in said:
+        told = "does not serve under this name; `ktrain serve --allowed-hosts NAME` would"
+    elif status == 403:
+        told = f"does not allow {user or 'this'} to do it: {first_line(error)}"
+    else:
+        told = f"does not answer: {first_line(error)}"
+    return WrongRequest(f"MLFLOW_TRACKING_URI={uri}: {told}")
+
+
+def _trouble(uri: str, error: Exception) -> str:
+    if _status(error) in (401, 403):
+        return str(refusal(uri, error))
+    return f"MLflow at {uri} does not answer now ({first_line(error)})"
+
+
+def _status(error: Exception) -> int | None:
+    from mlflow.exceptions import MlflowException
+
+    return int(error.get_http_status_code()) if isinstance(error, MlflowException) else None
+
+
+def _precedence(run: Any) -> tuple[bool, int, str]:
+    """Whole runs before others, then the older ones."""
+    whole = "ktrain.state" in run.data.tags or run.info.status == "FINISHED"
+    return not whole, run.info.start_time, run.info.run_id
+
+
+def _other(metrics: Mapping[str, float], made: Record) -> bool:
+    """Whether a run has another value of a final number: a stage was made again, and both would stay."""
+    finals = {name: value for name, value, step in made.points if step == 0}
+    # Databases keep no infinity; MLflow takes the largest number for it.
+    return any(
+        name in metrics and metrics[name] != value and math.isfinite(value) and math.isfinite(metrics[name])
+        for name, value in finals.items()
+    )
 
 
 def _artifacts(uri: str, sweep: str) -> str | None:
@@ -208,10 +264,3 @@ def _artifacts(uri: str, sweep: str) -> str | None:
 def first_line(error: Exception) -> str:
     """What an error says, short enough for a line."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-def _flat(identity: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in identity.items():
-        flat |= _flat(value, f"{path}{name}.") if isinstance(value, Mapping) else {f"{path}{name}": value}
-    return flat

@@ -2,23 +2,20 @@
 
 import csv
 import functools
-import http.client
 import os
 import re
-import subprocess
-import sys
-import threading
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import fields
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import s3_server
+from fault_proxy import Proxy
+from head import Head
 from hypothesis import settings
+from postgres import Missing, Postgres
 
 from ktrain import corpus as corpora
 from ktrain.config import ATTRIBUTES, PoolSizes
@@ -135,37 +132,11 @@ def told(sentence: Callable[..., tuple[str, int]]) -> Callable[[Corpus, int], tu
     return tell
 
 
-MOTO = """
-import io, threading
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import make_server
-inner, alone = DomainDispatcherApplication(create_backend_app), threading.Lock()
-def app(environ, start):
-    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-    # Moto looks and writes in two steps, which storage does in one.
-    with alone:
-        return list(inner({**environ, "wsgi.input": io.BytesIO(body)}, start))
-server = make_server("127.0.0.1", 0, app, threaded=True)
-print(server.server_port, flush=True)
-server.serve_forever()
-"""
-
-
 @pytest.fixture(scope="session")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a server on loopback that speaks S3, with the bucket `bucket`."""
-    with (tmp_path_factory.mktemp("moto") / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-c", MOTO], stdout=subprocess.PIPE, stderr=log)
-    assert process.stdout is not None
-    try:
-        port = int(process.stdout.readline())
-        made = urllib.request.Request(f"http://127.0.0.1:{port}/bucket", method="PUT")
-        with urllib.request.urlopen(made, timeout=60):
-            yield port
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    with s3_server.serving(tmp_path_factory.mktemp("moto") / "log") as port:
+        yield port
 
 
 @pytest.fixture
@@ -173,82 +144,9 @@ def s3(moto: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of an empty store in object storage, and the environment to use it, with a cache of its own."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{moto}",
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "us-east-1",
-        "KTRAIN_CACHE": str(tmp_path / "cache"),
-    }.items():
+    for name, value in {**s3_server.environment(moto), "KTRAIN_CACHE": str(tmp_path / "cache")}.items():
         monkeypatch.setenv(name, value)
     return f"s3://bucket/{uuid.uuid4().hex}"
-
-
-class Proxy:
-    """Real HTTP between a store and its storage, with faults: `before` is called with method, path and headers of each
-    request, which it may change, and answers with a status instead of passing it on, or 0 to hang up; `after` is called
-    when the storage has answered, and may say True to lose that answer."""
-
-    def __init__(self, port: int) -> None:
-        self.before: Callable[[str, str, dict[str, str]], int | None] = lambda *_: None
-        self.after: Callable[[str, str], bool | None] = lambda *_: None
-        self.seen: list[tuple[str, str]] = []
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_one_request(self) -> None:
-                with suppress(ConnectionError):
-                    super().handle_one_request()
-
-            def forward(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                headers = dict(self.headers.items())
-                proxy.seen.append((self.command, self.path))
-                status = proxy.before(self.command, self.path, headers)
-                if status is not None:
-                    if status:
-                        self.answer(status, {}, b"<Error><Code>Fault</Code></Error>")
-                    self.close_connection = True
-                    return
-                inner = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-                inner.request(self.command, self.path, body, headers)
-                answer = inner.getresponse()
-                content = answer.read()
-                inner.close()
-                if proxy.after(self.command, self.path):
-                    self.close_connection = True
-                    return
-                kept = {k: v for k, v in answer.getheaders() if k.lower() not in ("connection", "transfer-encoding")}
-                self.answer(answer.status, kept, content)
-
-            def answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
-                self.send_response_only(status)
-                if not any(name.lower() == "content-length" for name in headers) and status != 204:
-                    headers["Content-Length"] = str(len(content))
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(content)
-
-            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = forward
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 @pytest.fixture
@@ -258,3 +156,26 @@ def proxy(moto: int, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy
     monkeypatch.setenv("AWS_ENDPOINT_URL", between.address)
     yield between
     between.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL server; tests make databases of their own in it, and leave it running."""
+    try:
+        server = Postgres.installed()
+    except Missing as e:
+        pytest.skip(str(e))
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def head(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    """A real MLflow server with logins on PostgreSQL; tests make experiments of their own, and leave it running."""
+    server = Head.prepared(postgres, "head", tmp_path_factory.mktemp("head"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+    assert server.process == 0

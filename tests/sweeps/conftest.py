@@ -41,7 +41,7 @@ RECALLED = 0.95
 @pytest.fixture(autouse=True)
 def no_server_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the shell says about servers is not for tests."""
-    for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import ray
+from head import Head
+from level import gap
 from mlflow import MlflowClient
 
 from analysis import claim_file
@@ -186,6 +188,38 @@ def test_a_tracking_server_that_does_not_answer_costs_one_line(
     assert time.monotonic() - begin < 20
     assert code == 2 and out == ""
     assert error.startswith(f"ktrain: MLFLOW_TRACKING_URI={uri}: does not answer: ") and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["run", "results", "report"])
+def test_a_login_that_is_refused_costs_one_line_before_any_compute(
+    run: Run, head: Head, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    for name, value in {**head.login, "MLFLOW_TRACKING_PASSWORD": "wrong"}.items():
+        monkeypatch.setenv(name, value)
+    code, out, error = run(command, "tiny.py")
+    assert (code, out) == (2, "") and len(error.splitlines()) == 1
+    assert error.startswith(f"ktrain: MLFLOW_TRACKING_URI={head.uri}: refuses MLFLOW_TRACKING_USERNAME=admin; ")
+
+
+def test_a_finished_sweep_goes_to_the_server_of_the_head(
+    run: Run, head: Head, monkeypatch: pytest.MonkeyPatch, done: Plan, publish: Callable[..., None]
+) -> None:
+    for stage in done.cells[1].stages:
+        publish(stage, recalled=0.98)
+    for name, value in head.login.items():
+        monkeypatch.setenv(name, value)
+    code, out, error = run("run", "tiny.py", "--store", "../results")
+    assert (code, error) == (0, "") and "bioS multi2" in out
+    links = [line.split("  ")[-1] for line in out.splitlines() if "(mini)" in line]
+    assert len(links) == 2 and all(link.startswith(f"{head.uri}/#/experiments/") for link in links)
+    assert f"MLflow  {head.uri}\n" in out
+    page = html.unescape((done.store.root / "reports" / "tiny" / "report.html").read_text())
+    assert all(f'<a href="{link}">' in page for link in links)
+    code, out, error = run("ui")
+    assert (code, error) == (0, "") and out.startswith(f"MLflow is served at {head.uri}\ntiny\n")
+    assert all(link in out for link in links)
+    with head.postgres.connect(head.database) as connection:
+        assert gap(connection, make(load("tiny.py"), "mini", {}, done.store)) == []
 
 
 def test_a_process_of_its_own_says_no_more(folder: Path) -> None:

@@ -1,23 +1,31 @@
 import functools
 import json
+import math
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from head import Head
+from level import gap
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from analysis import cells, learning, table
 from analysis.names import LEARNING
 from ktrain.errors import WrongRequest
 from ktrain.lease import lease
 from ktrain.store import Store
-from sweeps import Sweep
+from sweeps import Sweep, tracking
 from sweeps.plan import Plan
-from sweeps.tracking import Tracker, default_uri, deliver
+from sweeps.tracking import Tracker, default_uri, deliver, refusal
 
 Planner = Callable[..., Plan]
 Serving = Callable[[Path, int], AbstractContextManager[object]]
@@ -252,7 +260,7 @@ def test_a_stage_whose_run_was_cut_short_is_completed(tracker: Tracker, done: Pl
     assert [point.step for point in history] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("writes", [0, 1, 7, 12, 13, 14, 15])
+@pytest.mark.parametrize("writes", [0, 1, 5, 8, 9, 10, 11, 12, 14])
 def test_a_server_that_dies_in_the_middle_is_told_the_rest_by_the_next_call(
     tracker: Tracker, done: Plan, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
@@ -268,6 +276,7 @@ def test_a_server_that_dies_in_the_middle_is_told_the_rest_by_the_next_call(
     with monkeypatch.context() as patch:
         for name in ("create_run", "log_batch", "set_terminated", "update_run"):
             patch.setattr(MlflowClient, name, functools.partialmethod(dying, getattr(MlflowClient, name)))
+        patch.setattr(tracking, "PAUSES", ())
         line = deliver(tracker, done)
     assert line is not None and "(gone)" in line and len(line.splitlines()) == 1
     assert deliver(tracker, done) is None
@@ -277,6 +286,53 @@ def test_a_server_that_dies_in_the_middle_is_told_the_rest_by_the_next_call(
     assert cell.data.params == {axis: str(value) for axis, value in done.cells[0].axes.items()}
     assert cell.data.metrics["qa/exact_match/test/mean"] == 0.75 and tags(cell)["ktrain.state"] == "done"
     assert all(run.info.status == "FINISHED" for key, run in found.items() if key != done.cells[1].key)
+
+
+def test_of_runs_that_share_a_key_the_whole_one_stays(tracker: Tracker, done: Plan) -> None:
+    tracker.sync(done)
+    before = ids(tracker)
+    for key in (done.cells[0].key, done.cells[0].stages[1].key):
+        tracker.client.create_run(tracker.experiment, start_time=1, tags={"ktrain.key": key})
+    tracker.sync(done)
+    assert ids(tracker) == before
+
+
+def test_a_stage_that_was_made_again_has_one_curve_and_its_cell_one_number(
+    tracker: Tracker, planned: Planner, publish: Callable[..., None], done: Plan, store: Store
+) -> None:
+    tracker.sync(done)
+    before = ids(tracker)
+    pretrain = done.cells[0].stages[1]
+    shutil.rmtree(store.root / "stages" / pretrain.key)
+    tracker.sync(planned())
+    publish(pretrain, recalled=0.99)
+    tracker.sync(planned())
+    after = ids(tracker)
+    assert {key for key in before if after[key] != before[key]} == {pretrain.key, done.cells[0].key}
+    for key in (pretrain.key, done.cells[0].key):
+        (point,) = tracker.client.get_metric_history(after[key], "recall/attribute_tokens")
+        assert point.value == 0.99
+    with sqlite3.connect(tracker.uri.removeprefix("sqlite:///")) as connection:
+        experiment = tracker.client.get_experiment(tracker.experiment).name
+        plan = planned()
+        assert gap(connection, replace(plan, sweep=replace(plan.sweep, name=experiment))) == []
+
+
+def test_a_number_that_is_none_is_written_once(
+    tracker: Tracker, done: Plan, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Store.metrics
+    odd = {"train/worst": math.inf, "train/lost": math.nan}
+    monkeypatch.setattr(Store, "metrics", lambda self, key: whole(self, key) | odd)
+    tracker.sync(done)
+    before = ids(tracker)
+    for key in (done.cells[0].key, done.cells[0].stages[1].key):
+        tracker.client.set_tag(before[key], "ktrain.state", "cut short")
+        tracker.client.update_run(before[key], status="RUNNING")
+    tracker.sync(done)
+    assert ids(tracker) == before
+    for name in odd:
+        assert len(tracker.client.get_metric_history(before[done.cells[0].key], name)) == 1
 
 
 def test_an_experiment_that_was_deleted_is_brought_back(tracker: Tracker, done: Plan, request: Any) -> None:
@@ -318,6 +374,59 @@ def test_a_relative_database_is_one_of_the_working_folder(
     tracker = Tracker.open("sqlite:///mine.db", "relative")
     found = tracker.client.get_experiment_by_name("relative")
     assert found.artifact_location == (tmp_path / "mlflow-artifacts" / "relative").as_uri()
+
+
+def test_an_address_with_a_password_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@example.org:5000")
+    with pytest.raises(WrongRequest, match=r"holds a password.*MLFLOW_TRACKING_PASSWORD") as caught:
+        default_uri(store)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("login", "told"),
+    [
+        ({}, "refuses requests without a login; "),
+        ({"MLFLOW_TRACKING_PASSWORD": "wrong"}, "refuses MLFLOW_TRACKING_USERNAME=admin; "),
+        ({"MLFLOW_TRACKING_USERNAME": "nobody"}, "refuses MLFLOW_TRACKING_USERNAME=nobody; "),
+    ],
+)
+def test_a_login_that_is_refused_is_told(
+    head: Head, monkeypatch: pytest.MonkeyPatch, login: dict[str, str], told: str
+) -> None:
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({**head.login, **login} if login else {}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(WrongRequest) as caught:
+        Tracker.open(head.uri, "refused")
+    assert str(caught.value).startswith(f"MLFLOW_TRACKING_URI={head.uri}: {told}")
+    assert "wrong" not in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+def test_a_user_who_may_only_read_is_told(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in head.login.items():
+        monkeypatch.setenv(name, value)
+    Tracker.open(head.uri, "of admin")
+    guest = {"username": "guest", "password": "only looks at it"}
+    login = (head.login["MLFLOW_TRACKING_USERNAME"], head.login["MLFLOW_TRACKING_PASSWORD"])
+    made = requests.post(f"{head.uri}/api/2.0/mlflow/users/create", json=guest, auth=login, timeout=60)
+    assert made.status_code == 200, made.text
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", guest["username"])
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", guest["password"])
+    tracker = Tracker.open(head.uri, "of admin")
+    with pytest.raises(MlflowException) as caught:
+        tracker.client.create_run(tracker.experiment)
+    assert str(refusal(head.uri, caught.value)).startswith(
+        f"MLFLOW_TRACKING_URI={head.uri}: does not allow guest to do it: "
+    )
+
+
+def test_a_name_that_the_server_does_not_serve_is_told() -> None:
+    error = MlflowException("403: Invalid Host header - possible DNS rebinding attack detected", PERMISSION_DENIED)
+    assert str(refusal("http://head:5000", error)).endswith(
+        "does not serve under this name; `ktrain serve --allowed-hosts NAME` would"
+    )
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:{port}", "nonsense://somewhere", "sqlite:////proc/none/mlflow.db"])

@@ -1,0 +1,280 @@
+"""Delivery while a sweep runs, and over everything that can break on the way."""
+
+import multiprocessing
+import signal
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from head import Head
+from level import gap
+from mlflow import MlflowClient
+from ray import tune
+
+from ktrain.store import Store
+from sweeps import Sweep, delivery, tracking, views
+from sweeps.delivery import Delivery
+from sweeps.plan import Plan
+from sweeps.tracking import Tracker, deliver
+
+Planner = Callable[..., Plan]
+Publish = Callable[..., None]
+PATIENCE = 300.0
+
+
+def until(true: Callable[[], Any], what: str) -> Any:
+    end = time.monotonic() + PATIENCE
+    while not (found := true()):
+        assert time.monotonic() < end, f"not within {PATIENCE:.0f} s: {what}"
+        time.sleep(0.02)
+    return found
+
+
+def trial(plan: Plan, *numbers: int) -> Any:
+    """A trial of Ray Tune that serves some cells of a plan."""
+    return SimpleNamespace(config={"trial": {"name": "t", "cells": [{"key": plan.cells[n].key} for n in numbers]}})
+
+
+@pytest.fixture
+def sweep(tiny: Callable[..., Sweep], request: pytest.FixtureRequest) -> Sweep:
+    """Four settings of two seeds, in an experiment of the test's own."""
+    grid = {"corpus.multi": tune.grid_search([1, 2, 3, 4]), "seed": tune.grid_search([0, 1])}
+    return tiny(grid, name=request.node.name)
+
+
+@pytest.fixture
+def finish(planned: Planner, publish: Publish, sweep: Sweep) -> Callable[..., Plan]:
+    """Finishes cells by their numbers; the plan afterwards."""
+
+    def done(*numbers: int) -> Plan:
+        plan = planned(sweep)
+        for number in numbers:
+            for stage in plan.cells[number].stages:
+                publish(stage)
+        return planned(sweep)
+
+    return done
+
+
+# As trials end.
+
+
+@pytest.fixture
+def local(database: str, sweep: Sweep) -> Tracker:
+    return Tracker.open(database, sweep.name)
+
+
+def states(tracker: Tracker) -> dict[str, str]:
+    found = MlflowClient(tracker.uri).search_runs([tracker.experiment], "tags.`ktrain.kind` = 'cell'")
+    return {run.data.tags["ktrain.key"]: run.data.tags.get("ktrain.state", "") for run in found}
+
+
+def test_a_trial_that_ends_is_in_mlflow_while_others_run(local: Tracker, finish: Callable[..., Plan]) -> None:
+    plan = finish()
+    with Delivery(local, plan, pytest.fail) as running:
+        finish(0, 1)
+        running.on_trial_complete(1, [], trial(plan, 0, 1))
+        until(lambda: list(states(local).values()) == ["done", "done"], "two cells")
+        finish(2)
+        running.on_trial_error(2, [], trial(plan, 2, 3))
+        until(lambda: sorted(states(local).values()) == ["done"] * 3 + ["planned"], "the third")
+    assert states(local).keys() == {cell.key for cell in plan.cells[:4]}
+
+
+def test_what_an_earlier_driver_left_is_delivered_at_once(local: Tracker, finish: Callable[..., Plan]) -> None:
+    with Delivery(local, finish(0, 5), pytest.fail):
+        until(lambda: list(states(local).values()) == ["done", "done"], "both")
+
+
+def test_a_failure_is_told_once_and_made_up_for(
+    local: Tracker, finish: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[int] = []
+    whole = MlflowClient.create_run
+
+    def failing(client: MlflowClient, *values: Any, **named: Any) -> Any:
+        tries.append(1)
+        if len(tries) < 4:
+            raise ConnectionError("gone\nfor good")
+        return whole(client, *values, **named)
+
+    monkeypatch.setattr(MlflowClient, "create_run", failing)
+    told: list[str] = []
+    plan = finish()
+    with Delivery(local, plan, told.append) as running:
+        for number in (0, 1, 2):
+            finish(number)
+            running.on_trial_complete(1, [], trial(plan, number))
+            until(lambda number=number: len(tries) > number, "a try")
+        finish(3)
+        running.on_trial_complete(1, [], trial(plan, 3))
+        until(lambda: list(states(local).values()) == ["done"] * 4, "all four")
+    assert len(told) == 1 and "(gone)" in told[0] and len(told[0].splitlines()) == 1
+
+
+def test_what_failed_is_tried_again_without_any_news(
+    local: Tracker, finish: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "PAUSE", 0.05)
+    whole, tries = Tracker.sync, []
+
+    def failing(tracker: Tracker, plan: Plan) -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            raise ConnectionError("gone")
+        whole(tracker, plan)
+
+    monkeypatch.setattr(Tracker, "sync", failing)
+    with Delivery(local, finish(0), lambda line: None):
+        until(lambda: list(states(local).values()) == ["done"], "the cell")
+
+
+def test_a_server_that_hangs_keeps_no_trial_waiting(
+    finish: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+    plan, told = finish(0), []
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        hung = Tracker(uri, MlflowClient(uri), "1")
+        with Delivery(hung, plan, told.append) as running:
+            connection, _ = silent.accept()
+            begin = time.monotonic()
+            for number in range(8):
+                running.on_trial_complete(1, [], trial(plan, number))
+            assert time.monotonic() - begin < 1 and not told
+            connection.close()
+        assert len(told) == 1 and "does not answer now" in told[0]
+
+
+# Over a real server on PostgreSQL.
+
+
+@pytest.fixture
+def remote(head: Head, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> Tracker:
+    for name, value in head.login.items():
+        monkeypatch.setenv(name, value)
+    return Tracker.open(head.uri, sweep.name)
+
+
+@pytest.fixture
+def missing(head: Head) -> Callable[[Plan], list[str]]:
+    def compare(plan: Plan) -> list[str]:
+        with head.postgres.connect(head.database) as connection:
+            return gap(connection, plan)
+
+    return compare
+
+
+def test_everything_is_in_postgresql_once(
+    remote: Tracker, finish: Callable[..., Plan], missing: Callable[[Plan], list[str]]
+) -> None:
+    plan = finish(*range(7))
+    assert len(missing(plan)) > 1000
+    for _ in range(2):
+        assert deliver(remote, plan) is None and missing(plan) == []
+    links = views.prepare(remote.uri, plan, {"": {cell.key: "row" for cell in plan.cells}})
+    assert [link.name for link in links] == ["QA finetune (mini)", "QA finetune by axis (mini)"]
+    (state,) = (run for key, run in remote.runs().items() if key == plan.cells[7].key)
+    assert state.data.tags["ktrain.state"] == "planned"
+    assert views.links(remote.uri)[plan.sweep.name][0].line(remote.uri).split()[-1].startswith(f"{remote.uri}/#/")
+
+
+def apart(work: Callable[[], None]) -> Any:
+    """A process of its own that does the work, started."""
+    process = multiprocessing.get_context("fork").Process(target=work, daemon=True)
+    process.start()
+    return process
+
+
+def test_drivers_that_are_killed_in_a_delivery_leave_nothing_doubled(
+    head: Head, remote: Tracker, finish: Callable[..., Plan], missing: Callable[[Plan], list[str]]
+) -> None:
+    plan = finish(*range(8))
+    count = f"SELECT count(*) FROM runs WHERE experiment_id = {remote.experiment}".encode()
+    with head.postgres.connect(head.database) as connection:
+        for runs in (1, 8, 15, 22, 26, 31):
+            process = apart(lambda: Tracker.open(head.uri, plan.sweep.name).sync(plan))
+            until(lambda runs=runs: (connection.execute(count).fetchone() or (0,))[0] >= runs, f"{runs} runs")
+            process.kill()
+            process.join()
+            assert process.exitcode == -signal.SIGKILL and missing(plan)
+    assert deliver(remote, plan) is None and missing(plan) == []
+
+
+def test_two_drivers_of_one_sweep_write_it_once(
+    head: Head, remote: Tracker, finish: Callable[..., Plan], missing: Callable[[Plan], list[str]]
+) -> None:
+    plan = finish(*range(8))
+
+    def work() -> None:
+        assert deliver(Tracker.open(head.uri, plan.sweep.name), plan) is None
+
+    both = [apart(work) for _ in range(2)]
+    for process in both:
+        process.join(PATIENCE)
+    assert [process.exitcode for process in both] == [0, 0] and missing(plan) == []
+    assert len(MlflowClient(head.uri).search_runs([remote.experiment], run_view_type=3)) == 32
+
+
+def test_a_database_that_restarts_in_a_delivery_loses_and_doubles_nothing(
+    head: Head, remote: Tracker, finish: Callable[..., Plan], missing: Callable[[Plan], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(tracking, "PAUSES", (1.0,) * 100)
+    plan, said = finish(*range(8)), []
+    delivering = threading.Thread(target=lambda: said.append(deliver(remote, plan)))
+    delivering.start()
+    count = f"SELECT count(*) FROM runs WHERE experiment_id = {remote.experiment}".encode()
+    for how, runs in ((signal.SIGINT, 4), (signal.SIGQUIT, 12)):
+        with head.postgres.connect(head.database) as connection:
+            until(lambda runs=runs, c=connection: (c.execute(count).fetchone() or (0,))[0] >= runs, f"{runs} runs")
+        head.postgres.stop(how)
+        head.postgres.start()
+    delivering.join(PATIENCE)
+    assert said == [None] and missing(plan) == []
+
+
+def test_a_server_that_goes_away_in_a_sweep_costs_nothing(
+    head: Head, remote: Tracker, finish: Callable[..., Plan], missing: Callable[[Plan], list[str]]
+) -> None:
+    plan, told = finish(), []
+    with Delivery(remote, plan, told.append) as running:
+        finish(0, 1)
+        running.on_trial_complete(1, [], trial(plan, 0, 1))
+        until(lambda: list(states(remote).values()).count("done") == 2, "two cells")
+        head.kill()
+        for number in (2, 3, 4):
+            finish(number)
+            running.on_trial_complete(1, [], trial(plan, number))
+        until(lambda: told, "a word of it")
+        head.start()
+        finish(5)
+        running.on_trial_complete(1, [], trial(plan, 5))
+        until(lambda: list(states(remote).values()).count("done") == 6, "what was missed")
+    assert len(told) == 1 and "does not answer now" in told[0]
+    plan = finish(6, 7)
+    assert deliver(remote, plan) is None and missing(plan) == []
+
+
+def test_what_is_in_a_database_file_is_there_once(local: Tracker, finish: Callable[..., Plan], store: Store) -> None:
+    plan = finish(*range(6))
+    assert deliver(local, plan) is None and deliver(local, plan) is None
+    with sqlite3.connect(local.uri.removeprefix("sqlite:///")) as connection:
+        assert gap(connection, plan) == []
+    assert [path.name for path in (store.root / "leases").iterdir()] == [".lock"]
+
+
+@pytest.fixture(autouse=True)
+def no_fork_of_threads() -> Iterator[None]:
+    """A test that leaves a thread behind would take it into the processes of the next one."""
+    before = set(threading.enumerate())
+    yield
+    assert not [t for t in threading.enumerate() if t not in before and t.name == "delivery"]
