@@ -35,9 +35,9 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0 done, 1 some stage failed, 2 the request is wrong."""
-    from sweeps.run import Interrupted, cache
+    from sweeps.run import Interrupted, prepare
 
-    cache(Path(os.environ.get("KTRAIN_CACHE", ".cache")).absolute())
+    prepare()
     logging.basicConfig(format="ktrain: %(message)s", level=logging.WARNING)
     # The retries of a server that is away are ours to tell, in one line at the end.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -88,12 +88,14 @@ def _parser() -> Parser:
     plan.add_argument("--tokens-per-second", type=float, help="its speed in pretraining at 124M, where you measured it")
     plan.add_argument("--gpus", type=int, default=1, help="how many work at once; at mini, cores (default: 1)")
     run = command("run")
-    run.add_argument("--workers", type=int, default=1, help="data-parallel workers of a trial (default: 1)")
+    run.add_argument("--workers", type=int, default=1, help="least data-parallel workers of a trial (default: 1)")
     run.add_argument("--threads", type=int, default=1, help="CPU threads of a worker (default: 1)")
     run.add_argument(
         "--checkpoint-seconds", type=float, default=45.0, help="longest time between two resume points (default: 45)"
     )
     run.add_argument("--no-compile", action="store_true", help="train without torch.compile")
+    run.add_argument("--gpus-max", type=int, help="GPUs that the cluster can grow to, where it does not tell itself")
+    run.add_argument("--gpu-memory", type=float, help="GiB of the smallest GPU, where they cannot be asked")
     command("status")
     why = command("why", sweep=False)
     why.add_argument("key", help="of a stage in the store, or with --sweep of a stage or cell; or how it begins")
@@ -207,7 +209,7 @@ def _run(arguments: argparse.Namespace) -> int:
         checkpoint_seconds=arguments.checkpoint_seconds,
     )
     try:
-        failures = run.run(plan, runtime, console)
+        failures = run.run(plan, runtime, console, gpus_most=arguments.gpus_max, gpu_gib=arguments.gpu_memory)
     finally:
         plan = planning.make(plan.sweep, plan.scale, _overrides(arguments.axes), plan.store, arguments.workers)
         warning = tracking.deliver(tracker, plan)
