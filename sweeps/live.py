@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ktrain.stages import grouped
-from sweeps.plan import Plan, PlannedCell
+from sweeps.plan import Plan, PlannedCell, differing
 
 QUIET_SECONDS = 20.0
 """Without a terminal, a trial says at most one line in this time, and where many run, in so much more."""
@@ -28,12 +28,11 @@ AROUND = 6
 
 @dataclass
 class Line:
-    """The state of one trial: `waiting`, `starting`, `running`, `done` or `failed`. `left` is the estimated seconds of
+    """The state of one trial: `waiting`, `starting`, `running`, `done` or `failed`. `left` is the planned seconds of
     its stages that have not begun, `planned` of all of them, `pace` the measured time of its stage over the planned."""
 
     cells: str
     state: str = "waiting"
-    stage: str = ""
     kind: str = ""
     step: int = 0
     steps: int = 0
@@ -52,7 +51,7 @@ class Line:
             return 0.0
         if not self.speed:
             return None
-        return (self.steps - self.step) * self.tokens_per_step / self.speed + self.left
+        return (self.steps - self.step) * self.tokens_per_step / self.speed + self.left * (self.pace or 1.0)
 
     @property
     def live(self) -> bool:
@@ -73,13 +72,13 @@ class LiveView(Callback):  # type: ignore[misc]
         self._begin = self._summed = time.monotonic()
         self._stages = {p.stage.key: p for p in plan.stages}
         self._courses: dict[str, list[tuple[str, ...]]] = {}
+        varied = _varied(plan)
         self.lines: dict[str, Line] = {}
         for name, cells in plan.trials().items():
             course = _course(cells)
-            label = _label(plan, cells[0])
             planned = sum(self._stages[key].seconds for keys in course for key in keys if self._to_do(key))
             self._courses[name] = course
-            self.lines[name] = Line(label if len(cells) == 1 else f"{label} (+{len(cells) - 1})", planned=planned)
+            self.lines[name] = Line(_label(cells, varied), planned=planned)
         self._live = Live(get_renderable=self.render, console=console, refresh_per_second=2, transient=True)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -104,11 +103,10 @@ class LiveView(Callback):  # type: ignore[misc]
     ) -> None:
         """A worker reported a line of its curve."""
         name, stage = trial.config["trial"]["name"], str(result["stage"])
-        line = self.lines[name]
-        if stage != line.stage:
+        line, kind = self.lines[name], self._stages[stage].stage.kind
+        if kind != line.kind:
             line.spoke = float("-inf")
-        line.state, line.stage = "running", stage
-        line.kind = self._stages[stage].stage.kind
+        line.state, line.kind = "running", kind
         line.step, line.steps = int(result["step"]), int(result["steps"])
         line.loss, line.speed = float(result["loss"]), float(result["tokens_per_second"])
         now = next(k for k, keys in enumerate(self._courses[name]) if stage in keys)
@@ -223,10 +221,22 @@ def _course(cells: tuple[PlannedCell, ...]) -> list[tuple[str, ...]]:
     return [(corpus.key,), (pretrain.key,), *readouts]
 
 
-def _label(plan: Plan, planned: PlannedCell) -> str:
-    """A cell by its setting and by whatever else varies in the sweep, its readout among readouts of its kind."""
-    parts = [planned.key.rsplit("-", 1)[0]]
-    for axis in plan.varied():
-        if not axis.startswith("corpus.") and axis != "seed":
-            parts.append(f"{axis.split('.')[-1]}={planned.axes[axis]}")
-    return " ".join(parts)
+def _varied(plan: Plan) -> dict[str, list[str]]:
+    """By kind of readout the axes in which cells differ, its own in which cells of this kind do."""
+    groups: dict[str, list[PlannedCell]] = {}
+    for planned in plan.cells:
+        groups.setdefault(planned.cell.readout.kind, []).append(planned)
+    common = [axis for axis in plan.varied() if not axis.startswith("readout.") or axis == "readout.kind"]
+    own = {kind: [axis for axis in differing(cells) if axis.startswith("readout.")] for kind, cells in groups.items()}
+    return {kind: [*common, *axes] for kind, axes in own.items()}
+
+
+def _label(cells: Sequence[PlannedCell], varied: Mapping[str, Sequence[str]]) -> str:
+    """A trial by its setting, what else varies in the sweep and not between its own cells, and how many these are."""
+    first = cells[0]
+    parts = [first.key.rsplit("-", 1)[0]]
+    for axis in varied[first.cell.readout.kind]:
+        alike = all(cell.axes[axis] == first.axes[axis] for cell in cells)
+        if alike and not axis.startswith("corpus.") and axis != "seed":
+            parts.append(f"{axis.split('.')[-1]}={first.axes[axis]}")
+    return " ".join(parts) + (f" (+{len(cells) - 1})" if len(cells) > 1 else "")

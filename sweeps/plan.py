@@ -90,7 +90,7 @@ class Plan:
         for cell in self.cells:
             for part in ("", *cell.parts):
                 groups.setdefault(part, []).append(cell)
-        return {part: _differing(cells) for part, cells in groups.items()}
+        return {part: differing(cells) for part, cells in groups.items()}
 
     @cached_property
     def stages(self) -> tuple[Planned, ...]:
@@ -274,7 +274,8 @@ def _state(cell: Cell, stages: Sequence[Stage], store: Store, refused: Sequence[
     return "planned"
 
 
-def _differing(cells: Sequence[PlannedCell]) -> list[str]:
+def differing(cells: Sequence[PlannedCell]) -> list[str]:
+    """The axes whose value differs between cells; of a readout, between cells of one kind."""
     found = []
     for axis in cells[0].axes if cells else ():
         of_kind = axis.startswith("readout.") and axis != "readout.kind"
