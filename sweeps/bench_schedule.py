@@ -8,6 +8,7 @@ whether memory grows.
 import argparse
 import functools
 import json
+import os
 import re
 import tempfile
 import time
@@ -64,6 +65,8 @@ def schedule(
         if not value > 0:
             raise WrongRequest(f"{name}={value:g}: must be above 0")
     run.prepare()
+    # Ray declares no more GPUs than are visible.
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     with tempfile.TemporaryDirectory(prefix="ktrain-bench-") as folder:
         plan = _plan(sweep, scale, trials, Store.open(Path(folder) / "results"))
         own = {"num_gpus": gpus, "resources": {DRIVER: gpus + 100}, "object_store_memory": 100 * 2**20}

@@ -134,24 +134,24 @@ class Placement:
         usable = USABLE * self.room.gpu_memory if self.room.gpu_memory else math.inf
         most = math.gcd(*(batch for planned in cells for batch in batches(planned.cell).values()))
         counts = [count for count in range(least, most + 1) if most % count == 0]
-        workers = next((count for count in counts if self._bytes(cells, count) <= usable), None)
-        what = f"model.size={cells[0].cell.model.size} train.zero={cells[0].cell.train.zero}"
+        workers = next((count for count in counts if self._most(cells, count)[0] <= usable), None)
+        need, zero = self._most(cells, workers or counts[-1])
+        what, size = f"model.size={cells[0].cell.model.size} {zero}", usable / USABLE / GIB
         if workers is None:
             raise WrongRequest(
-                f"{what}: needs {self._bytes(cells, counts[-1]) / GIB:.0f} GiB on each of {counts[-1]} GPUs, the "
-                f"smallest GPU has {usable / USABLE / GIB:.0f}: train.zero up to 3 divides weights and optimizer"
+                f"{what}: needs {need / GIB:.0f} GiB on each of {counts[-1]} GPUs, which have {size:.0f} each; "
+                f"{zero.partition('=')[0]} up to 3 divides weights and optimizer"
             )
         if workers > have:
             raise WrongRequest(
-                f"{what}: needs {workers} GPUs of {usable / USABLE / GIB:.0f} GiB at once, there are {have}; "
+                f"{what}: needs {workers} GPUs of {size:.0f} GiB at once, there are {have}; "
                 "--gpus-max tells of those that the cluster can grow to"
             )
-        need = int(self._bytes(cells, workers))
         if workers > 1 or usable == math.inf or not self._light(cells):
-            return Need(workers, gpus=Fraction(1), memory=need)
+            return Need(workers, gpus=Fraction(1), memory=int(need))
         together = max(1, min(MOST, int(usable // need)))
         # Ray counts GPUs in ten thousandths.
-        return Need(1, gpus=Fraction(10_000 // together, 10_000), memory=need)
+        return Need(1, gpus=Fraction(10_000 // together, 10_000), memory=int(need))
 
     def _on_processors(self, cells: Sequence[PlannedCell]) -> Need:
         workers, threads = self.runtime.workers, self.runtime.threads
@@ -164,12 +164,12 @@ class Placement:
                 "--gpus-max tells of those that the cluster can grow to"
             )
         # A machine that has less than an estimate may still do one worker at a time.
-        need = Need(workers, cpus=threads, memory=int(min(self._bytes(cells, workers), self.room.memory or 0)))
+        need = Need(workers, cpus=threads, memory=int(min(self._most(cells, workers)[0], self.room.memory or 0)))
         return need if self.room.workers(need) >= workers else plain
 
-    def _bytes(self, cells: Sequence[PlannedCell], workers: int) -> float:
-        """What each worker of a trial takes, its libraries included."""
-        most = 0.0
+    def _most(self, cells: Sequence[PlannedCell], workers: int) -> tuple[float, str]:
+        """Bytes that each worker of a trial takes, its libraries included, and the ZeRO of the stage that does."""
+        found = [(PROCESS[self._gpu], "")]
         for planned in cells:
             for stage in planned.stages[1:]:
                 if stage.key in self._done:
@@ -177,11 +177,15 @@ class Placement:
                 peak = self._peaks.get(_alike(stage, planned.cell), {}).get(workers)
                 if peak is None:
                     guess = estimate(stage, planned.cell, workers, gpu=self._gpu, compiled=self.runtime.compile)
-                    most = max(most, UNMEASURED * guess + PROCESS[self._gpu])
+                    need = UNMEASURED * guess + PROCESS[self._gpu]
                 else:
                     # The peak of a process counts its libraries, that of tensors on a GPU does not.
-                    most = max(most, MEASURED * peak + (PROCESS[True] if self._gpu else 0))
-        return most
+                    need = MEASURED * peak + (PROCESS[True] if self._gpu else 0)
+                pretrain, cell = stage.kind == "pretrain", planned.cell
+                found.append(
+                    (need, f"train.zero={cell.train.zero}" if pretrain else f"readout.zero={cell.readout.zero}")
+                )
+        return max(found)
 
     def _light(self, cells: Sequence[PlannedCell]) -> bool:
         """Whether a GPU would idle between the steps of a trial, and none has run out of memory before."""

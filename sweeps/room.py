@@ -182,17 +182,20 @@ def _types() -> list[Node]:
         groups = [group for group in config.node_group_configs if "head" not in group.name and group.max_count > 0]
         return [_node(dict(group.resources), {}, count=group.max_count) for group in groups]
     try:
-        file = yaml.safe_load(GROWN.expanduser().read_text())
-        left = int(file["max_workers"])
-        kinds = {k: v for k, v in file["available_node_types"].items() if k != file["head_node_type"]}
+        return grown(yaml.safe_load(GROWN.expanduser().read_text()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         return []
-    nodes = []
-    for kind in sorted(kinds.values(), key=lambda kind: -kind.get("resources", {}).get("GPU", 0)):
-        most = min(left, int(kind.get("max_workers", left)))
-        left -= most
-        if most:
-            nodes.append(_node(kind.get("resources", {}), kind.get("labels", {}) or {}, count=most))
+
+
+def grown(file: Mapping[str, Any]) -> list[Node]:
+    """The workers of a cluster file when all are there; of kinds that are too many together, those with most GPUs."""
+    kinds = [kind for name, kind in file["available_node_types"].items() if name != file["head_node_type"]]
+    left, nodes = int(file["max_workers"]), []
+    for kind in sorted(kinds, key=lambda kind: -kind["resources"].get("GPU", 0)):
+        count = min(left, int(kind.get("max_workers", left)))
+        left -= count
+        if count:
+            nodes.append(_node(kind["resources"], kind.get("labels") or {}, count=count))
     return nodes
 
 
