@@ -98,8 +98,8 @@ class Queue(Searcher):  # type: ignore[misc]
         return {"trial": told}
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """A trial that trains has its corpus."""
-        if (live := self._live.get(trial_id)) and live.trial.corpus:
+        """A trial that tells of a stage trains, so it has its corpus."""
+        if "stage" in result and (live := self._live.get(trial_id)) and live.trial.corpus:
             self._seen(live.trial.corpus)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:

@@ -25,8 +25,8 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_METRICS_ENABLED": "0",
-    # Nodes that autoscaling adds take minutes to come, spot nodes hours.
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "21600",
+    # Ray starts workers at 15, and then whatever else runs on the machine comes before training.
+    "RAY_worker_niceness": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

@@ -171,6 +171,20 @@ def test_a_stream_of_small_trials_starves_no_large_one(small: list[float], late:
     assert cluster.begun["large"] <= 100 + 2 * LOOK + late * 50
 
 
+def test_an_endless_stream_of_short_trials_stops_when_the_promise_is_due() -> None:
+    """Each of them would end before long, so that by the look of it nobody would have to wait for any."""
+    trials = [Waiting("first", 100.0), Waiting("large", 60.0), *named([1.5] * 800)]
+    needs = dict.fromkeys((trial.name for trial in trials), WHOLE) | {"large": gpus(8)}
+    cluster = Cluster(Room((Node(gpus=8),)), trials, needs).run()
+    assert 100 <= cluster.begun["large"] <= 100 + 2 * LOOK and cluster.begun["t799"] > 160
+
+
+def test_where_nothing_runs_something_is_started_whatever_is_thought_of_its_size() -> None:
+    """Ray Tune would wait for ten minutes, and then again."""
+    queue = Queue(named([1, 2]), Room((Node(gpus=1),)), lambda name: gpus(2))
+    assert isinstance(queue.suggest("a"), dict) and queue.suggest("b") is None
+
+
 def test_a_large_trial_is_let_by_only_where_nobody_has_to_wait_for_it() -> None:
     """8 GPUs: two long trials, then one of 8 that waits for them; the short ones fill the gap that this leaves."""
     trials = [
@@ -214,6 +228,8 @@ def test_where_the_builder_of_a_corpus_fails_the_next_one_builds_it() -> None:
 def test_a_result_of_the_builder_says_that_the_corpus_is_there() -> None:
     queue = Queue(named([2, 1], corpus="x"), Room((Node(gpus=8),)), lambda name: WHOLE, clock=lambda: 0.0)
     assert isinstance(queue.suggest("a"), dict) and queue.suggest("b") is None
+    queue.on_trial_result("a", {"setback/kind": "no room"})
+    assert queue.suggest("b") is None
     queue.on_trial_result("a", {"stage": "pretrain", "step": 1})
     assert isinstance(queue.suggest("b"), dict) and queue.suggest("c") == Searcher.FINISHED
 
