@@ -31,7 +31,7 @@ POINTS = 10
 """How often memory is looked at."""
 SECONDS = 300.0
 """Of the earliest end that is possible, unless told otherwise."""
-LONGEST = 30.0
+LONGEST = 600.0
 """Seconds that Ray may take to place workers for whom there is room."""
 
 Step = tuple[str, float, float]
@@ -52,8 +52,8 @@ def schedule(
     """Runs a sweep in a Ray of its own; `seconds` is the scaled time of the earliest possible end.
 
     Returns wall time over that bound as `ratios`, CPU seconds of the driver and of Ray, memory as PSS in MB at `POINTS`
-    points, by how many trials were done. Raises `WrongRequest` for numbers that cannot be, and `RuntimeError` where a
-    trial failed or its workers found no place.
+    points, by how many trials were done, the longest that workers waited for their place, and what `failed`. Raises
+    `WrongRequest` for numbers that cannot be.
     """
     from ktrain.config import Runtime
     from sweeps import run
@@ -87,13 +87,13 @@ def schedule(
                 built=plan.store.exists,
                 ended=lambda name: watch.ended(),
             )
-            trainable = functools.partial(_sleep, courses=_courses(plan, needs, pace), store=str(plan.store.root))
+            (Path(folder) / "waits").mkdir()
+            trainable = functools.partial(_sleep, courses=_courses(plan, needs, pace), folder=folder)
             watch.begin()
             told = console or Console(quiet=True)
             failed = run.drive(plan, queue, trainable, driver, Path(folder) / "ray", told, reuse=True)
             measured = watch.end()
-    if failed:
-        raise RuntimeError("; ".join(failed[:3]))
+        waits = [float(file.read_text()) for file in (Path(folder) / "waits").iterdir()]
     sizes = Counter(need.workers for need in needs.values())
     return {
         "ratios": {"makespan": measured["wall_seconds"] / seconds},
@@ -103,6 +103,8 @@ def schedule(
         "trials": len(waiting),
         "gpus": gpus,
         "trials_by_gpus": {str(workers): sizes[workers] for workers in sorted(sizes)},
+        "placed_within_seconds": max(waits, default=0.0),
+        "failed": failed,
         **measured,
     }
 
@@ -114,6 +116,7 @@ def text(found: dict[str, Any]) -> str:
         f"{found['trials']:,} trials on {found['gpus']} declared GPUs, {hours['bound']:,.1f} hours in "
         f"{found['bound_seconds']:,.0f} s (longest trial {hours['longest trial']:,.1f} h, all work on all GPUs "
         f"{hours['total work']:,.1f} h):",
+        *(f"  {line}" for line in found["failed"]),
         f"  makespan     {found['wall_seconds']:,.1f} s, {ratio:.3f} of the bound ({found['bound']})",
         f"  driver       {found['driver_cpu_seconds']:,.1f} s of CPU, {found['driver_cpu_per_trial']:.3f} a trial",
         f"  Ray          {found['ray_cpu_seconds']:,.1f} s of CPU in all its processes",
@@ -190,22 +193,24 @@ def _courses(plan: Any, needs: dict[str, Any], pace: float) -> dict[str, tuple[S
     return courses
 
 
-def _sleep(config: dict[str, Any], *, courses: dict[str, tuple[Step, list[Step]]], store: str) -> None:
+def _sleep(config: dict[str, Any], *, courses: dict[str, tuple[Step, list[Step]]], folder: str) -> None:
     """What Ray Tune runs in place of a job: the same places, times and reports."""
     from ray import tune
     from ray.util import placement_group, remove_placement_group
 
     told = config["trial"]
     corpus, steps = courses[told["name"]]
+    begin = time.monotonic()
     group = placement_group([told["worker"]] * told["workers"])
     try:
         if not group.wait(LONGEST):
             raise RuntimeError(f"no place for {told['workers']} x {told['worker']} after {LONGEST:.0f} s")
-        results = Store.at(store)
+        (Path(folder) / "waits" / told["name"]).write_text(str(time.monotonic() - begin))
+        results = Store.at(Path(folder) / "results")
         if not results.exists(corpus[0]):
             time.sleep(corpus[1])
-            with results.publish(corpus[0], {}, "corpus") as folder:
-                (folder / "metrics.json").write_text("{}")
+            with results.publish(corpus[0], {}, "corpus") as published:
+                (published / "metrics.json").write_text("{}")
         for key, seconds, speed in steps:
             lines = LINES if key.startswith("pretrain") else 1
             for line in range(lines):
@@ -253,4 +258,4 @@ def command(arguments: argparse.Namespace) -> int:
         console=None if arguments.json else Console(stderr=True),
     )
     print(json.dumps(found, indent=1) if arguments.json else text(found))
-    return 0
+    return 1 if found["failed"] else 0

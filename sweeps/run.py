@@ -221,14 +221,15 @@ def _name(trial: Any) -> str:
 
 
 @contextlib.contextmanager
-def _silent() -> Any:
-    """Ray Tune's tables and hints; ours say what the user asked for."""
+def _silent() -> Iterator[None]:
+    """Without Ray Tune's tables and hints, and what Ray says of how many processes it has started."""
     loggers = [logging.getLogger(n) for n in ("ray.tune", "ray.train", "ray.data", "ray")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -136,7 +136,8 @@ def test_the_bench_measures_a_short_schedule(tmp_path: Path) -> None:
     assert [point["trials"] for point in found["memory"]] == list(range(1, 7))
     assert all(point["driver_mb"] > 20 and point["ray_mb"] > 100 for point in found["memory"])
     assert found["driver_cpu_seconds"] > 0 and 0 < found["hours"]["longest trial"] <= found["hours"]["bound"]
-    assert sum(found["trials_by_gpus"].values()) == 6
+    assert sum(found["trials_by_gpus"].values()) == 6 and found["failed"] == []
+    assert 0 < found["placed_within_seconds"] < found["wall_seconds"]
 
 
 @pytest.mark.parametrize("words", [["--gpus", "0"], ["--trials", "-1"], ["--seconds", "0"]])
