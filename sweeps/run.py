@@ -69,26 +69,25 @@ def run(
     # Without an address, Ray would join whatever was last started on this machine.
     address = os.environ.get("RAY_ADDRESS") or "local"
     own: dict[str, Any] = {"include_dashboard": False, "resources": {DRIVER: 1000}} if address == "local" else {}
-    with connected(address, **own):
+    with _records(plan.store.root / "ray") as records, connected(address, **own):
         room, driver = found(gpus_most, gpu_gib)
         placement = Placement(plan, room, runtime)
         placement.check()
-        queue = Queue(
-            waiting(plan, placement.need), room, placement.need, built=plan.store.exists, ended=placement.ended
+        trials = waiting(plan, placement.need)
+        queue = Queue(trials, room, placement.need, built=plan.store.exists, ended=placement.ended)
+        # A trial's process fetches its own cells, not those of all.
+        cells = {
+            name: ray.put([planned.cell.model_dump(mode="json") for planned in served])
+            for name, served in plan.trials().items()
+        }
+        trainable = functools.partial(
+            _trial,
+            cells=cells,
+            runtime=runtime.model_dump(mode="json"),
+            records=str(records),
+            metrics=os.environ["RAY_TRAIN_METRICS_ENABLED"],
         )
-        with _records(plan.store.root / "ray") as records:
-            trainable = functools.partial(
-                _trial,
-                # A trial's process fetches its own cells, not those of all.
-                cells={
-                    name: ray.put([planned.cell.model_dump(mode="json") for planned in cells])
-                    for name, cells in plan.trials().items()
-                },
-                runtime=runtime.model_dump(mode="json"),
-                records=str(records),
-                metrics=os.environ["RAY_TRAIN_METRICS_ENABLED"],
-            )
-            return drive(plan, queue, trainable, driver, records, console)
+        return drive(plan, queue, trainable, driver, records, console)
 
 
 def drive(
@@ -133,8 +132,8 @@ def drive(
             results = tuner.fit()
     except KeyboardInterrupt:
         raise Interrupted from None
-    ended = len(results) == count and all(line.state in ("done", "failed") for line in view.lines.values())
-    if not ended and not breaker.stop_all():
+    over = len(results) == count and all(line.state in ("done", "failed") for line in view.lines.values())
+    if not over and not breaker.stop_all():
         raise Interrupted
     return breaker.told()
 
