@@ -301,6 +301,8 @@ class Runtime(Settings):
     """Data-parallel workers of a trial."""
     threads: int = Field(1, ge=1)
     """CPU threads of a worker."""
+    gpu_share: float = Field(1.0, gt=0.0, le=1.0)
+    """Share of a GPU's memory that the one worker of a trial may take; others share the rest."""
     compile: bool = True
     checkpoint_seconds: float = Field(45.0, gt=0.0)
     """Longest time between two resume points of a stage."""

@@ -8,7 +8,9 @@ import psutil
 
 _NETWORKS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "9p", "fuse.")
 """How the types of file systems begin that several machines may share."""
-_LIBRARIES = {
+CACHE = "KTRAIN_CACHE"
+"""The environment variable that names the folder; nodes of a cluster may each have their own."""
+LIBRARIES = {
     "TORCHINDUCTOR_CACHE_DIR": "inductor",
     "TORCH_EXTENSIONS_DIR": "extensions",
     "TRITON_CACHE_DIR": "triton",
@@ -17,16 +19,20 @@ _LIBRARIES = {
     "MPLCONFIGDIR": "matplotlib",
     "XDG_CACHE_HOME": "xdg",
 }
+"""The variables of libraries for their caches, and the part of the folder that each gets."""
+SETTINGS = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
 
 
-def folder() -> Path:
-    """Where this machine keeps verified copies of results: `KTRAIN_CACHE`, or `~/.cache/ktrain`.
+def folder(default: Path | None = None) -> Path:
+    """Where this machine keeps verified copies of results and caches of libraries, absolute: `KTRAIN_CACHE`, else
+    `default`, else `~/.cache/ktrain`.
 
-    A home that machines share is passed over for the temporary folder.
+    A place that machines share is passed over for the temporary folder: two machines that compile into one folder wait
+    for each other's locks, and load code that was made for another processor.
     """
-    if named := os.environ.get("KTRAIN_CACHE"):
+    if named := os.environ.get(CACHE):
         return Path(named).absolute()
-    home = Path("~/.cache/ktrain").expanduser()
+    home = (default or Path("~/.cache/ktrain").expanduser()).absolute()
     return temporary() if shared(home) else home
 
 
@@ -43,12 +49,17 @@ def shared(path: Path) -> bool:
     return innermost is not None and innermost.fstype.startswith(_NETWORKS)
 
 
-def keep_caches(root: Path | None = None) -> None:
-    """Keeps every cache of every library inside `root`, for this process and those that it starts.
+def keep_caches(default: Path | None = None) -> Path:
+    """Keeps every cache of every library inside `folder(default)`, which is returned, for this process and those that
+    it starts; what the user has set stays.
 
-    Without `root`, or where it lies on the network, they are in `folder()`: two machines that compile into one folder
-    wait for each other's locks, and load code that was made for another processor.
+    To be called before the libraries are imported. A worker of a cluster inherits the environment of its machine and
+    not the driver's, whose folders another machine may not have.
     """
-    chosen = folder() if root is None or (shared(root) and "KTRAIN_CACHE" not in os.environ) else root
-    for name, part in _LIBRARIES.items():
-        os.environ.setdefault(name, str(chosen / part))
+    root = folder(default)
+    os.environ[CACHE] = str(root)
+    for name, part in LIBRARIES.items():
+        os.environ.setdefault(name, str(root / part))
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    return root

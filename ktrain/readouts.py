@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from ktrain import evaluation, guards, probe_readout, scores
+from ktrain import evaluation, guards, memory, probe_readout, scores
 from ktrain.adapters import Member, merged
 from ktrain.config import Cell, Runtime
 from ktrain.corpus import Corpus
@@ -35,6 +35,7 @@ def read_out(
     Raises `GuardFailure`, `Diverged`.
     """
     readout = cells[0].readout
+    memory.watch()
     network = AutoModelForCausalLM.from_pretrained(folder)
     if readout.probe:
         probe_readout.read_out(store, network, cells, corpus, runtime, report)

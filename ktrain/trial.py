@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ktrain import corpus as corpora
-from ktrain import evaluation, guards, model, readouts, scores
+from ktrain import evaluation, guards, memory, model, readouts, scores
 from ktrain.config import Cell, Runtime
 from ktrain.corpus import Corpus
 from ktrain.engine import join_alone
@@ -44,6 +44,7 @@ def run(cells: list[Cell], runtime: Runtime, report: Report) -> None:
     """
     join_alone()
     torch.set_num_threads(runtime.threads)
+    memory.confine(runtime.gpu_share)
     if dist.get_world_size() > 1 and cells[0].train.batch % dist.get_world_size():
         raise WrongRequest(f"workers={dist.get_world_size()}: does not divide train.batch={cells[0].train.batch}")
     store = Store.open(runtime.store, patience=PATIENCE).together(_tell(uuid.uuid4().hex))
@@ -139,6 +140,7 @@ def _build_corpus(store: Store, stage: Stage, cell: Cell) -> None:
 
 def _pretrain(store: Store, stage: Stage, cell: Cell, corpus: Corpus, runtime: Runtime, report: Report) -> None:
     assert stage.parent
+    memory.watch()
     windows = Windows(corpus, stage.parent.key, cell.train, cell.seed)
     vocabulary = corpus.tokenizer.get_vocab_size()
     network = model.build(cell.model, vocabulary, cell.train.context, corpus.eos, cell.seed)
@@ -156,6 +158,7 @@ def _pretrain(store: Store, stage: Stage, cell: Cell, corpus: Corpus, runtime: R
     metrics = {
         "recall/attribute_tokens": recalled.share(np.ones(len(corpus.people), dtype=bool)),
         "speed/tokens_per_second": curve[-1].tokens_per_second,
+        **memory.numbers(),
         "train/loss": curve[-1].loss,
         **scores.baseline(corpus.people, corpus.halves("minority")[1]),
     }

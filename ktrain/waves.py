@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ktrain import memory
 from ktrain.config import Readout, Runtime
 from ktrain.fleet import Fleet
 from ktrain.patience import persist, whole
@@ -28,13 +29,13 @@ Step = Callable[[int], tuple[Fleet, tuple[Tensor, ...]]]
 """A fleet of so many members and a batch for it."""
 
 
-def size(make: Step, members: int, readout: Readout, runtime: Runtime, memory: Path) -> int:
+def size(make: Step, members: int, readout: Readout, runtime: Runtime, record: Path) -> int:
     """Members of a wave: the fastest of 1, 2, 4, ... that fits into memory, per member and step.
 
     Every rank must call, because a step may be collective; rank 0's clock decides. What was found is kept in the file
-    `memory`, so that a restart makes the same waves and finds their resume points.
+    `record`, so that a restart makes the same waves and finds their resume points.
     """
-    if known := _rank_0s(json.loads(memory.read_text())["members"] if memory.is_file() else None):
+    if known := _rank_0s(json.loads(record.read_text())["members"] if record.is_file() else None):
         return int(known)
     need = _bytes(*make(1), readout)
     fits = max(1, min(_everyones(int(_free(runtime) * SHARE / need))))
@@ -47,7 +48,7 @@ def size(make: Step, members: int, readout: Readout, runtime: Runtime, memory: P
     chosen = _rank_0s(max(count for count in seconds if seconds[count] <= TIE * min(seconds.values())))
     if not dist.get_rank():
         text = json.dumps({"members": chosen, "bytes_of_one": need, "seconds_of_one": seconds})
-        persist(f"waves of {memory.parent.name}", lambda: whole(memory, text))
+        persist(f"waves of {record.parent.name}", lambda: whole(record, text))
     return int(chosen)
 
 
@@ -68,7 +69,7 @@ def _everyones(value: Any) -> list[Any]:
 def _free(runtime: Runtime) -> float:
     """Bytes that this worker may use."""
     if torch.cuda.is_available():
-        return float(torch.cuda.mem_get_info()[0])
+        return memory.free(runtime.gpu_share)
     return float(psutil.virtual_memory().available) * min(1.0, runtime.threads / (os.cpu_count() or 1))
 
 

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from ktrain import memory
 from ktrain.config import Readout, Runtime, Train
 from ktrain.corpus import Corpus
 from ktrain.engine import Engine, kept
@@ -117,9 +118,9 @@ def write_numbers(
     counts: dict[str, int],
     intervals: dict[str, tuple[float, float]],
 ) -> None:
-    """Curve, metrics, and how many people and which interval each metric has."""
+    """Curve, metrics with the peak of memory, and how many people and which interval each metric has."""
     write(folder / "curve.json", lines(curve))
-    write(folder / "metrics.json", metrics)
+    write(folder / "metrics.json", metrics | memory.numbers())
     write(folder / "counts.json", {"n": counts, "interval": intervals})
 
 

@@ -34,17 +34,20 @@ def totals(plan: "Plan") -> dict[str, Any]:
 
 
 def wall(plan: "Plan") -> float:
-    """Seconds until all is done with a trial on each device, in the order in which Ray Tune begins them."""
-    left = {p.stage.key: p.seconds for p in plan.stages if p.state == "to do"}
-    trials: dict[str, float] = dict.fromkeys(plan.trials(), 0.0)
-    for cell in plan.cells:
-        if cell.stages[1].key in trials:
-            # What trials share is done by the first of them.
-            trials[cell.stages[1].key] += sum(left.pop(stage.key, 0.0) for stage in cell.stages)
+    """Seconds until all is done with a trial on each device, the longest first as they are begun."""
     free = [0.0] * plan.gpus
-    for seconds in trials.values():
+    for seconds in sorted(by_trial(plan).values(), reverse=True):
         heapq.heapreplace(free, free[0] + seconds)
     return max(free)
+
+
+def by_trial(plan: "Plan") -> dict[str, float]:
+    """Seconds of each trial of a plan on one device; what trials share is done by the first of them."""
+    left = {p.stage.key: p.seconds for p in plan.stages if p.state == "to do"}
+    return {
+        name: sum(left.pop(stage.key, 0.0) for cell in cells for stage in cell.stages)
+        for name, cells in plan.trials().items()
+    }
 
 
 def _sums(stages: list["Planned"], about: str = "") -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from ktrain.errors import WrongRequest
 from ktrain.patience import StorageAway
+from sweeps import bench_schedule
 
 HELP = {
     "plan": "cells, distinct stages, cost, departures from the paper; touches nothing",
@@ -21,7 +22,7 @@ HELP = {
     "results": "cells x metrics, read from MLflow",
     "report": "verdicts, tables, figures with their numbers, and one self-contained page",
     "ui": "open MLflow on the tracking store",
-    "bench": "speed of training or of fleets against reference loops, as ratios in one run",
+    "bench": "speed of training or of fleets against reference loops, or how well trials fill a cluster, as ratios",
 }
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -37,9 +38,9 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0 done, 1 some stage failed, 2 the request is wrong."""
     from sweeps import service
-    from sweeps.run import Interrupted, cache
+    from sweeps.run import Interrupted, prepare
 
-    cache(Path(os.environ.get("KTRAIN_CACHE", ".cache")).absolute())
+    prepare()
     logging.basicConfig(format="ktrain: %(message)s", level=logging.WARNING)
     # The retries of a server that is away are ours to tell, in one line at the end.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -96,12 +97,14 @@ def _parser() -> Parser:
     plan.add_argument("--tokens-per-second", type=float, help="its speed in pretraining at 124M, where you measured it")
     plan.add_argument("--gpus", type=int, default=1, help="how many work at once; at mini, cores (default: 1)")
     run = command("run")
-    run.add_argument("--workers", type=int, default=1, help="data-parallel workers of a trial (default: 1)")
+    run.add_argument("--workers", type=int, default=1, help="least data-parallel workers of a trial (default: 1)")
     run.add_argument("--threads", type=int, default=1, help="CPU threads of a worker (default: 1)")
     run.add_argument(
         "--checkpoint-seconds", type=float, default=45.0, help="longest time between two resume points (default: 45)"
     )
     run.add_argument("--no-compile", action="store_true", help="train without torch.compile")
+    run.add_argument("--gpus-max", type=int, help="GPUs that the cluster can grow to, where it does not tell itself")
+    run.add_argument("--gpu-memory", type=float, help="GiB of the smallest GPU, where they cannot be asked")
     command("status")
     why = command("why", sweep=False)
     why.add_argument("key", help="of a stage in the store, or with --sweep of a stage or cell; or how it begins")
@@ -124,10 +127,11 @@ def _parser() -> Parser:
     _store(ui)
     ui.add_argument("--port", type=int, default=5000, help="where to serve it (default: 5000)")
     bench = command("bench", sweep=False)
-    bench.add_argument("what", choices=("train", "fleet"))
+    bench.add_argument("what", choices=("train", "fleet", "schedule"))
     bench.add_argument("--json", action="store_true", help="machine-readable")
-    bench.add_argument("--scale", default="mini", help="mini (default), small or full")
-    bench.add_argument("--seconds", type=float, default=5.0, help="measured seconds of each loop")
+    bench.add_argument("--scale", help="mini, small or full (default: mini, of schedule full)")
+    bench.add_argument("--seconds", type=float, help="measured seconds of each loop (5), or earliest end of all (300)")
+    bench_schedule.add(bench)
     server.add(commands)
     return parser
 
@@ -228,7 +232,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
     try:
         with Delivery(tracker, plan, tell) as delivery:
-            failures = run.run(plan, runtime, console, [delivery])
+            failures = run.run(
+                plan, runtime, console, [delivery], gpus_most=arguments.gpus_max, gpu_gib=arguments.gpu_memory
+            )
     finally:
         plan = planning.make(plan.sweep, plan.scale, _overrides(arguments.axes), plan.store, arguments.workers)
         warning = tracking.deliver(tracker, plan)
@@ -320,18 +326,21 @@ def _list_views(uri: str, port: int = 5000) -> None:
 def _bench(arguments: argparse.Namespace) -> int:
     from sweeps.scales import SCALES, base
 
-    if arguments.scale not in SCALES:
+    if arguments.scale not in (None, *SCALES):
         raise WrongRequest(f"scale={arguments.scale}: must be one of {', '.join(SCALES)}")
+    if arguments.what == "schedule":
+        return bench_schedule.command(arguments)
     from ktrain import bench, bench_fleet
 
-    cell = SCALES[arguments.scale]
+    scale, seconds = arguments.scale or "mini", 5.0 if arguments.seconds is None else arguments.seconds
+    cell = SCALES[scale]
     if arguments.what == "train":
-        found = bench.train(cell.train, cell.model, seconds=arguments.seconds)
+        found = bench.train(cell.train, cell.model, seconds=seconds)
         shown = bench.text(found)
     else:
-        readouts = {kind: base(arguments.scale, kind).readout for kind in ("qa_finetune", "p_probe", "q_probe")}
-        size = bench.VOCABULARY if arguments.scale == "mini" else 50_257
-        found = bench_fleet.fleet(readouts, cell.model, size, seconds=arguments.seconds)
+        readouts = {kind: base(scale, kind).readout for kind in ("qa_finetune", "p_probe", "q_probe")}
+        size = bench.VOCABULARY if scale == "mini" else 50_257
+        found = bench_fleet.fleet(readouts, cell.model, size, seconds=seconds)
         shown = bench_fleet.text(found)
     print(json.dumps(found, indent=1) if arguments.json else shown)
     return EXIT_DONE

@@ -75,7 +75,7 @@ def tokens(stage: Stage, cell: Cell) -> int:
         return cell.train.steps * cell.train.batch * cell.train.context
     if stage.kind in ("qa_finetune", "p_probe", "q_probe"):
         members = len(TASKS) if cell.readout.probe else 1
-        return cell.readout.steps * cell.readout.batch * _row(cell) * members
+        return cell.readout.steps * cell.readout.batch * row(cell) * members
     if stage.kind == "mixed":
         return cell.corpus.people * 6 * TOKENS_PER_QUESTION
     everyone = cell.corpus.people + cell.corpus.celebrities
@@ -86,7 +86,7 @@ def flops(stage: Stage, cell: Cell) -> float:
     """Operations of a stage's training: 6 N + 12 L d T a token."""
     if stage.kind in ("corpus", "mixed"):
         return 0.0
-    context = cell.train.context if stage.kind == "pretrain" else _row(cell)
+    context = cell.train.context if stage.kind == "pretrain" else row(cell)
     # Frozen weights have no gradient: four of the six multiplications a parameter.
     share = 2 / 3 if stage.kind != "pretrain" and cell.readout.adapted else 1.0
     return tokens(stage, cell) * per_token(cell, context) * share
@@ -94,7 +94,7 @@ def flops(stage: Stage, cell: Cell) -> float:
 
 def per_token(cell: Cell, context: int) -> int:
     """Operations of one trained token of a cell's network."""
-    return shapes.flops_per_token(cell.model, _vocabulary(cell), context)
+    return shapes.flops_per_token(cell.model, vocabulary(cell), context)
 
 
 def seconds(stage: Stage, cell: Cell, speed: float) -> float:
@@ -109,13 +109,13 @@ def size(stage: Stage, cell: Cell) -> int:
     if cell.readout.probe and stage.kind != "pretrain":
         # Adapters and heads, and a few bytes for every example of the predictions.
         rank = cell.readout.rank_embedding
-        adapter = _vocabulary(cell) * (shapes.SHAPES[cell.model.size].width if rank == "full" else int(rank))
+        adapter = vocabulary(cell) * (shapes.SHAPES[cell.model.size].width if rank == "full" else int(rank))
         examples = cell.corpus.people * (cell.corpus.entries_per_person if stage.kind == "p_probe" else 1)
         return len(TASKS) * (4 * adapter + 16 * examples)
-    return 4 * shapes.parameters(cell.model, _vocabulary(cell))
+    return 4 * shapes.parameters(cell.model, vocabulary(cell))
 
 
-def _row(cell: Cell) -> int:
+def row(cell: Cell) -> int:
     """Tokens that a readout's row holds."""
     if cell.readout.kind == "p_probe":
         return _entry(cell)
@@ -133,5 +133,5 @@ def _background(cell: Cell) -> int:
     return sum(Path(path).stat().st_size for path in files(folder)) // BYTES_PER_TOKEN
 
 
-def _vocabulary(cell: Cell) -> int:
+def vocabulary(cell: Cell) -> int:
     return 50_257 if cell.corpus.tokenizer == "gpt2" else int(cell.corpus.tokenizer.removeprefix("bpe-"))

@@ -41,14 +41,13 @@ class Failure:
 def failure(plan: Plan, trial: str, text: str) -> Failure:
     """The failure of a trial from what Ray says of it: the line that a stage has left where `text` has it, else the
     last line of `text`."""
-    served = plan.trials()[trial]
-    cells = [c for c in plan.cells if c.cell in served]
+    cells = plan.trials()[trial]
     for stage in dict.fromkeys(stage.key for cell in cells for stage in cell.stages):
         line = plan.store.failure(stage)
         if line and line in text:
             return Failure(line, tuple(c for c in cells if stage in {s.key for s in c.stages}))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return Failure(lines[-1] if lines else "no message", tuple(cells))
+    return Failure(lines[-1] if lines else "no message", cells)
 
 
 def told(plan: Plan, failures: Sequence[Failure]) -> list[str]:

@@ -1,6 +1,8 @@
 """The live view: what each trial does now, and when the sweep will be done."""
 
+import statistics
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,26 +13,34 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ktrain.stages import chain, grouped
-from sweeps.plan import Plan
+from ktrain.stages import grouped
+from sweeps.plan import Plan, PlannedCell, differing
 
 QUIET_SECONDS = 20.0
-"""Without a terminal, a trial says at most one line in this time."""
+"""Without a terminal, a trial says at most one line in this time, and where many run, in so much more."""
+TALKATIVE = 4
+"""So many trials may speak as often as that."""
+SUMMARY_SECONDS = 60.0
+"""Between two lines about the whole, without a terminal."""
+AROUND = 6
+"""Lines of a terminal that the table leaves free."""
 
 
 @dataclass
 class Line:
-    """The state of one trial. `left` is the estimated seconds of its stages that have not begun."""
+    """The state of one trial: `waiting`, `starting`, `running`, `done` or `failed`. `left` is the planned seconds of
+    its stages that have not begun, `planned` of all of them, `pace` the measured time of its stage over the planned."""
 
     cells: str
     state: str = "waiting"
-    stage: str = ""
     kind: str = ""
     step: int = 0
     steps: int = 0
     loss: float | None = None
     speed: float = 0.0
     left: float = 0.0
+    planned: float = 0.0
+    pace: float | None = None
     tokens_per_step: float = 0.0
     spoke: float = float("-inf")
 
@@ -41,19 +51,34 @@ class Line:
             return 0.0
         if not self.speed:
             return None
-        return (self.steps - self.step) * self.tokens_per_step / self.speed + self.left
+        return (self.steps - self.step) * self.tokens_per_step / self.speed + self.left * (self.pace or 1.0)
+
+    @property
+    def live(self) -> bool:
+        """Whether it has begun and not ended."""
+        return self.state in ("starting", "running")
 
 
 class LiveView(Callback):  # type: ignore[misc]
-    """Shows trials as Ray Tune hears of them: a table on a terminal, lines elsewhere."""
+    """Shows trials as Ray Tune hears of them: a table on a terminal, lines elsewhere.
 
-    def __init__(self, plan: Plan, console: Console) -> None:
-        self._plan, self._console, self._begin = plan, console, time.monotonic()
+    `wall` tells from the seconds that each trial still takes when all will be done.
+    """
+
+    def __init__(
+        self, plan: Plan, console: Console, wall: Callable[[Mapping[str, float]], float] | None = None
+    ) -> None:
+        self._console, self._wall = console, wall
+        self._begin = self._summed = time.monotonic()
         self._stages = {p.stage.key: p for p in plan.stages}
+        self._courses: dict[str, list[tuple[str, ...]]] = {}
+        varied = _varied(plan)
         self.lines: dict[str, Line] = {}
         for name, cells in plan.trials().items():
-            labels = [_label(plan, cell) for cell in cells]
-            self.lines[name] = Line(labels[0] if len(labels) == 1 else f"{labels[0]} (+{len(labels) - 1})")
+            course = _course(cells)
+            planned = sum(self._stages[key].seconds for keys in course for key in keys if self._to_do(key))
+            self._courses[name] = course
+            self.lines[name] = Line(_label(cells, varied), planned=planned)
         self._live = Live(get_renderable=self.render, console=console, refresh_per_second=2, transient=True)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -77,17 +102,20 @@ class LiveView(Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """A worker reported a line of its curve."""
-        line = self.lines[trial.config["trial"]["name"]]
-        stage = str(result["stage"])
-        if stage != line.stage:
+        name, stage = trial.config["trial"]["name"], str(result["stage"])
+        line, kind = self.lines[name], self._stages[stage].stage.kind
+        if kind != line.kind:
             line.spoke = float("-inf")
-        line.state, line.stage = "running", stage
-        line.kind = self._stages[stage].stage.kind
+        line.state, line.kind = "running", kind
         line.step, line.steps = int(result["step"]), int(result["steps"])
         line.loss, line.speed = float(result["loss"]), float(result["tokens_per_second"])
-        fleet = self._fleet(trial.config["trial"]["name"], stage)
-        line.tokens_per_step = sum(self._stages[key].tokens for key in fleet) / line.steps
-        line.left = self._after(trial.config["trial"]["name"], fleet)
+        now = next(k for k, keys in enumerate(self._courses[name]) if stage in keys)
+        fleet = [self._stages[key] for key in self._courses[name][now]]
+        tokens, planned = sum(p.tokens for p in fleet), sum(p.seconds for p in fleet)
+        line.tokens_per_step = tokens / line.steps
+        line.pace = tokens / line.speed / planned if line.speed and planned else None
+        later = (key for keys in self._courses[name][now + 1 :] for key in keys if self._to_do(key))
+        line.left = sum(self._stages[key].seconds for key in later)
         self._say(trial, None)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -98,15 +126,25 @@ class LiveView(Callback):  # type: ignore[misc]
         """A trial failed."""
         self._say(trial, "failed")
 
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Ray Tune has looked at everything once more, some ten times a second."""
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._summed >= SUMMARY_SECONDS:
+            self._summed = now
+            self._print(self.summary())
+
     def render(self) -> RenderableType:
-        """The table of all trials and one line about the whole."""
+        """The table of the trials, of those at work where the terminal has no room for all, and the summary."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in ("cell", "stage"):
             table.add_column(column, no_wrap=True)
         table.add_column("", width=18)
         for column in ("step", "loss", "tok/s", "ETA"):
             table.add_column(column, justify="right", no_wrap=True)
-        for line in self.lines.values():
+        room = max(1, self._console.height - AROUND)
+        lines = list(self.lines.values())
+        shown = lines if len(lines) <= room else [line for line in lines if line.live][:room]
+        for line in shown:
             running = line.state == "running"
             table.add_row(
                 line.cells,
@@ -117,42 +155,53 @@ class LiveView(Callback):  # type: ignore[misc]
                 f"{line.speed:,.0f}" if running and line.speed else "",
                 clock(line.eta) if line.eta else "",
             )
-        done = sum(line.state == "done" for line in self.lines.values())
-        spent = time.monotonic() - self._begin
-        etas = [line.eta for line in self.lines.values() if line.state == "running" and line.eta is not None]
-        ahead = f", about {clock(max(etas))} to go for what runs" if etas else ""
-        return Group(table, Text(f"{done} of {len(self.lines)} trials done, {clock(spent)} spent{ahead}", "dim"))
+        return Group(table, Text(self.summary(), "dim"))
 
-    def _fleet(self, name: str, stage: str) -> list[str]:
-        """The stages of a trial that are trained together with `stage`, and told under its name."""
-        mine = [c.cell for c in self._plan.cells if c.stages[1].key == name and c.state != "done"]
-        for group in grouped(mine):
-            keys = [chain(cell)[2].key for cell in group]
-            if stage in keys:
-                return keys
-        return [stage]
+    def summary(self) -> str:
+        """How many trials are in which state, and about when all will be done."""
+        lines = self.lines.values()
+        count = {state: sum(line.state == state for line in lines) for state in ("done", "waiting", "failed")}
+        states = [f"{count['done']} of {len(lines)} trials done", f"{sum(line.live for line in lines)} running"]
+        states += [f"{count[state]} {state}" for state in ("waiting", "failed") if count[state]]
+        ahead = f", about {clock(self._ahead())} to go" if self._ahead() else ""
+        return f"{', '.join(states)}, {clock(time.monotonic() - self._begin)} spent{ahead}"
 
-    def _after(self, name: str, fleet: list[str]) -> float:
-        """Estimated seconds of the stages of a trial that come after those of `fleet`."""
-        keys = [s.key for c in self._plan.cells if c.stages[1].key == name for s in c.stages]
-        ordered = list(dict.fromkeys(keys))
-        later = ordered[ordered.index(fleet[0]) + 1 :]
-        return sum(self._stages[k].seconds for k in later if k not in fleet and self._stages[k].state != "done")
+    def _ahead(self) -> float | None:
+        """Seconds until all is done: of what runs as measured, of the others as planned and as fast as what runs."""
+        etas = {name: line.eta for name, line in self.lines.items() if line.live}
+        known = {name: eta for name, eta in etas.items() if eta is not None}
+        if not known:
+            return None
+        pace = statistics.median([line.pace for line in self.lines.values() if line.pace] or [1.0])
+        left = {name: line.planned * pace for name, line in self.lines.items() if line.live or line.state == "waiting"}
+        left |= known
+        return self._wall(left) if self._wall else max(left.values())
+
+    def _to_do(self, key: str) -> bool:
+        return self._stages[key].state != "done"
 
     def _say(self, trial: Any, state: str | None) -> None:
         line = self.lines[trial.config["trial"]["name"]]
         if state:
             line.state = state
-        now = time.monotonic()
-        if self._console.is_terminal or (state is None and now - line.spoke < QUIET_SECONDS):
+        if self._console.is_terminal:
             return
+        now = time.monotonic()
+        if state is None:
+            live = sum(line.live for line in self.lines.values())
+            if now - line.spoke < QUIET_SECONDS * max(1.0, live / TALKATIVE):
+                return
         line.spoke = now
         doing = line.state
         if state is None:
             eta = f", ETA {clock(line.eta)}" if line.eta else ""
             speed = f", {line.speed:,.0f} tok/s" if line.speed else ""
             doing = f"{line.kind} {line.step:,}/{line.steps:,}, loss {line.loss:.3f}{speed}{eta}"
-        self._console.print(f"[{clock(now - self._begin)}] {line.cells}: {doing}", markup=False, highlight=False)
+        self._print(f"{line.cells}: {doing}")
+
+    def _print(self, text: str) -> None:
+        spent = clock(time.monotonic() - self._begin)
+        self._console.print(f"[{spent}] {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def clock(seconds: float | None) -> str:
@@ -164,11 +213,30 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _label(plan: Plan, cell: Any) -> str:
-    """A cell by its setting and by whatever else varies in the sweep, its readout among readouts of its kind."""
-    found = next(c for c in plan.cells if c.cell == cell)
-    parts = [found.key.rsplit("-", 1)[0]]
-    for axis in plan.varied():
-        if not axis.startswith("corpus.") and axis != "seed":
-            parts.append(f"{axis.split('.')[-1]}={found.axes[axis]}")
-    return " ".join(parts)
+def _course(cells: tuple[PlannedCell, ...]) -> list[tuple[str, ...]]:
+    """The stages of a trial in their order; those that are trained together, and told under one name, in one step."""
+    keys = {id(planned.cell): planned.stages[2].key for planned in cells}
+    readouts = [tuple(keys[id(cell)] for cell in group) for group in grouped([planned.cell for planned in cells])]
+    corpus, pretrain, _ = cells[0].stages
+    return [(corpus.key,), (pretrain.key,), *readouts]
+
+
+def _varied(plan: Plan) -> dict[str, list[str]]:
+    """By kind of readout the axes in which cells differ, its own in which cells of this kind do."""
+    groups: dict[str, list[PlannedCell]] = {}
+    for planned in plan.cells:
+        groups.setdefault(planned.cell.readout.kind, []).append(planned)
+    common = [axis for axis in plan.varied() if not axis.startswith("readout.") or axis == "readout.kind"]
+    own = {kind: [axis for axis in differing(cells) if axis.startswith("readout.")] for kind, cells in groups.items()}
+    return {kind: [*common, *axes] for kind, axes in own.items()}
+
+
+def _label(cells: Sequence[PlannedCell], varied: Mapping[str, Sequence[str]]) -> str:
+    """A trial by its setting, what else varies in the sweep and not between its own cells, and how many these are."""
+    first = cells[0]
+    parts = [first.key.rsplit("-", 1)[0]]
+    for axis in varied[first.cell.readout.kind]:
+        alike = all(cell.axes[axis] == first.axes[axis] for cell in cells)
+        if alike and not axis.startswith("corpus.") and axis != "seed":
+            parts.append(f"{axis.split('.')[-1]}={first.axes[axis]}")
+    return " ".join(parts) + (f" (+{len(cells) - 1})" if len(cells) > 1 else "")

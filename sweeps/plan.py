@@ -91,7 +91,7 @@ class Plan:
         for cell in self.cells:
             for part in ("", *cell.parts):
                 groups.setdefault(part, []).append(cell)
-        return {part: _differing(cells) for part, cells in groups.items()}
+        return {part: differing(cells) for part, cells in groups.items()}
 
     @cached_property
     def stages(self) -> tuple[Planned, ...]:
@@ -127,13 +127,17 @@ class Plan:
                 found.setdefault(_network(cell), {})[key] = speed * cost.per_token(cell, cell.train.context)
         return {network: statistics.median(speeds.values()) for network, speeds in found.items()}
 
-    def trials(self) -> dict[str, list[Cell]]:
+    def trials(self) -> dict[str, tuple[PlannedCell, ...]]:
         """What is to be run: the unfinished cells by the key of the pretraining that they share."""
-        groups: dict[str, list[Cell]] = {}
+        return self._trials
+
+    @cached_property
+    def _trials(self) -> dict[str, tuple[PlannedCell, ...]]:
+        groups: dict[str, list[PlannedCell]] = {}
         for planned in self.cells:
             if planned.state != "done" and not planned.blocked:
-                groups.setdefault(planned.stages[1].key, []).append(planned.cell)
-        return groups
+                groups.setdefault(planned.stages[1].key, []).append(planned)
+        return {key: tuple(cells) for key, cells in groups.items()}
 
     def again(self, keys: Collection[str]) -> "Plan":
         """The cells of these keys alone, as they stand in the store now."""
@@ -210,7 +214,7 @@ def check(cell: Cell, workers: int = 1) -> None:
     if cell.corpus.people + cell.corpus.celebrities > drawn.names:
         # The same words as where they are drawn.
         people.draw(drawn, cell.corpus.people, cell.seed, cell.corpus.celebrities)
-    for name, batch in _batches(cell).items():
+    for name, batch in batches(cell).items():
         if batch % workers:
             raise WrongRequest(f"workers={workers}: does not divide {name}.batch={batch}")
 
@@ -219,10 +223,10 @@ def _checked(cell: Cell) -> tuple[Any, ...]:
     """What `check` looks at: cells that agree on it are checked once."""
     corpus = cell.corpus
     folders = corpus.pools_folder, corpus.pools, corpus.templates_folder
-    return *folders, corpus.people, corpus.celebrities, *_batches(cell).items()
+    return *folders, corpus.people, corpus.celebrities, *batches(cell).items()
 
 
-def _batches(cell: Cell) -> dict[str, int]:
+def batches(cell: Cell) -> dict[str, int]:
     """The batches that workers share."""
     return {"train": cell.train.batch} | ({} if cell.readout.kind == "mixed" else {"readout": cell.readout.batch})
 
@@ -268,7 +272,8 @@ def _state(cell: Cell, stages: Sequence[Stage], seen: Glance, refused: Sequence[
     return "planned"
 
 
-def _differing(cells: Sequence[PlannedCell]) -> list[str]:
+def differing(cells: Sequence[PlannedCell]) -> list[str]:
+    """The axes whose value differs between cells; of a readout, between cells of one kind."""
     found = []
     for axis in cells[0].axes if cells else ():
         of_kind = axis.startswith("readout.") and axis != "readout.kind"

@@ -5,7 +5,7 @@ import functools
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,132 +19,202 @@ from ktrain.process import Process, ended
 if TYPE_CHECKING:
     # The processes of a trial read this module too, and a plan takes them seconds.
     from sweeps.plan import Plan
+    from sweeps.queue import Queue, Waiting
 
-DRIVER = "driver_slot"
-"""The resource of a trial's driver, which only waits for its workers. A driver that held any share of a CPU would take
-from the last one what a worker needs whole, and the trial would wait for ever."""
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    # Ray starts workers at 15, and then whatever else runs on the machine comes before training.
+    "RAY_worker_niceness": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # What Ray Tune could restore a run from stands in the store.
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+}
+ALONE = {"RAY_AUTH_MODE": "disabled", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+"""On this machine alone, where nobody else listens and nothing is preempted."""
 
 
 class Interrupted(Exception):
     """The user asked to stop; what is done is kept, and the next run continues."""
 
 
-def cache(root: Path) -> None:
-    """Keeps the caches of libraries inside `root`, see `keep_caches`, and sets what Ray is to do."""
-    keep_caches(root)
-    for name, value in {
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-        "RAY_TRAIN_METRICS_ENABLED": "0",
-        "RAY_AIR_NEW_OUTPUT": "0",
-        "RAY_CHDIR_TO_TRIAL_DIR": "0",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "true",
-        "DS_ACCELERATOR": os.environ.get("DS_ACCELERATOR", ""),
-    }.items():
-        if value:
-            os.environ.setdefault(name, value)
+def prepare() -> None:
+    """Settings of Ray and the caches of libraries, for this process and those of a Ray that it starts; what the user
+    has set stays. Of a cluster, trials learn what is theirs from Ray Tune, and where caches are from their machine."""
+    keep_caches(Path(".cache"))
+    for name, value in (SETTINGS if os.environ.get("RAY_ADDRESS") else SETTINGS | ALONE).items():
+        os.environ.setdefault(name, value)
 
 
-def run(plan: "Plan", runtime: Runtime, console: Console, callbacks: Sequence[Any] = ()) -> list[str]:
+def run(
+    plan: "Plan",
+    runtime: Runtime,
+    console: Console,
+    callbacks: Sequence[Any] = (),
+    *,
+    gpus_most: int | None = None,
+    gpu_gib: float | None = None,
+) -> list[str]:
     """Runs what is missing; returns what is to be told of failures, line by line, empty where all is well.
 
-    `callbacks` are Ray Tune's, which hear of trials.
-
-    Where the first trials to end die of one error, no other is started (`failures.Breaker`). Raises `WrongRequest`
-    where the machine or cluster cannot hold one trial, `Interrupted` on Ctrl-C.
+    `callbacks` are Ray Tune's, which hear of trials; `gpus_most` and `gpu_gib` as in `room.found`. Raises
+    `WrongRequest` where the machine or cluster can never hold some trial, before any is started, and `Interrupted` on
+    Ctrl-C.
     """
-    trials = plan.trials()
-    if not trials:
+    if not plan.trials():
         return []
     import ray
+
+    from sweeps.placement import Placement
+    from sweeps.queue import Queue
+    from sweeps.room import DRIVER, found
+
+    # Without an address, Ray would join whatever was last started on this machine.
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    own: dict[str, Any] = {"include_dashboard": False, "resources": {DRIVER: 1000}} if address == "local" else {}
+    with _records(plan.store.scratch / "ray") as records, connected(address, **own):
+        room, driver = found(gpus_most, gpu_gib)
+        placement = Placement(plan, room, runtime)
+        placement.check()
+        trials = waiting(plan, placement.need)
+        queue = Queue(trials, room, placement.need, built=plan.store.exists, ended=placement.ended)
+        # A trial's process fetches its own cells, not those of all.
+        cells = {
+            name: ray.put([planned.cell.model_dump(mode="json") for planned in served])
+            for name, served in plan.trials().items()
+        }
+        trainable = functools.partial(
+            _trial,
+            cells=cells,
+            runtime=runtime.model_dump(mode="json"),
+            records=str(records),
+            metrics=os.environ["RAY_TRAIN_METRICS_ENABLED"],
+        )
+        return drive(plan, queue, trainable, driver, records, console, callbacks)
+
+
+def drive(
+    plan: "Plan",
+    queue: "Queue",
+    trainable: Callable[[dict[str, Any]], None],
+    driver: dict[str, float],
+    records: Path,
+    console: Console,
+    callbacks: Sequence[Any] = (),
+    *,
+    reuse: bool = False,
+) -> list[str]:
+    """Lets Ray Tune run the trials of a queue; returns what is to be told of failures.
+
+    `driver` is what a trial's process holds while `trainable` runs in it; with `reuse` it serves one trial after the
+    other. Where the first trials to end die of one error, no other is started (`failures.Breaker`). Raises
+    `Interrupted` on Ctrl-C.
+    """
     from ray import tune
 
     from sweeps.failures import Breaker
     from sweeps.live import LiveView
 
-    # Without an address, Ray would join whatever was last started on this machine.
-    address = os.environ.get("RAY_ADDRESS") or "local"
-    own = {"include_dashboard": False, "resources": {DRIVER: 1000}} if address == "local" else {}
+    count = len(plan.trials())
+    view, breaker = LiveView(plan, console, queue.wall), Breaker(plan)
+    tuner = tune.Tuner(
+        tune.with_resources(_named(trainable), driver),
+        tune_config=tune.TuneConfig(
+            search_alg=queue,
+            num_samples=count,
+            max_concurrent_trials=count,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+            reuse_actors=reuse,
+        ),
+        run_config=tune.RunConfig(
+            name="tune", storage_path=str(records), callbacks=[view, breaker, *callbacks], stop=breaker, verbose=0
+        ),
+    )
+    try:
+        with view, _silent():
+            results = tuner.fit()
+    except KeyboardInterrupt:
+        raise Interrupted from None
+    over = len(results) == count and all(line.state in ("done", "failed") for line in view.lines.values())
+    if not over and not breaker.stop_all():
+        raise Interrupted
+    return breaker.told()
+
+
+@contextlib.contextmanager
+def connected(address: str, **own: Any) -> Iterator[None]:
+    """Ray at an address, or a Ray of our own at `local`, which gets `own`. Raises `WrongRequest` where none answers."""
+    import ray
+
     try:
         # Ray's own start-up lines say nothing about the sweep.
         ray.init(address=address, **own, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError) as e:
         raise WrongRequest(f"RAY_ADDRESS={address}: does not answer: {e}") from e
-    records = _records(plan.store.scratch / "ray")
     try:
-        resources = ray.cluster_resources()
-        width, gpu = _width(resources, runtime)
-        driver = {DRIVER: 1} if DRIVER in resources else {"CPU": 0.01}
-        view, breaker = LiveView(plan, console), Breaker(plan)
-        served = {
-            name: {
-                "name": name,
-                "cells": [{"key": c.key, **c.axes} for c in plan.cells if c.cell in cells],
-            }
-            for name, cells in trials.items()
-        }
-        trainable = functools.partial(
-            _trial,
-            cells={name: [c.model_dump(mode="json") for c in cells] for name, cells in trials.items()},
-            runtime=runtime.model_dump(mode="json"),
-            records=str(records),
-            gpu=gpu,
-        )
-        tuner = tune.Tuner(
-            tune.with_resources(_named(trainable), driver),
-            param_space={"trial": tune.grid_search(list(served.values()))},
-            tune_config=tune.TuneConfig(
-                max_concurrent_trials=width, trial_name_creator=_name, trial_dirname_creator=_name
-            ),
-            run_config=tune.RunConfig(
-                name="tune", storage_path=str(records), callbacks=[view, breaker, *callbacks], stop=breaker, verbose=0
-            ),
-        )
-        with view, _silent():
-            results = tuner.fit()
-        ended = len(results) == len(trials) and all(line.state in ("done", "failed") for line in view.lines.values())
-        if not ended and not breaker.stop_all():
-            raise Interrupted
-        return breaker.told()
+        yield
     except KeyboardInterrupt:
         raise Interrupted from None
     finally:
         ray.shutdown()
-        shutil.rmtree(records, ignore_errors=True)
+
+
+def waiting(plan: "Plan", need: Callable[[str], Any]) -> "list[Waiting]":
+    """The trials of a plan for the queue; workers divide the time that they take."""
+    from sweeps import bill
+    from sweeps.queue import Waiting
+
+    seconds, varied = bill.by_trial(plan), plan.varied()
+    missing = {p.stage.key for p in plan.stages if p.stage.kind == "corpus" and p.state == "to do"}
+    found = []
+    for name, cells in plan.trials().items():
+        corpus = cells[0].stages[0].key
+        about = (" ".join([c.key, *(f"{axis}={c.axes[axis]}" for axis in varied)]) for c in cells)
+        duration = seconds[name] / need(name).workers
+        found.append(Waiting(name, duration, corpus if corpus in missing else None, tuple(about)))
+    return found
 
 
 def _trial(
-    config: dict[str, Any], *, cells: dict[str, list[dict[str, Any]]], runtime: dict[str, Any], records: str, gpu: bool
+    config: dict[str, Any], *, cells: dict[str, Any], runtime: dict[str, Any], records: str, metrics: str
 ) -> None:
     """What Ray Tune runs: a Ray Train job for the cells of one trial."""
+    os.environ["RAY_TRAIN_METRICS_ENABLED"] = metrics
+    import ray
     from ray.tune.integration.ray_train import TuneReportCallback
 
     from ktrain import job
 
-    name = config["trial"]["name"]
+    told = config["trial"]
+    share = told["worker"].get("GPU", 1)
     job.fit(
-        name,
-        [Cell.model_validate(cell) for cell in cells[name]],
-        Runtime.model_validate(runtime),
+        told["name"],
+        [Cell.model_validate(cell) for cell in ray.get(cells[told["name"]])],
+        Runtime.model_validate(runtime | {"workers": told["workers"], "gpu_share": share}),
         records,
-        gpu=gpu,
+        worker=told["worker"],
         callbacks=[TuneReportCallback()],
     )
 
 
-def _records(folder: Path) -> Path:
+@contextlib.contextmanager
+def _records(folder: Path) -> Iterator[Path]:
     """Where Ray keeps its records of this run, which end with it; those of drivers that were killed are removed."""
     me = Process.current()
     for old in folder.glob("*~*~*~*"):
         host, namespace, pid, started = old.name.split("~")
         if (host, namespace) == (me.host, me.namespace) and ended(int(pid), int(started) or None):
             shutil.rmtree(old, ignore_errors=True)
-    return folder / f"{me.host}~{me.namespace}~{me.pid}~{me.started or 0}"
+    mine = folder / f"{me.host}~{me.namespace}~{me.pid}~{me.started or 0}"
+    try:
+        yield mine
+    finally:
+        shutil.rmtree(mine, ignore_errors=True)
 
 
 def _named(trainable: Any) -> Any:
@@ -157,30 +227,16 @@ def _name(trial: Any) -> str:
     return str(trial.config["trial"]["name"])
 
 
-def _width(resources: dict[str, float], runtime: Runtime) -> tuple[int, bool]:
-    """How many trials fit at once, and whether their workers have a GPU each."""
-    gpus, cpus = resources.get("GPU", 0.0), resources.get("CPU", 0.0)
-    if gpus:
-        if gpus < runtime.workers:
-            raise WrongRequest(f"workers={runtime.workers}: there are {gpus:.0f} GPUs")
-        return int(gpus // runtime.workers), True
-    need = runtime.workers * runtime.threads
-    if DRIVER not in resources:
-        cpus -= 1
-    if cpus < need:
-        raise WrongRequest(f"workers={runtime.workers}, threads={runtime.threads}: there are {cpus:.0f} CPUs")
-    return max(1, int(cpus // need)), False
-
-
 @contextlib.contextmanager
-def _silent() -> Any:
-    """Ray Tune's tables and hints; ours say what the user asked for."""
+def _silent() -> Iterator[None]:
+    """Without Ray Tune's tables and hints, and what Ray says of how many processes it has started."""
     loggers = [logging.getLogger(n) for n in ("ray.tune", "ray.train", "ray.data", "ray")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

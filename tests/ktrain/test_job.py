@@ -1,4 +1,7 @@
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +30,23 @@ class Rank:
     def _take(self, line: dict[str, Any]) -> None:
         assert line["tokens_per_second"] == 5.0 and line["loss"] == 1.0
         self.told.append((line["stage"], line["step"]))
+
+
+def test_a_machine_is_ready_for_a_worker_without_the_lock_of_a_dead_build(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KTRAIN_CACHE", str(tmp_path))
+    monkeypatch.delenv("TORCH_EXTENSIONS_DIR", raising=False)
+    lock = tmp_path / "extensions" / "some_op" / "lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    job.ready()
+    assert not lock.exists() and lock.parent.exists()
+
+
+def test_the_processes_of_a_job_that_train_nothing_do_not_import_pytorch() -> None:
+    program = "import sys, ktrain.job, sweeps.run; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2]).returncode == 0
 
 
 def mine(answer: bool) -> bool:

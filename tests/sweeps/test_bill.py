@@ -28,9 +28,9 @@ def test_trials_are_done_side_by_side(planned: Planner, tiny: Callable[..., Swee
     plan = planned(tiny({"train.steps": tune.grid_search([100, 400, 200, 300])}))
     trials = [sum(p.seconds for p in plan.stages if p.stage.key in keys) for keys in _keys(plan)]
     assert wall(plan) == pytest.approx(sum(p.seconds for p in plan.stages))
-    # By hand: whoever is free first takes the next.
+    # By hand: whoever is free first takes the longest that is left.
     free = [0.0] * gpus
-    for seconds in trials:
+    for seconds in sorted(trials, reverse=True):
         free[free.index(min(free))] += seconds
     assert wall(replace(plan, gpus=gpus)) == pytest.approx(max(free))
 

@@ -85,7 +85,7 @@ def test_a_trial_goes_from_waiting_to_done_in_the_table(planned: Planner, time: 
     tell(view, "error", two)
     assert [row.split()[1] for row in drawn(view)[1:3]] == ["done", "failed"]
     time.now += 83
-    assert drawn(view)[-1] == "1 of 2 trials done, 1:23 spent"
+    assert drawn(view)[-1] == "1 of 2 trials done, 0 running, 1 failed, 1:23 spent"
 
 
 def test_the_time_to_go_is_what_is_left_of_the_stage_and_the_stages_after_it(planned: Planner, time: Clock) -> None:
@@ -95,9 +95,11 @@ def test_the_time_to_go_is_what_is_left_of_the_stage_and_the_stages_after_it(pla
     view = LiveView(plan, screen())
     name = cell.stages[1].key
     tell(view, "result", name, result(cell.stages[1], 20, 60, speed=512.0))
-    # 40 steps of 4 x 64 tokens at 512 tokens a second.
-    assert view.lines[name].eta == pytest.approx(40 * 256 / 512 + seconds["qa_finetune"])
-    assert f"about {clock(20 + seconds['qa_finetune'])} to go" in drawn(view)[-1]
+    # 40 steps of 4 x 64 tokens at 512 tokens a second, and so much slower than planned is what comes after.
+    pace = 60 * 256 / 512 / seconds["pretrain"]
+    mine = 40 * 256 / 512 + pace * seconds["qa_finetune"]
+    assert view.lines[name].eta == pytest.approx(mine)
+    assert f"about {clock(max(mine, pace * view.lines[plan.cells[1].stages[1].key].planned))} to go" in drawn(view)[-1]
     tell(view, "result", name, result(cell.stages[2], 15, 20, speed=96.0))
     # 5 steps of 8 questions of 24 tokens, and nothing after it.
     assert view.lines[name].eta == pytest.approx(5 * 192 / 96)
@@ -112,7 +114,8 @@ def test_stages_of_other_cells_that_the_trial_serves_count(planned: Planner, tim
     assert len(view.lines) == 2 and view.lines[name].cells.endswith("(+2)")
     tell(view, "result", name, result(plan.cells[0].stages[1], 60, 60))
     mine = [p.seconds for p in plan.stages if p.stage.kind == "qa_finetune" and p.stage.parent.key == name]  # type: ignore[union-attr]
-    assert len(mine) == 3 and view.lines[name].eta == pytest.approx(sum(mine))
+    pace = view.lines[name].pace
+    assert pace and len(mine) == 3 and view.lines[name].eta == pytest.approx(pace * sum(mine))
 
 
 def test_stages_that_are_done_cost_no_time(
@@ -158,7 +161,49 @@ def test_without_a_terminal_a_trial_speaks_now_and_then(planned: Planner, time: 
     assert "pretrain 21/60, loss 1.250, 512 tok/s, ETA 0:2" in mine[2]
 
 
-def test_a_new_stage_is_told_at_once(planned: Planner, time: Clock) -> None:
+def test_where_many_trials_run_each_speaks_less(planned: Planner, time: Clock) -> None:
+    plan = planned(seed=list(range(6)))
+    console = screen()
+    view = LiveView(plan, console)
+    stages = [cell.stages[1] for cell in plan.cells]
+    for stage in stages:
+        tell(view, "start", stage.key)
+    for second in range(0, 180, 5):
+        time.now = 1000.0 + second
+        for stage in stages:
+            tell(view, "result", stage.key, result(stage, second // 5 + 1, 60))
+    said = [line for line in written(console).splitlines() if "multi2-n60-s0:" in line]
+    # Twelve run, three times as many as may speak every 20 seconds.
+    assert [line[:6] for line in said] == ["[0:00]", "[0:00]", "[1:00]", "[2:00]"]
+
+
+def test_a_summary_is_said_every_minute_and_never_on_a_terminal(planned: Planner, time: Clock) -> None:
+    plan = planned()
+    stage = plan.cells[0].stages[1]
+    for terminal in (False, True):
+        time.now = 1000.0
+        console = screen(terminal=terminal)
+        view = LiveView(plan, console, lambda left: 3600.0 * len(left))
+        tell(view, "result", stage.key, result(stage, 30, 60))
+        before = written(console)
+        for second in range(0, 150, 10):
+            time.now = 1000.0 + second
+            view.on_step_end(1, [])
+        said = written(console)[len(before) :].splitlines()
+        line = "0 of 2 trials done, 1 running, 1 waiting, {0} spent, about 2:00:00 to go"
+        assert said == ([] if terminal else [f"[{at}] {line.format(at)}" for at in ("1:00", "2:00")])
+
+
+def test_a_small_terminal_shows_what_runs(planned: Planner, time: Clock) -> None:
+    plan = planned(seed=list(range(20)))
+    view = LiveView(plan, screen())
+    running = plan.cells[30].stages[1]
+    tell(view, "result", running.key, result(running, 30, 60))
+    rows = drawn(view)
+    assert len(rows) == 3 and "pretrain" in rows[1] and rows[2].startswith("0 of 40 trials done, 1 running, 39 waiting")
+
+
+def test_a_new_kind_of_stage_is_told_at_once(planned: Planner, time: Clock) -> None:
     plan = planned()
     console = screen()
     _, pretrain, readout = plan.cells[0].stages
@@ -190,6 +235,17 @@ def test_labels_say_what_differs(planned: Planner, tiny: Callable[..., Sweep]) -
         "single-n60-s0 qa_ratio=0.5 kind=mixed",
         "single-n60-s1 qa_ratio=0.0 kind=qa_finetune",
         "single-n60-s1 qa_ratio=0.5 kind=mixed",
+    ]
+
+
+def test_the_label_of_a_trial_that_serves_several_cells_leaves_out_where_these_differ(
+    planned: Planner, tiny: Callable[..., Sweep]
+) -> None:
+    grid = {"readout.steps": tune.grid_search([20, 40]), "train.steps": tune.grid_search([60, 70])}
+    view = LiveView(planned(tiny(grid)), screen())
+    assert [line.cells for line in view.lines.values()] == [
+        "single-n60-s0 steps=60 (+1)",
+        "single-n60-s0 steps=70 (+1)",
     ]
 
 

@@ -77,7 +77,7 @@ def test_seeds_added_later_run_only_what_is_new(planned: Planner, publish: Calla
         (2, "planned"): 2,
     }
     assert {cell.key for cell in plan.cells if cell.state == "done"} == {cell.key for cell in first.cells}
-    assert {cell.seed for trial in plan.trials().values() for cell in trial} == {1, 2}
+    assert {planned.cell.seed for trial in plan.trials().values() for planned in trial} == {1, 2}
 
 
 def test_axes_that_vary_are_told_for_all_cells_and_for_each_part(planned: Planner, tiny: Callable[..., Sweep]) -> None:

@@ -233,7 +233,8 @@ def test_a_sweep_runs_once_and_an_extended_one_runs_what_is_new(start: Callable[
     assert "starting" not in second.said and "bioS multi2" in second.said
     assert runs(tmp_path) == before
 
-    third = start("seed=0,1")
+    # And by two workers each.
+    third = start("seed=0,1", "--workers", "2")
     assert third.wait() == 0, third.said
     told = [line for line in third.said.splitlines() if line.startswith("[")]
     assert told and all("-s1: " in line for line in told)
