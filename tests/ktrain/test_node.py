@@ -19,9 +19,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_every_cache_is_inside_the_folder_of_this_machine(tmp_path: Path) -> None:
     os.environ[CACHE] = str(tmp_path / "node")
     assert keep_caches(tmp_path / "driver") == tmp_path / "node"
-    assert {os.environ[name] for name in LIBRARIES} == {
-        str(tmp_path / "node" / part) for part in LIBRARIES.values()
-    }
+    assert {os.environ[name] for name in LIBRARIES} == {str(tmp_path / "node" / part) for part in LIBRARIES.values()}
 
 
 def test_the_driver_has_a_default_and_a_node_another(tmp_path: Path) -> None:
