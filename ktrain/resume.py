@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -13,6 +14,19 @@ from torch import Tensor
 
 KEPT = 2
 """Older points are removed; the one before the last stays in case the last was cut short by the disk."""
+FIRST = 30.0
+"""Seconds to the first point of a start, when nothing is known of what it costs."""
+
+
+def apart(cost: float | None, between_losses: float, longest: float) -> float:
+    """Seconds from one resume point to the next, where saving one takes `cost` seconds (None: not known yet) and a node
+    is lost every `between_losses` seconds on average; never more than `longest`.
+
+    The root of 2 * cost * between_losses makes the least of both losses together: the share cost / apart of the time
+    that goes into saving, and half of apart that each loss throws away. Source: J. W. Young, A first order
+    approximation to the optimum checkpoint interval, 1974, doi:10.1145/361147.361115.
+    """
+    return min(longest, FIRST if cost is None else math.sqrt(2 * cost * between_losses))
 
 
 @dataclass(frozen=True)

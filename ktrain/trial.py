@@ -4,7 +4,7 @@ Rank 0 holds the leases, builds, evaluates and publishes; all ranks train.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,21 @@ from ktrain.masking import Filling, Masker, evenly
 from ktrain.questions import QuestionRows
 from ktrain.stages import Stage, chain, grouped, lowest_recall
 from ktrain.store import Store
-from ktrain.training import Batches, share
+from ktrain.training import Batches, Leaving, Progress, share
 from ktrain.windows import Windows
 from ktrain.work import Report, fit, lines, save_model, write
+
+
+class LeaseLost(RuntimeError):
+    """Another driver took this one for dead and does the stage now."""
 
 
 def run(cells: list[Cell], runtime: Runtime, report: Report) -> None:
     """Does what is missing of the stages of `cells`, which share their pretraining.
 
-    Raises what a stage raises, after leaving a line about it in the stage's work folder. A model below the recall gate
-    is not read out: its readout stays undone.
+    Raises what a stage raises, after leaving a line about it in the stage's work folder; and without one `Leaving` and
+    `LeaseLost`, after which the same call goes on. A model below the recall gate is not read out: its readout stays
+    undone.
     """
     join_alone()
     torch.set_num_threads(runtime.threads)
@@ -44,43 +49,54 @@ def run(cells: list[Cell], runtime: Runtime, report: Report) -> None:
     store = Store.open(runtime.store)
     corpus_stage, pretrain_stage, _ = chain(cells[0])
     assert all(chain(cell)[1] == pretrain_stage for cell in cells)
-    with _doing(store, corpus_stage) as missing:
+    with _doing(store, report, corpus_stage) as (missing, _):
         if missing and not dist.get_rank():
             _build_corpus(store, corpus_stage, cells[0])
     corpus = corpora.load(_finished(store, corpus_stage), cells[0].corpus, cells[0].seed)
-    with _doing(store, pretrain_stage) as missing:
+    with _doing(store, report, pretrain_stage) as (missing, told):
         if missing:
-            _pretrain(store, pretrain_stage, cells[0], corpus, runtime, report)
+            _pretrain(store, pretrain_stage, cells[0], corpus, runtime, told)
     recalled = lowest_recall(store.metrics(pretrain_stage.key))
     readable = [cell for cell in cells if recalled >= cell.readout.recall_gate]
     for group in grouped(readable):
         stages = {chain(cell)[2].key: chain(cell)[2] for cell in group}
-        with _doing(store, *stages.values()) as missing:
+        with _doing(store, report, *stages.values()) as (missing, told):
             left = {chain(cell)[2].key: cell for cell in group if chain(cell)[2].key in missing}
             if left:
                 folder = _finished(store, pretrain_stage) / "model"
-                readouts.read_out(store, folder, list(left.values()), corpus, runtime, report)
+                readouts.read_out(store, folder, list(left.values()), corpus, runtime, told)
 
 
 @contextmanager
-def _doing(store: Store, *stages: Stage) -> Iterator[list[str]]:
-    """The keys of the stages that are missing, the same answer for every rank; rank 0 holds their leases meanwhile."""
+def _doing(store: Store, report: Report, *stages: Stage) -> Iterator[tuple[list[str], Report]]:
+    """The keys of the stages that are missing, the same answer for every rank, and whom to report to; rank 0 holds
+    their leases meanwhile, and its report raises `LeaseLost` when they are gone."""
     if not dist.get_rank():
-        with ExitStack() as held:
+        with ExitStack() as stack:
             # In one order everywhere, or two drivers would wait for each other.
-            for stage in sorted(stages, key=lambda stage: stage.key):
-                held.enter_context(lease(store.root, stage.key))
+            ordered = sorted(stages, key=lambda stage: stage.key)
+            held = [stack.enter_context(lease(store.root, stage.key)) for stage in ordered]
+
+            def told(key: str, progress: Progress) -> bool | None:
+                if any(one.lost for one in held):
+                    raise LeaseLost(f"at step {progress.step} of {key}")
+                return report(key, progress)
+
             missing = _tell([stage.key for stage in stages if store.find(stage.key) is None])
             for stage in stages:
                 store.note_failure(stage.key, None)
             try:
-                yield missing
+                yield missing, told
+            except (Leaving, LeaseLost):
+                raise
             except Exception as e:
-                for key in missing:
-                    store.note_failure(key, f"{type(e).__name__}: {(str(e).splitlines() or ['no message'])[0]}")
+                # A disk that is full must not hide what happened.
+                with suppress(OSError):
+                    for key in missing:
+                        store.note_failure(key, f"{type(e).__name__}: {(str(e).splitlines() or ['no message'])[0]}")
                 raise
     else:
-        yield _tell([])
+        yield _tell([]), report
     dist.barrier()
 
 

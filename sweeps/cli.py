@@ -91,7 +91,7 @@ def _parser() -> Parser:
     run.add_argument("--workers", type=int, default=1, help="data-parallel workers of a trial (default: 1)")
     run.add_argument("--threads", type=int, default=1, help="CPU threads of a worker (default: 1)")
     run.add_argument(
-        "--checkpoint-seconds", type=float, default=45.0, help="longest time between two resume points (default: 45)"
+        "--checkpoint-seconds", type=float, default=900.0, help="longest time between two resume points (default: 900)"
     )
     run.add_argument("--no-compile", action="store_true", help="train without torch.compile")
     command("status")

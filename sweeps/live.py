@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ktrain.stages import chain, grouped
 from sweeps.plan import Plan
+from sweeps.setbacks import AGAIN, DRIVER, OVER
 
 QUIET_SECONDS = 20.0
 """Without a terminal, a trial says at most one line in this time."""
@@ -32,6 +33,7 @@ class Line:
     speed: float = 0.0
     left: float = 0.0
     tokens_per_step: float = 0.0
+    apart: float = 0.0
     spoke: float = float("-inf")
 
     @property
@@ -76,8 +78,11 @@ class LiveView(Callback):  # type: ignore[misc]
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A worker reported a line of its curve."""
+        """A worker reported a line of its curve, or a driver why its workers are begun again."""
         line = self.lines[trial.config["trial"]["name"]]
+        if about := result.get(AGAIN):
+            self._begins_again(line, about)
+            return
         stage = str(result["stage"])
         if stage != line.stage:
             line.spoke = float("-inf")
@@ -85,6 +90,7 @@ class LiveView(Callback):  # type: ignore[misc]
         line.kind = self._stages[stage].stage.kind
         line.step, line.steps = int(result["step"]), int(result["steps"])
         line.loss, line.speed = float(result["loss"]), float(result["tokens_per_second"])
+        line.apart = float(result.get("apart", 0.0))
         fleet = self._fleet(trial.config["trial"]["name"], stage)
         line.tokens_per_step = sum(self._stages[key].tokens for key in fleet) / line.steps
         line.left = self._after(trial.config["trial"]["name"], fleet)
@@ -97,6 +103,10 @@ class LiveView(Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial failed."""
         self._say(trial, "failed")
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Ray Tune gives a trial another driver."""
+        self._begins_again(self.lines[trial.config["trial"]["name"]], {"kind": DRIVER, "line": "it gets another one"})
 
     def render(self) -> RenderableType:
         """The table of all trials and one line about the whole."""
@@ -151,8 +161,19 @@ class LiveView(Callback):  # type: ignore[misc]
         if state is None:
             eta = f", ETA {clock(line.eta)}" if line.eta else ""
             speed = f", {line.speed:,.0f} tok/s" if line.speed else ""
-            doing = f"{line.kind} {line.step:,}/{line.steps:,}, loss {line.loss:.3f}{speed}{eta}"
-        self._console.print(f"[{clock(now - self._begin)}] {line.cells}: {doing}", markup=False, highlight=False)
+            points = f", resume points {clock(line.apart)} apart" if line.apart else ""
+            doing = f"{line.kind} {line.step:,}/{line.steps:,}, loss {line.loss:.3f}{speed}{points}{eta}"
+        self._print(line, doing)
+
+    def _begins_again(self, line: Line, about: dict[str, Any]) -> None:
+        """Said on a terminal too, above the table: it costs money."""
+        if about["kind"] != OVER:
+            line.state = "starting again"
+            self._print(line, f"{about['kind']}: {about['line']}")
+
+    def _print(self, line: Line, text: str) -> None:
+        begun = clock(time.monotonic() - self._begin)
+        self._console.print(f"[{begun}] {line.cells}: {text}", markup=False, highlight=False)
 
 
 def clock(seconds: float | None) -> str:

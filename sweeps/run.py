@@ -42,7 +42,9 @@ def cache(root: Path) -> None:
     for name, value in {
         "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+        # Ray starts workers at 15, and then whatever else runs on the machine comes before training.
+        "RAY_worker_niceness": "0",
+        "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "2",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
         "RAY_TRAIN_METRICS_ENABLED": "0",
         "RAY_AIR_NEW_OUTPUT": "0",
@@ -71,6 +73,7 @@ def run(plan: "Plan", runtime: Runtime, console: Console) -> list[str]:
 
     from sweeps.failures import Breaker
     from sweeps.live import LiveView
+    from sweeps.setbacks import DRIVERS, Setbacks
 
     # Without an address, Ray would join whatever was last started on this machine.
     address = os.environ.get("RAY_ADDRESS") or "local"
@@ -86,6 +89,7 @@ def run(plan: "Plan", runtime: Runtime, console: Console) -> list[str]:
         width, gpu = _width(resources, runtime)
         driver = {DRIVER: 1} if DRIVER in resources else {"CPU": 0.01}
         view, breaker = LiveView(plan, console), Breaker(plan)
+        setbacks = Setbacks(plan.store.root / "reports" / plan.sweep.name / "setbacks.jsonl")
         served = {
             name: {
                 "name": name,
@@ -99,6 +103,8 @@ def run(plan: "Plan", runtime: Runtime, console: Console) -> list[str]:
             runtime=runtime.model_dump(mode="json"),
             records=str(records),
             gpu=gpu,
+            # A machine of one's own tells nobody when it goes.
+            watched=address != "local",
         )
         tuner = tune.Tuner(
             tune.with_resources(_named(trainable), driver),
@@ -107,11 +113,18 @@ def run(plan: "Plan", runtime: Runtime, console: Console) -> list[str]:
                 max_concurrent_trials=width, trial_name_creator=_name, trial_dirname_creator=_name
             ),
             run_config=tune.RunConfig(
-                name="tune", storage_path=str(records), callbacks=[view, breaker], stop=breaker, verbose=0
+                name="tune",
+                storage_path=str(records),
+                callbacks=[view, breaker, setbacks],
+                failure_config=tune.FailureConfig(max_failures=DRIVERS),
+                stop=breaker,
+                verbose=0,
             ),
         )
         with view, _silent():
             results = tuner.fit()
+        if line := setbacks.told():
+            console.print(line, markup=False, highlight=False)
         ended = len(results) == len(trials) and all(line.state in ("done", "failed") for line in view.lines.values())
         if not ended and not breaker.stop_all():
             raise Interrupted
@@ -124,22 +137,41 @@ def run(plan: "Plan", runtime: Runtime, console: Console) -> list[str]:
 
 
 def _trial(
-    config: dict[str, Any], *, cells: dict[str, list[dict[str, Any]]], runtime: dict[str, Any], records: str, gpu: bool
+    config: dict[str, Any],
+    *,
+    cells: dict[str, list[dict[str, Any]]],
+    runtime: dict[str, Any],
+    records: str,
+    gpu: bool,
+    watched: bool,
 ) -> None:
     """What Ray Tune runs: a Ray Train job for the cells of one trial."""
     from ray.tune.integration.ray_train import TuneReportCallback
 
     from ktrain import job
+    from ktrain.setbacks import Setback
+    from sweeps.setbacks import OVER, result
 
-    name = config["trial"]["name"]
-    job.fit(
-        name,
-        [Cell.model_validate(cell) for cell in cells[name]],
-        Runtime.model_validate(runtime),
-        records,
-        gpu=gpu,
-        callbacks=[TuneReportCallback()],
-    )
+    name, reports = config["trial"]["name"], TuneReportCallback()
+
+    def told(setback: Setback) -> None:
+        # The way that progress takes: Ray Tune's own report would wait for its reader, which waits for this one.
+        reports.after_report(None, [result(setback)], None)
+
+    try:
+        job.fit(
+            name,
+            [Cell.model_validate(cell) for cell in cells[name]],
+            Runtime.model_validate(runtime),
+            records,
+            gpu=gpu,
+            watched=watched,
+            callbacks=[reports],
+            told=told,
+        )
+    except Exception:
+        told(Setback(OVER, ""))
+        raise
 
 
 def _records(folder: Path) -> Path:

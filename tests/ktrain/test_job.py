@@ -14,8 +14,8 @@ class Rank:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, agree: Callable[[bool], bool]) -> None:
         self.now, self.told = 100.0, list[tuple[str, int]]()
         self._patch = monkeypatch
-        monkeypatch.setattr(training, "agree", agree)
-        self._report = job._reporter()
+        monkeypatch.setattr(training, "agree", lambda answer: (agree(answer),))
+        self._report = job._reporter(watched=False)
 
     def hear(self, key: str, step: int, steps: int, after: float) -> None:
         """A line of a curve, so many seconds after the one before it."""
