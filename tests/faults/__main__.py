@@ -1,0 +1,91 @@
+"""Makes faults: `python -m tests.faults [SCENARIO ...] [--kills 10] [--seed 0] [--json]`. Exit code 1 where one ends wrongly."""
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.faults.scenarios import SCENARIOS, Extent
+from tests.faults.site import Event, Site, Undisturbed
+from tests.faults.work import Work, Wrong
+
+SHORT = Extent(kills=1, away=3.0)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a scenario came to, and the moments of its faults."""
+
+    scenario: str
+    seed: int
+    well: bool
+    end: str
+    seconds: float
+    events: list[Event]
+
+
+def main(words: list[str] | None = None) -> int:
+    """Runs scenarios one after another and prints a table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)} (default: all)")
+    parser.add_argument("--kills", type=int, default=10, help="nodes removed (default: 10)")
+    parser.add_argument("--away", type=float, default=120.0, help="seconds that a service is away (default: 120)")
+    parser.add_argument("--steps", type=int, default=0, help="of pretraining (default: enough for the kills)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments (default: 0)")
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.add_argument("--keep", action="store_true", help="leave folders and logs, and say where")
+    asked = parser.parse_args(words)
+    if unknown := [name for name in asked.scenarios if name not in SCENARIOS]:
+        parser.error(f"{unknown[0]}: there are {', '.join(SCENARIOS)}")
+    extent = Extent(asked.kills, asked.away)
+    work = Work(asked.steps or 400 + 300 * asked.kills)
+    folder = Path(tempfile.mkdtemp(prefix="ktrain-faults-"))
+    undisturbed = Undisturbed(folder / "undisturbed")
+    undisturbed.begin(work)
+    outcomes = []
+    try:
+        for name in asked.scenarios or SCENARIOS:
+            outcome = run(name, folder / name, work, extent, asked.seed, undisturbed)
+            outcomes.append(outcome)
+            if not asked.json:
+                show(outcome)
+    finally:
+        undisturbed.end()
+        if asked.keep:
+            print(folder, file=sys.stderr)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    if asked.json:
+        print(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
+    return 0 if all(outcome.well for outcome in outcomes) else 1
+
+
+def run(name: str, folder: Path, work: Work, extent: Extent, seed: int, undisturbed: Undisturbed) -> Outcome:
+    """One scenario, with moments of its own for each seed."""
+    began = time.monotonic()
+    with Site(folder, work, undisturbed) as site:
+        try:
+            end, well = SCENARIOS[name](site, extent, random.Random(f"{name}-{seed}")), True
+        except Wrong as wrong:
+            end, well = str(wrong), False
+        except Exception:
+            end, well = traceback.format_exc(), False
+        return Outcome(name, seed, well, end, round(time.monotonic() - began, 1), site.events)
+
+
+def show(outcome: Outcome) -> None:
+    """A line for each fault and one for the end."""
+    print(f"{outcome.scenario} (seed {outcome.seed})")
+    for event in outcome.events:
+        print(f"  {event.at:8.1f} s  {event.what:<44} {event.then}")
+    print(f"  {outcome.seconds:8.1f} s  {'well' if outcome.well else 'WRONG'}: {outcome.end}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
