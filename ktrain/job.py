@@ -50,7 +50,7 @@ def fit(
     a guard that speaks is not tried again.
     """
     os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = str(int(watched))
-    patience, last = Patience(), None
+    patience, last = Patience(), ""
     while True:
         workers = _fewer(cells, runtime, gpu) if patience.crowded else runtime.workers
         given = runtime.model_copy(update={"workers": workers, "between_losses": patience.between_losses})
@@ -63,9 +63,10 @@ def fit(
             setback, error = _setback(e, there), e
         if not patience.bears(setback, time.monotonic() - began):
             raise error if error and setback.kind == ERROR else RuntimeError(setback.text) from error
-        if setback != last:
+        # It is still the same wait.
+        if not setback.kind == last == ROOM:
             told(setback)
-        last = setback
+        last = setback.kind
         time.sleep(patience.pause if setback.storage else 0.0)
     store = Store.at(runtime.store)
     for line in filter(None, (store.failure(stage.key) for cell in cells for stage in chain(cell))):

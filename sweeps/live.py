@@ -161,7 +161,7 @@ class LiveView(Callback):  # type: ignore[misc]
         if state is None:
             eta = f", ETA {clock(line.eta)}" if line.eta else ""
             speed = f", {line.speed:,.0f} tok/s" if line.speed else ""
-            points = f", resume points {clock(line.apart)} apart" if line.apart else ""
+            points = f", saved every {line.apart:.0f} s" if line.apart >= 1 else ""
             doing = f"{line.kind} {line.step:,}/{line.steps:,}, loss {line.loss:.3f}{speed}{points}{eta}"
         self._print(line, doing)
 

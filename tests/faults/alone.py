@@ -5,25 +5,43 @@ It is what nothing has disturbed, and in short forms what is disturbed. `SECONDS
 
 import logging
 import sys
+import time
 
 from ktrain import trial
-from ktrain.config import Runtime
+from ktrain.config import Cell, Runtime
+from ktrain.setbacks import ERROR, TAKEN, Patience, Setback
 from ktrain.training import Progress
 from sweeps.run import cache
 from tests.faults.work import ROOT, Work
 
 
 def main(store: str, steps: int, seconds: float) -> None:
-    """Says a line for every line of a curve, so that others know how far it is."""
+    """Does what is missing."""
     cache(ROOT / ".cache")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-
-    def report(key: str, progress: Progress) -> None:
-        print(f"{key} {progress.step}", flush=True)
-
     runtime = Runtime(store=store, compile=False, checkpoint_seconds=seconds)
     for cells in Work(steps).plan(store).trials().values():
-        trial.run(cells, runtime, report)
+        _fit(cells, runtime)
+
+
+def _fit(cells: list[Cell], runtime: Runtime) -> None:
+    """What `ktrain.job.fit` does around a trial, in this process."""
+    patience = Patience()
+    while True:
+        try:
+            return trial.run(cells, runtime, _say)
+        except trial.LeaseLost as lost:
+            setback = Setback(TAKEN, str(lost))
+        except OSError as error:
+            setback = Setback(ERROR, str(error), storage=True)
+            if not patience.bears(setback, 0.0):
+                raise
+            time.sleep(patience.pause / 10)
+        print(setback.text, flush=True)
+
+
+def _say(key: str, progress: Progress) -> None:
+    print(f"{key} {progress.step}", flush=True)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def tidy(store: Path) -> None:
 
 @contextmanager
 def publications(store: Path) -> Iterator[Callable[[], None]]:
-    """Watches a store from before the first stage on; what it gives raises `Wrong` where a stage was published twice."""
+    """Watches a store meanwhile; what it gives raises `Wrong` where a stage was published twice."""
     seen: dict[str, set[tuple[int, int]]] = {}
     done = threading.Event()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-WORKER = "RayTrainWorker"
+WORKER, WAITER = "RayTrainWorker", "ImplicitFunc"
 SETTINGS = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -70,7 +70,11 @@ class Hosts:
 
     def busy(self) -> list[Any]:
         """The nodes on which a worker trains."""
-        return [node for node in self.nodes if any(_is_worker(process) for process in _family(node))]
+        return [node for node in self.nodes if any(_named(process, WORKER) for process in _family(node))]
+
+    def waiters(self) -> list[psutil.Process]:
+        """The processes of Ray Tune that each wait for the workers of a trial."""
+        return [process for process in _family(self._cluster.head_node) if _named(process, WAITER)]
 
     def remove(self, node: Any) -> None:
         """Kills every process of a node at once, as when its machine is gone."""
@@ -102,7 +106,7 @@ def _family(node: Any) -> list[psutil.Process]:
     return found
 
 
-def _is_worker(process: psutil.Process) -> bool:
+def _named(process: psutil.Process, name: str) -> bool:
     with suppress(psutil.Error):
-        return WORKER in " ".join(process.cmdline())
+        return name in " ".join(process.cmdline())
     return False

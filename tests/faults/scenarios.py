@@ -1,20 +1,19 @@
-"""Scenarios: one fault each, made while work is done, and what must hold afterwards."""
+"""Scenarios on a cluster: one fault each, made while `ktrain run` is at work, and what must hold afterwards."""
 
 import random
-import time
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from tests.faults import checks
+from tests.faults import checks, cloud
 from tests.faults.hosts import Hosts
 from tests.faults.site import Site
-from tests.faults.work import Run, Wrong, until
+from tests.faults.work import Wrong, begin, pause, until
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is done in a scenario: `kills` of nodes, services being away for `away` seconds."""
+    """How much is done in a scenario: `kills` nodes are removed, services are away for `away` seconds."""
 
     kills: int
     away: float
@@ -30,38 +29,157 @@ def nodes_removed(site: Site, extent: Extent, rng: random.Random) -> str:
             site.reaches(int(moment * 2 * site.work.steps), run)
             node = rng.choice(until(hosts.busy, "a node at work", run))
             # Wherever in the next seconds: also while others are still coming back.
-            _pause(rng.uniform(0.0, 2.0), run)
-            if not run.runs:
-                break
-            before = site.progress()
-            hosts.remove(node)
-            site.tell(f"node {node.node_id[:6]} removed at {moment:.0%}", _steps(before))
+            pause(rng.uniform(0.0, 2.0), run)
+            _remove(site, hosts, node, f"at {moment:.0%}")
             hosts.add()
         site.ends_well(run)
-    return _whole(site, tracking.uri, extent.kills)
+    return _whole(site, tracking.uri)
 
 
-def _whole(site: Site, uri: str, removed: int) -> str:
+def preempted(site: Site, extent: Extent, rng: random.Random) -> str:
+    """A cloud announces that it takes a node; its trial leaves with a resume point."""
+    tracking, hosts = site.tracking(), site.hosts(3)
+    with site.published_once():
+        run = site.run(hosts, tracking.uri)
+        site.reaches(int(rng.uniform(0.1, 0.6) * 2 * site.work.steps), run)
+        _announce(site, hosts, rng.choice(until(hosts.busy, "a node at work", run)))
+        site.ends_well(run)
+    _kinds(site, {"preempted": 1})
+    return _whole(site, tracking.uri)
+
+
+def shrunk(site: Site, extent: Extent, rng: random.Random) -> str:
+    """One of two nodes vanishes and none comes; a trial of two workers goes on with one, but for rounding."""
+    tracking, hosts = site.tracking(), site.hosts(2)
+    with site.published_once():
+        run = site.run(hosts, tracking.uri, "--workers", "2")
+        site.reaches(int(rng.uniform(0.1, 0.5) * site.work.steps), run)
+        _remove(site, hosts, rng.choice(hosts.nodes))
+        site.ends_well(run)
+    kinds = Counter(setback["kind"] for setback in site.setbacks())
+    if kinds["node lost"] != 1 or not kinds["no room"]:
+        raise Wrong(f"setbacks {dict(kinds)}")
+    site.is_told_once(tracking.uri)
+    return f"went on with one worker; final losses differ by {site.loss_apart(0.05):.2%} at most"
+
+
+def driver_killed(site: Site, extent: Extent, rng: random.Random) -> str:
+    """Whoever started it all is gone at once; the same command continues."""
+    tracking, hosts = site.tracking(), site.hosts(2)
+    with site.published_once():
+        run = site.run(hosts, tracking.uri)
+        site.reaches(int(rng.uniform(0.1, 0.6) * 2 * site.work.steps), run)
+        run.kill()
+        site.tell("driver killed", _steps(site))
+        until(lambda: not hosts.busy(), "the end of its workers")
+        site.ends_well(site.run(hosts, tracking.uri))
+    return _whole(site, tracking.uri, starts=2)
+
+
+def waiter_killed(site: Site, extent: Extent, rng: random.Random) -> str:
+    """The process that waits for a trial's workers is gone, and its workers with it; the run gives it another one."""
+    tracking, hosts = site.tracking(), site.hosts(2)
+    with site.published_once():
+        run = site.run(hosts, tracking.uri)
+        site.reaches(int(rng.uniform(0.1, 0.6) * 2 * site.work.steps), run)
+        rng.choice(until(hosts.waiters, "a process that waits", run)).kill()
+        site.tell("a trial's driver killed", _steps(site))
+        site.ends_well(run)
+    _kinds(site, {"driver lost": 1})
+    return _whole(site, tracking.uri)
+
+
+def two_drivers(site: Site, extent: Extent, rng: random.Random) -> str:
+    """Two people start one sweep at once."""
+    tracking, hosts = site.tracking(), site.hosts(3)
+    with site.published_once():
+        runs = [site.run(hosts, tracking.uri) for _ in range(2)]
+        site.tell("two drivers started")
+        for run in runs:
+            site.ends_well(run)
+    return _whole(site, tracking.uri)
+
+
+def tracking_away(site: Site, extent: Extent, rng: random.Random) -> str:
+    """The tracking server is away for a while in the middle of training."""
+    tracking, hosts = site.tracking(), site.hosts(2)
+    with site.published_once():
+        run = site.run(hosts, tracking.uri)
+        site.reaches(int(rng.uniform(0.1, 0.5) * 2 * site.work.steps), run)
+        tracking.stop()
+        site.tell("tracking server killed", _steps(site))
+        pause(extent.away, run)
+        ended = not run.runs
+        tracking.start()
+        site.tell("tracking server back", "the run had ended" if ended else _steps(site))
+        site.ends_well(run)
+    if ended:
+        if "the next run delivers what it missed" not in " ".join(run.said.split()):
+            raise Wrong(f"nothing is said of what MLflow has missed:\n{run.said[-2000:]}")
+        site.ends_well(site.run(hosts, tracking.uri))
+    return _whole(site, tracking.uri)
+
+
+def everything(site: Site, extent: Extent, rng: random.Random) -> str:
+    """In one run: a node is announced, another vanishes, and the tracking server is away."""
+    tracking, hosts = site.tracking(), site.hosts(3)
+    with site.published_once():
+        run = site.run(hosts, tracking.uri)
+        site.reaches(site.work.steps // 5, run)
+        _announce(site, hosts, rng.choice(until(hosts.busy, "a node at work", run)))
+        tracking.stop()
+        site.tell("tracking server killed")
+        hosts.add()
+        until(lambda: site.setbacks(), "the move", run)
+        site.reaches(int(rng.uniform(0.8, 1.2) * site.work.steps), run)
+        _remove(site, hosts, rng.choice(until(hosts.busy, "a node at work", run)))
+        tracking.start()
+        site.tell("tracking server back", _steps(site))
+        site.ends_well(run)
+    _kinds(site, {"preempted": 1, "node lost": 1})
+    return _whole(site, tracking.uri)
+
+
+def _remove(site: Site, hosts: Hosts, node: Any, when: str = "") -> None:
+    before = _steps(site)
+    hosts.remove(node)
+    site.tell(f"node {node.node_id[:6]} removed {when}", before)
+
+
+def _announce(site: Site, hosts: Hosts, node: Any) -> None:
+    """As on a spot machine: the cloud says when, and `ktrain drain-watch` hears it."""
+    service = site.keeps(cloud.serving())
+    command = ["-m", "sweeps.cli", "drain-watch", "--cloud", "aws", "--metadata", service.address, "--every", "0.2"]
+    command += ["--address", hosts.address, "--node-id", node.node_id]
+    watch = begin(command, site.folder / "drain-watch.log", {})
+    try:
+        until(lambda: service.asked, "a question to the cloud", watch)
+        service.takes_back(120.0)
+        if watch.wait() or "drained" not in watch.said:
+            raise Wrong(f"drain-watch: {watch.said}")
+    finally:
+        watch.end()
+    site.tell(f"node {node.node_id[:6]} announced and drained", _steps(site))
+
+
+def _kinds(site: Site, wanted: dict[str, int]) -> None:
+    kinds = dict(Counter(setback["kind"] for setback in site.setbacks()))
+    if kinds != wanted:
+        raise Wrong(f"setbacks {kinds} instead of {wanted}")
+
+
+def _whole(site: Site, uri: str, starts: int = 1) -> str:
+    """Everything is there as undisturbed, once; the work was begun by `starts` runs."""
     site.is_as_undisturbed()
     site.is_told_once(uri)
     begun = {key: checks.starts(site.store, key, site.work.steps) for key in site.pretrainings}
-    again = len(site.setbacks())
-    # A readout may have been begun again too, and a start may have ended before its first step.
-    if sum(begun.values()) > len(begun) + again:
-        raise Wrong(f"pretrainings were begun {begun} times, and {again} setbacks are known")
-    return f"{removed} removed, {again} begun again, pretrainings begun {'+'.join(map(str, begun.values()))}x; as undisturbed"
+    setbacks = Counter(setback["kind"] for setback in site.setbacks())
+    # A readout may have been begun again instead, and a start may have ended before its first step.
+    if sum(begun.values()) > starts * len(begun) + setbacks.total():
+        raise Wrong(f"pretrainings were begun {begun} times, and these setbacks are known: {dict(setbacks)}")
+    told = ", ".join(f"{count} {kind}" for kind, count in setbacks.items()) or "no setback"
+    return f"{told}; pretrainings begun {' and '.join(map(str, begun.values()))} times; as undisturbed"
 
 
-def _steps(progress: dict[str, int]) -> str:
-    return " ".join(f"{'single' if 'single' in key else 'multi5'}:{step}" for key, step in progress.items())
-
-
-def _pause(seconds: float, run: Run) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and run.runs:
-        time.sleep(0.05)
-
-
-Scenario = Callable[[Site, Extent, random.Random], str]
-SCENARIOS: dict[str, Scenario] = {"nodes-removed": nodes_removed}
-_unused: tuple[Any, ...] = (Hosts,)
+def _steps(site: Site) -> str:
+    return ", ".join(f"{'single' if 'single' in k else 'multi5'} {v}" for k, v in site.progress().items())

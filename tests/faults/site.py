@@ -1,10 +1,10 @@
-"""A site: a folder, a store, a tracking server and a cluster in which one fault after another is made and written down."""
+"""A site: a folder, a store, a tracking server and a cluster in which faults are made and written down."""
 
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +36,7 @@ class Site:
 
     folder: Path
     work: Work
-    undisturbed: Callable[[Work], dict[str, Any]]
+    undisturbed: "Undisturbed"
     uri: str | None = None
     events: list[Event] = field(default_factory=list)
     _began: float = field(default_factory=time.monotonic)
@@ -124,6 +124,21 @@ class Site:
         """Holds the results to those of an undisturbed run, and finds nothing else in the store."""
         checks.same(checks.results(self.store, self.work), self.undisturbed(self.work))
         checks.tidy(self.root)
+
+    def loss_apart(self, most: float) -> float:
+        """The largest difference to a final loss of the undisturbed run, as a share. Raises `Wrong` above `most`."""
+        wanted = self.undisturbed(self.work)
+        shares = []
+        for key in self.pretrainings:
+            loss, calm = self.store.metrics(key)["train/loss"], wanted[key]["metrics"]["train/loss"]
+            shares.append(abs(loss - calm) / calm)
+        if max(shares) > most:
+            raise Wrong(f"final losses differ by {max(shares):.1%} from the undisturbed run's")
+        return max(shares)
+
+    def copies_undisturbed(self) -> None:
+        """Begins with everything done."""
+        self.undisturbed.copy(self.work, self.root)
 
     def is_told_once(self, uri: str) -> None:
         """Holds MLflow to the store."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,10 +74,8 @@ class Run:
         """Whether it has not ended. Its children are remembered, because they may outlive it."""
         if self.process.poll() is not None:
             return False
-        try:
+        with suppress(psutil.NoSuchProcess):
             self.family |= {child.pid: child for child in psutil.Process(self.process.pid).children(recursive=True)}
-        except psutil.NoSuchProcess:
-            pass
         return True
 
     def wait(self, patience: float = PATIENCE) -> int:
@@ -94,10 +93,8 @@ class Run:
         if self.runs:
             self.kill()
         for child in self.family.values():
-            try:
+            with suppress(psutil.NoSuchProcess):
                 child.kill()
-            except psutil.NoSuchProcess:
-                continue
 
 
 def begin(command: list[str], log: Path, environment: Mapping[str, str]) -> Run:
@@ -125,3 +122,10 @@ def until(true: Callable[[], Any], what: str, run: Run | None = None, patience: 
             raise Wrong(f"not within {patience:.0f} s: {what}\n{run.said[-3000:] if run else ''}")
         time.sleep(0.05)
     return found
+
+
+def pause(seconds: float, run: Run) -> None:
+    """Waits, but not for what has ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and run.runs:
+        time.sleep(0.05)
