@@ -4,6 +4,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -18,7 +19,7 @@ from tests.faults.scenarios import Extent
 from tests.faults.site import Event, Site, Undisturbed
 from tests.faults.work import Work, Wrong
 
-SCENARIOS = {
+CLUSTER = {
     "nodes-removed": scenarios.nodes_removed,
     "preempted": scenarios.preempted,
     "shrunk": scenarios.shrunk,
@@ -27,12 +28,21 @@ SCENARIOS = {
     "two-drivers": scenarios.two_drivers,
     "tracking-away": scenarios.tracking_away,
     "everything": scenarios.everything,
+}
+CORE = {
     "flipped-byte": core.flipped_byte,
     "two-processes": core.two_processes,
     "clock-jump": core.clock_jump,
     "disk-full": core.disk_full,
     "storage-away": core.storage_away,
 }
+ALL = CLUSTER | CORE
+
+
+STEPS = 1_500
+"""Of pretraining in a scenario on a cluster: half a minute in which faults are made."""
+FEW = 200
+"""Without one."""
 
 
 @dataclass(frozen=True)
@@ -51,24 +61,29 @@ class Outcome:
 def main(words: list[str] | None = None) -> int:
     """Runs scenarios one after another and prints a table."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)} (default: all)")
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(ALL)} (default: all)")
     parser.add_argument("--kills", type=int, default=10, help="nodes removed (default: 10)")
     parser.add_argument("--away", type=float, default=120.0, help="seconds that a service is away (default: 120)")
-    parser.add_argument("--steps", type=int, default=0, help="of pretraining (default: enough for the kills)")
+    parser.add_argument("--steps", type=int, default=0, help="of pretraining on a cluster (default: enough)")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments (default: 0)")
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parser.add_argument("--keep", action="store_true", help="leave folders and logs, and say where")
     asked = parser.parse_args(words)
-    if unknown := [name for name in asked.scenarios if name not in SCENARIOS]:
-        parser.error(f"{unknown[0]}: there are {', '.join(SCENARIOS)}")
+    if unknown := [name for name in asked.scenarios if name not in ALL]:
+        parser.error(f"{unknown[0]}: there are {', '.join(ALL)}")
     extent = Extent(asked.kills, asked.away)
-    work = Work(asked.steps or 400 + 300 * asked.kills)
+    works = {name: Work(FEW if name in CORE else asked.steps or STEPS) for name in asked.scenarios or ALL}
+    if "nodes-removed" in works and not asked.steps:
+        works["nodes-removed"] = Work(STEPS + 250 * asked.kills)
+    # Whoever stops it must not leave a cluster behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="ktrain-faults-"))
     undisturbed = Undisturbed(folder / "undisturbed")
-    undisturbed.begin(work)
     outcomes = []
     try:
-        for name in asked.scenarios or SCENARIOS:
+        for work in works.values():
+            undisturbed.begin(work)
+        for name, work in works.items():
             outcome = run(name, folder / name, work, extent, asked.seed, undisturbed)
             outcomes.append(outcome)
             if not asked.json:
@@ -89,7 +104,7 @@ def run(name: str, folder: Path, work: Work, extent: Extent, seed: int, undistur
     began = time.monotonic()
     with Site(folder, work, undisturbed) as site:
         try:
-            end, state = SCENARIOS[name](site, extent, random.Random(f"{name}-{seed}")), "well"
+            end, state = ALL[name](site, extent, random.Random(f"{name}-{seed}")), "well"
         except NotHere as reason:
             end, state = str(reason), "not here"
         except Wrong as wrong:

@@ -9,8 +9,6 @@ from tests.faults.scenarios import Extent
 from tests.faults.site import Site
 from tests.faults.work import Wrong, pause
 
-FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
-
 
 def flipped_byte(site: Site, extent: Extent, rng: random.Random) -> str:
     """In files that finished stages are made of; what reads them has to notice, and to make them again."""
@@ -61,15 +59,12 @@ def _shared(site: Site, said: list[str]) -> None:
 def clock_jump(site: Site, extent: Extent, rng: random.Random) -> str:
     """The clock of one process jumps back an hour in the middle of its work, and another one comes that takes it for
     dead."""
-    moment = site.folder / "clock"
-    moment.write_text("+0")
-    if not Path(FAKETIME).is_file():
-        raise FileNotFoundError("libfaketime is not installed: apt-get install faketime")
-    fake = {"LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": str(moment), "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    clock = site.folder / "clock"
+    clock.write_text("0")
     with site.published_once():
-        first = site.alone(**fake, FAKETIME_CACHE_DURATION="1")
+        first = site.alone(FAULTS_CLOCK=str(clock))
         site.reaches(int(rng.uniform(0.1, 0.3) * site.work.steps), first)
-        moment.write_text("-3600s")
+        clock.write_text("-3600")
         site.tell("the first one's clock goes back an hour")
         second = site.alone()
         for run in (second, first):

@@ -8,7 +8,7 @@ from typing import Any
 from tests.faults import checks, cloud
 from tests.faults.hosts import Hosts
 from tests.faults.site import Site
-from tests.faults.work import Wrong, begin, pause, until
+from tests.faults.work import Run, Wrong, begin, pause, until
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,7 @@ def preempted(site: Site, extent: Extent, rng: random.Random) -> str:
     tracking, hosts = site.tracking(), site.hosts(3)
     with site.published_once():
         run = site.run(hosts, tracking.uri)
-        site.reaches(int(rng.uniform(0.1, 0.6) * 2 * site.work.steps), run)
-        _announce(site, hosts, rng.choice(until(hosts.busy, "a node at work", run)))
+        _announce(site, hosts, run, rng)
         site.ends_well(run)
     _kinds(site, {"preempted": 1})
     return _whole(site, tracking.uri)
@@ -125,13 +124,12 @@ def everything(site: Site, extent: Extent, rng: random.Random) -> str:
     tracking, hosts = site.tracking(), site.hosts(3)
     with site.published_once():
         run = site.run(hosts, tracking.uri)
-        site.reaches(site.work.steps // 5, run)
-        _announce(site, hosts, rng.choice(until(hosts.busy, "a node at work", run)))
+        _announce(site, hosts, run, rng)
         tracking.stop()
         site.tell("tracking server killed")
         hosts.add()
         until(lambda: site.setbacks(), "the move", run)
-        site.reaches(int(rng.uniform(0.8, 1.2) * site.work.steps), run)
+        pause(rng.uniform(0.0, 8.0), run)
         _remove(site, hosts, rng.choice(until(hosts.busy, "a node at work", run)))
         tracking.start()
         site.tell("tracking server back", _steps(site))
@@ -146,14 +144,16 @@ def _remove(site: Site, hosts: Hosts, node: Any, when: str = "") -> None:
     site.tell(f"node {node.node_id[:6]} removed {when}", before)
 
 
-def _announce(site: Site, hosts: Hosts, node: Any) -> None:
-    """As on a spot machine: the cloud says when, and `ktrain drain-watch` hears it."""
-    service = site.keeps(cloud.serving())
+def _announce(site: Site, hosts: Hosts, run: Run, rng: random.Random) -> None:
+    """As on a spot machine: the cloud says when it takes it, in the middle of training, and `ktrain drain-watch` hears
+    that."""
+    node, service = rng.choice(until(hosts.busy, "a node at work", run)), site.keeps(cloud.serving())
     command = ["-m", "sweeps.cli", "drain-watch", "--cloud", "aws", "--metadata", service.address, "--every", "0.2"]
     command += ["--address", hosts.address, "--node-id", node.node_id]
     watch = begin(command, site.folder / "drain-watch.log", {})
     try:
         until(lambda: service.asked, "a question to the cloud", watch)
+        site.reaches(int(rng.uniform(0.05, 0.4) * site.work.steps), run)
         service.takes_back(120.0)
         if watch.wait() or "drained" not in watch.said:
             raise Wrong(f"drain-watch: {watch.said}")
