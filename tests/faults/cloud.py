@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 ACTION, REBALANCE = "spot/instance-action", "events/recommendations/rebalance"
@@ -31,7 +32,7 @@ class Cloud:
         at = datetime.fromtimestamp(time.time() + seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self.aws(ACTION, f'{{"action": "terminate", "time": "{at}"}}')
 
-    def answer(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
+    def answer(self, method: str, path: str, headers: Message) -> tuple[int, str]:
         """Code and text."""
         if method == "PUT":
             if path != "/latest/api/token" or "X-aws-ec2-metadata-token-ttl-seconds" not in headers:
@@ -57,7 +58,7 @@ def serving() -> Iterator[Cloud]:
 
     class Service(BaseHTTPRequestHandler):
         def _answer(self) -> None:
-            code, text = cloud.answer(self.command, self.path, dict(self.headers.items()))
+            code, text = cloud.answer(self.command, self.path, self.headers)
             self.send_response(code)
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()

@@ -40,24 +40,33 @@ class Hosts:
         os.environ.update({**SETTINGS, "RAY_TMPDIR": self._folder.name})
         from ray.cluster_utils import Cluster
 
-        head = {"num_cpus": 0, "resources": {"driver_slot": 1000}, "include_dashboard": False}
-        self._cluster = Cluster(
-            initialize_head=True, shutdown_at_exit=False, head_node_args={**head, "object_store_memory": 100_000_000}
-        )
-        self._seen: dict[int, psutil.Process] = {}
-        self.address = str(self._cluster.address)
-        for _ in range(count):
-            self.add()
+        self._cluster = Cluster(shutdown_at_exit=False)
+        try:
+            self._add(num_cpus=0, resources={"driver_slot": 1000}, include_dashboard=False)
+            self.address = str(self._cluster.address)
+            for _ in range(count):
+                self.add()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __enter__(self) -> "Hosts":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for node in list(self._cluster.worker_nodes):
-            self.remove(node)
-        self._end(self._cluster.head_node)
-        self._cluster.shutdown()
+        for process in self._processes():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self._folder.cleanup()
+
+    def _processes(self) -> list[psutil.Process]:
+        """All that were started for the cluster, known to it or not."""
+        found = []
+        for child in psutil.Process().children():
+            with suppress(psutil.NoSuchProcess):
+                if self._folder.name in " ".join(child.cmdline()):
+                    found += [child, *child.children(recursive=True)]
+        return found
 
     @property
     def nodes(self) -> list[Any]:
@@ -66,7 +75,16 @@ class Hosts:
 
     def add(self) -> Any:
         """One more node."""
-        return self._cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
+        return self._add(num_cpus=1)
+
+    def _add(self, **words: Any) -> Any:
+        """Ray gives a node half a minute, in which a busy machine may not be done: then another one is tried."""
+        for left in (2, 1, 0):
+            try:
+                return self._cluster.add_node(object_store_memory=100_000_000, **words)
+            except Exception as error:
+                if not left or "timed out during startup" not in str(error):
+                    raise
 
     def busy(self) -> list[Any]:
         """The nodes on which a worker trains."""

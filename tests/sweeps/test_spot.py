@@ -5,11 +5,8 @@ That a drained Ray node is left by its trials is in `tests/faults`.
 
 import json
 import re
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -17,80 +14,27 @@ from ktrain.errors import WrongRequest
 from sweeps import spot
 from sweeps.cli import main
 from sweeps.spot import Aws, Gcp, Notice, service, watch
-
-ACTION, REBALANCE, TOKEN = "spot/instance-action", "events/recommendations/rebalance", "/latest/api/token"
-PREEMPTED = "/computeMetadata/v1/instance/preempted"
-
-
-@dataclass
-class Cloud:
-    """What the service has to say, by path; a token is good for some questions only."""
-
-    address: str = ""
-    says: dict[str, str] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-    tokens: int = 0
-    good_for: int = 3
-
-    def aws(self, name: str, text: str) -> None:
-        self.says[f"/latest/meta-data/{name}"] = text
+from tests.faults.cloud import ACTION, PREEMPTED, REBALANCE, Cloud, serving
 
 
 @pytest.fixture
 def cloud() -> Iterator[Cloud]:
-    told, left = Cloud(), dict[str, int]()
-
-    class Service(BaseHTTPRequestHandler):
-        def answer(self, code: int, text: str = "") -> None:
-            self.send_response(code)
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text.encode())
-
-        def do_PUT(self) -> None:
-            if self.path != TOKEN or "X-aws-ec2-metadata-token-ttl-seconds" not in self.headers:
-                return self.answer(400)
-            told.tokens += 1
-            left[token := f"token-{told.tokens}"] = told.good_for
-            self.answer(200, token)
-
-        def do_GET(self) -> None:
-            told.asked.append(self.path)
-            if self.path.startswith("/latest/"):
-                token = self.headers.get("X-aws-ec2-metadata-token", "")
-                left[token] = left.get(token, 0) - 1
-                if left[token] < 0:
-                    return self.answer(401)
-            elif self.headers.get("Metadata-Flavor") != "Google":
-                return self.answer(403)
-            text = told.says.get(self.path)
-            self.answer(404 if text is None else 200, text or "")
-
-        def log_message(self, format: str, *words: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
-    told.address = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield told
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving() as service:
+        yield service
 
 
-class Paper(spot.Node):
+class Paper:
     """A node that remembers when it was drained, and that lives for so many looks."""
 
     def __init__(self, looks: int = 1_000, silent: bool = False) -> None:
-        super().__init__("127.0.0.1:1", "ab" * 28)
-        self.__dict__ |= {"drained": [], "looks": looks, "silent": silent}
+        self.drained: list[Notice] = []
+        self.looks, self.silent = looks, silent
 
     def drain(self, notice: Notice) -> None:
         self.drained.append(notice)
 
     def lives(self) -> bool:
-        self.__dict__["looks"] -= 1
+        self.looks -= 1
         if self.silent:
             raise ConnectionError("no answer")
         return self.looks > 0
@@ -108,7 +52,7 @@ def test_aws_says_nothing_until_it_does(cloud: Cloud) -> None:
 def test_a_token_that_has_run_out_is_replaced(cloud: Cloud) -> None:
     aws = Aws(cloud.address)
     assert [aws.notice() for _ in range(6)] == [None] * 6
-    assert 4 <= cloud.tokens <= 6, "two questions each time, three for a token"
+    assert 4 <= len(cloud.left) <= 6, "two questions each time, three for a token"
 
 
 def test_google_gives_half_a_minute(cloud: Cloud) -> None:
@@ -128,7 +72,7 @@ def test_a_likelihood_drains_and_a_time_that_follows_drains_again(cloud: Cloud) 
         said.append(notice.reason)
         cloud.aws(ACTION, '{"action": "stop", "time": "2026-11-05T08:22:00Z"}')
 
-    node.__dict__["drain"] = drain
+    node.drain = drain
     notice = watch(aws, node, every=0.001)
     assert said == ["rebalance recommendation", "spot stop"]
     assert notice is not None and notice.deadline
