@@ -53,6 +53,8 @@ def fit(
     patience, last = Patience(), ""
     while True:
         workers = _fewer(cells, runtime, gpu) if patience.crowded else runtime.workers
+        if workers < runtime.workers:
+            told(Setback(ROOM, f"it goes on with {workers} of {runtime.workers} workers"))
         given = runtime.model_copy(update={"workers": workers, "between_losses": patience.between_losses})
         began, there, error = time.monotonic(), _nodes(), None
         try:
