@@ -304,5 +304,8 @@ class Runtime(Settings):
     gpu_share: float = Field(1.0, gt=0.0, le=1.0)
     """Share of a GPU's memory that the one worker of a trial may take; others share the rest."""
     compile: bool = True
-    checkpoint_seconds: float = Field(45.0, gt=0.0)
-    """Longest time between two resume points of a stage."""
+    checkpoint_seconds: float = Field(900.0, gt=0.0)
+    """Longest time between two resume points of a stage; how far apart they are follows from what they cost."""
+    between_losses: float = Field(14_400.0, gt=0.0)
+    """Seconds that a trial is expected to keep its nodes: a guess of four hours, from which a job moves on with the
+    losses that it has seen."""

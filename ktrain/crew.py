@@ -55,7 +55,7 @@ class Crew:
         """Trains the members wave after wave; `publish` gets each on rank 0, in evaluation mode.
 
         What a wave has learned stays in the work folder until all are published, so that a crash costs no wave.
-        Raises `Diverged`.
+        Raises `Diverged`, `Leaving`.
         """
         self.network.to(_device())
         planned = list(self._waves(store, runtime))
@@ -70,7 +70,6 @@ class Crew:
                 runtime,
                 partial(_tell, report, self.asked[0].stage.key, index, len(planned)),
                 clip=fleet.clip,
-                keep_end=len(planned) > 1,
             )
             if not dist.get_rank():
                 publish(wave, fleet.eval(), curve)
@@ -142,6 +141,6 @@ def _parent(one: Asked) -> str:
     return one.stage.parent.key
 
 
-def _tell(report: Callable[[str, Progress], None], key: str, index: int, count: int, p: Progress) -> None:
+def _tell(report: Report, key: str, index: int, count: int, p: Progress) -> bool | None:
     """The progress of one wave as that of all waves, for whoever waits."""
-    report(key, replace(p, step=index * p.steps + p.step, steps=count * p.steps))
+    return report(key, replace(p, step=index * p.steps + p.step, steps=count * p.steps))

@@ -9,8 +9,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
 import ray.train
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError
+from ray.train import ControllerError, FailureConfig, PreemptionError, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.backend import Backend, BackendConfig
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.v2._internal.callbacks import DatasetsCallback
@@ -20,19 +22,22 @@ from ktrain.config import Cell, Runtime
 from ktrain.errors import GuardFailure, WrongRequest
 from ktrain.locks import remove_stale_locks
 from ktrain.patience import PATIENCE
+from ktrain.setbacks import DIED, ERROR, LOST, MEMORY, PREEMPTED, ROOM, TAKEN, Patience, Setback
 from ktrain.stages import chain
 from ktrain.store import Store
 
 if TYPE_CHECKING:
     from ktrain.training import Progress
 
-FAILURES = 3
-"""How often the workers of a job are started again; each start continues from the latest resume points."""
 APART = 1.0
 """Seconds between two reports. Ray holds one at a time and looks for it twice a second; the next waits for that, and
 training with it."""
 FOR_OTHERS = timedelta(minutes=30)
 """How long a rank waits for the others."""
+SETTLE = 30.0
+"""Seconds in which a cluster finds out that a node is gone, whose loss other workers may have noticed before."""
+LEFT = "left"
+"""What workers return that had to leave their place."""
 
 
 class Trainer(DataParallelTrainer):  # type: ignore[misc]
@@ -57,18 +62,65 @@ class _Group(BackendConfig):  # type: ignore[misc]
 
 
 def fit(
-    name: str, cells: list[Cell], runtime: Runtime, folder: str, *, worker: dict[str, float], callbacks: list[Any]
+    name: str,
+    cells: list[Cell],
+    runtime: Runtime,
+    folder: str,
+    *,
+    worker: dict[str, float],
+    watched: bool,
+    callbacks: list[Any],
+    told: Callable[[Setback], None],
 ) -> None:
     """Runs a trial in workers of its own, each of which holds `worker`, and returns when all its stages are done.
 
-    `name` and `folder` identify the job to Ray; nothing is kept there but Ray's own records. Raises what a worker
-    raised, after `FAILURES` restarts; a request that is wrong or a guard that speaks is not tried again.
+    `name` and `folder` identify the job to Ray; nothing is kept there but Ray's own records. Workers that end before
+    are begun again as often as `Patience` has it, on whatever nodes there are then, and `told` hears why; with
+    `watched` they leave a node that is about to go. Raises what a worker raised or died of; a request that is wrong or
+    a guard that speaks is not tried again.
     """
-    trainer = Trainer(
+    os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = str(int(watched))
+    patience, last = Patience(), ""
+    while True:
+        workers = _fewer(cells, runtime, worker) if patience.crowded else runtime.workers
+        if workers < runtime.workers:
+            told(Setback(ROOM, f"it goes on with {workers} of {runtime.workers} workers"))
+        given = runtime.model_copy(update={"workers": workers, "between_losses": patience.between_losses})
+        began, there, error = time.monotonic(), _nodes(), None
+        try:
+            if _trainer(name, cells, given, folder, worker, watched, callbacks).fit().return_value != LEFT:
+                break
+            setback = Setback(PREEMPTED, "its node is about to go; it left with a resume point")
+        except (ray.train.TrainingFailedError, RayError) as e:
+            setback, error = _setback(e, there), e
+        if not patience.bears(setback, time.monotonic() - began):
+            raise error if error and setback.kind == ERROR else RuntimeError(setback.text) from error
+        # It is still the same wait.
+        if not setback.kind == last == ROOM:
+            told(setback)
+        last = setback.kind
+        time.sleep(patience.pause if setback.storage else 0.0)
+    store = Store.at(runtime.store, patience=PATIENCE)
+    for line in filter(None, (store.failure(stage.key) for cell in cells for stage in chain(cell))):
+        raise RuntimeError(line)
+
+
+def _trainer(
+    name: str,
+    cells: list[Cell],
+    runtime: Runtime,
+    folder: str,
+    worker: dict[str, float],
+    watched: bool,
+    callbacks: list[Any],
+) -> Trainer:
+    """One start of the workers. Ray counts no failures: it has one count for nodes that vanish and for our errors."""
+    return Trainer(
         _work,
         train_loop_config={
             "cells": [cell.model_dump(mode="json") for cell in cells],
             "runtime": runtime.model_dump(mode="json"),
+            "watched": watched,
         },
         backend_config=_Group(),
         scaling_config=ScalingConfig(
@@ -77,29 +129,28 @@ def fit(
         run_config=RunConfig(
             name=name,
             storage_path=folder,
-            failure_config=FailureConfig(max_failures=FAILURES, controller_failure_limit=3),
+            failure_config=FailureConfig(max_failures=0, max_preemption_failures=0, controller_failure_limit=0),
             callbacks=callbacks,
         ),
     )
-    trainer.fit()
-    store = Store.at(runtime.store, patience=PATIENCE)
-    for line in filter(None, (store.failure(stage.key) for cell in cells for stage in chain(cell))):
-        raise RuntimeError(line)
 
 
-def _work(config: dict[str, Any]) -> None:
+def _work(config: dict[str, Any]) -> str | None:
     ready()
     # Here and not above: Ray reads this module in two more processes of a job, which would wait seconds for nothing.
     from ktrain import trial
-    from ktrain.training import Diverged
+    from ktrain.training import Diverged, Leaving
 
     join()
     cells = [Cell.model_validate(cell) for cell in config["cells"]]
     try:
-        trial.run(cells, Runtime.model_validate(config["runtime"]), _reporter())
+        trial.run(cells, Runtime.model_validate(config["runtime"]), _reporter(config["watched"]))
+    except Leaving:
+        return LEFT
     except (WrongRequest, GuardFailure, Diverged):
-        # The same would happen again: the line that the trial has left says what, and Ray starts no worker anew.
-        return
+        # The same would happen again: the line that the trial has left says what, and nothing is begun anew.
+        pass
+    return None
 
 
 def ready() -> None:
@@ -141,18 +192,87 @@ def join() -> None:
     dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=FOR_OTHERS)
 
 
-def _reporter() -> Callable[[str, "Progress"], None]:
-    """Reports lines of a curve to Ray, not each: those `APART` seconds apart, and the last of a stage."""
+def _reporter(watched: bool) -> Callable[[str, "Progress"], bool]:
+    """Reports lines of a curve to Ray, not each: those `APART` seconds apart, and the last of a stage; and says then
+    whether a node of the job is about to go."""
     from ktrain.training import agree
 
     last = -math.inf
 
-    def report(key: str, progress: "Progress") -> None:
+    def report(key: str, progress: "Progress") -> bool:
         nonlocal last
         # A report is collective, so no rank may decide by its own clock.
-        if progress.step < progress.steps and not agree(time.monotonic() - last >= APART):
-            return
+        if progress.step < progress.steps and not agree(time.monotonic() - last >= APART)[0]:
+            return False
         ray.train.report({"stage": key, **asdict(progress), "tokens_per_second": progress.tokens_per_second})
         last = time.monotonic()
+        return watched and ray.train.get_preemption_info() is not None
 
     return report
+
+
+def _setback(error: Exception, there: set[str]) -> Setback:
+    """What an error of a job comes from; `there` are the nodes that there were when it began."""
+    if isinstance(error, PreemptionError):
+        return Setback(PREEMPTED, "its node went before it could leave")
+    if isinstance(error, ControllerError):
+        cause = error.controller_failure
+        if type(cause).__name__ == "WorkerGroupStartupTimeoutError":
+            return Setback(ROOM, "no node has room for its workers; it waits")
+        return _lost(there) or Setback(DIED, f"at the start: {_last_line(cause)}")
+    failures = list(error.worker_failures.values()) if isinstance(error, WorkerGroupError) else [error]
+    # What a worker died of is wrapped in an error of Ray's health check.
+    causes = [getattr(failure, "health_check_failure", failure) for failure in failures]
+    deaths = [cause for cause in causes if isinstance(cause, RayError)]
+    # That a node has died is in no field of the error, only in its text.
+    for death in deaths:
+        if isinstance(death, RayActorError) and death.preempted:
+            return Setback(PREEMPTED, _last_line(death))
+        if "node has died" in str(death):
+            return Setback(LOST, _last_line(death))
+    if any(type(cause).__name__ == "LeaseLost" for cause in causes):
+        return Setback(TAKEN, "another driver does the stage now; it waits for that")
+    for death in deaths:
+        if isinstance(death, OutOfMemoryError) or "running low on memory" in str(death):
+            return Setback(MEMORY, next(line for line in str(death).splitlines() if "memory" in line)[:200])
+    if deaths:
+        return Setback(DIED, _last_line(deaths[0]))
+    # The workers that are left fail first, of a connection to one whose node's end is not known yet.
+    if _collective(causes[0]) and (lost := _lost(there, SETTLE)):
+        return lost
+    cause = causes[0]
+    line = f"{type(cause).__name__}: {(str(cause).splitlines() or ['no message'])[0]}"
+    return Setback(ERROR, line, storage=isinstance(cause, OSError))
+
+
+def _collective(error: Exception) -> bool:
+    """Whether an error may be that of a connection between workers."""
+    words = str(error).lower()
+    return isinstance(error, RuntimeError) and any(word in words for word in ("gloo", "nccl", "connection", "peer"))
+
+
+def _lost(there: set[str], patience: float = 0.0) -> Setback | None:
+    """Whether nodes have gone since, or go within `patience` seconds."""
+    end = time.monotonic() + patience
+    while not (gone := there - _nodes()):
+        if time.monotonic() >= end:
+            return None
+        time.sleep(0.5)
+    return Setback(LOST, f"{len(gone)} gone since it began")
+
+
+def _nodes() -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def _fewer(cells: list[Cell], runtime: Runtime, worker: dict[str, float]) -> int:
+    """The most workers that the cluster as it is has room for and that divide every batch; as asked where none does."""
+    there = ray.cluster_resources()
+    room = min(int(there.get(name, 0.0) / amount) for name, amount in worker.items() if amount)
+    batch = math.gcd(*(cell.train.batch for cell in cells), *(cell.readout.batch for cell in cells))
+    fitting = [count for count in range(1, min(room, runtime.workers) + 1) if batch % count == 0]
+    return max(fitting, default=runtime.workers)
+
+
+def _last_line(error: object) -> str:
+    return ([line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"])[-1][:200]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -17,9 +18,22 @@ from ktrain.patience import disk
 
 KEPT = 2
 """Older points are removed; the one before the last stays in case the last was cut short by the disk."""
+FIRST = 30.0
+"""Seconds to the first point of a start, when nothing is known of what it costs."""
 POINT = "point.json"
 _STATE = "state.safetensors"
 _log = logging.getLogger("ktrain.resume")
+
+
+def apart(cost: float | None, between_losses: float, longest: float) -> float:
+    """Seconds from one resume point to the next, where saving one takes `cost` seconds (None: not known yet) and a node
+    is lost every `between_losses` seconds on average; never more than `longest`.
+
+    The root of 2 * cost * between_losses makes the least of both losses together: the share cost / apart of the time
+    that goes into saving, and half of apart that each loss throws away. Source: J. W. Young, A first order
+    approximation to the optimum checkpoint interval, 1974, doi:10.1145/361147.361115.
+    """
+    return min(longest, FIRST if cost is None else math.sqrt(2 * cost * between_losses))
 
 
 @dataclass(frozen=True)

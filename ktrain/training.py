@@ -21,7 +21,8 @@ Batches = Callable[[int], tuple[Tensor, ...]]
 class Progress:
     """One line of a stage's curve, and what the live view shows. `loss` is the mean over targets, in nats.
 
-    `members` are the losses of a fleet's members, whose mean is `loss`; empty where one network is trained.
+    `members` are the losses of a fleet's members, whose mean is `loss`; empty where one network is trained. `apart` is
+    how many seconds lie between two resume points now.
     """
 
     step: int
@@ -31,6 +32,7 @@ class Progress:
     tokens: int
     seconds: float
     members: tuple[float, ...] = ()
+    apart: float = 0.0
 
     @property
     def tokens_per_second(self) -> float:
@@ -38,9 +40,14 @@ class Progress:
         return self.tokens / self.seconds if self.seconds else 0.0
 
 
-Report = Callable[[Progress], None]
+Report = Callable[[Progress], bool | None]
+"""Takes news, and says whether this place has to be left; rank 0's answer counts."""
 WATCHED = 4
 """A line in so many of a curve is looked at more closely, where that is asked for."""
+LOOK = 5.0
+"""Seconds between two looks up from the work where the lines of a curve lie further apart."""
+FIRST_LOOK = 16
+"""Steps to the first look, when nothing is known of their time."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,10 @@ class Diverged(RuntimeError):
     """The loss is no longer a finite number; of a fleet, that of no member."""
 
 
+class Leaving(Exception):
+    """This place had to be left; there is a resume point to go on from elsewhere."""
+
+
 def train(
     engine: Engine,
     batches: Batches,
@@ -76,14 +87,15 @@ def train(
     *,
     resumed: Point | None,
     every: int,
-    checkpoint_seconds: float,
-    keep_end: bool = False,
+    apart: Callable[[float | None], float],
     watch: Callable[[int], None] | None = None,
 ) -> list[Progress]:
     """Runs all steps that `resumed` has not done and returns the whole curve, one `Progress` every `every` steps.
 
-    `resumed` is the point whose weights the engine's module already holds. With `keep_end` there is a point after the
-    last step too. `watch` is called with every `WATCHED`-th line's step, and may read the weights. Raises `Diverged`.
+    `resumed` is the point whose weights the engine's module already holds. `apart` says how many seconds lie between
+    two resume points, from those that the last one took; there is one after the last step too, because what comes then
+    may take long. `watch` is called with every `WATCHED`-th line's step, and may read the weights. Raises `Diverged`,
+    and `Leaving` where `report` says so.
     """
     curve = curve_of(resumed.record) if resumed else []
     first = resumed.step if resumed else 0
@@ -91,8 +103,9 @@ def train(
         _restore_generator(resumed.record)
     seconds = float(resumed.record["seconds"]) if resumed else 0.0
     timed = int(resumed.record["timed"]) if resumed else 0
-    loss = torch.zeros(())
+    cost: float | None = None
     clock = saved = time.monotonic()
+    look = looked = first
     for step in range(first, schedule.steps):
         batch = tuple(t.to(engine.device, non_blocking=True) for t in batches(step))
         if step == first and resumed:
@@ -104,29 +117,40 @@ def train(
             loss.sum().item()
             clock = saved = time.monotonic()
             timed -= tokens_per_step
+            look = step + FIRST_LOOK
+            looked = step + 1
         timed += tokens_per_step
-        last = step + 1 == schedule.steps
-        if (step + 1) % every == 0 or last:
-            values = _mean(loss)
-            finite = [v for v in values if math.isfinite(v)]
-            if not finite:
-                raise Diverged(f"the loss is {values[0]} at step {step + 1}")
-            now = time.monotonic()
-            seconds, clock = seconds + now - clock, now
-            value, members = sum(finite) / len(finite), tuple(values) if loss.dim() else ()
-            curve.append(Progress(step + 1, schedule.steps, value, schedule.rate(step), timed, seconds, members))
-            report(curve[-1])
-            if watch and (len(curve) % WATCHED == 0 or last):
-                with engine.whole():
-                    watch(step + 1)
-                clock = time.monotonic()
-            if keep_end if last else agree(now - saved > checkpoint_seconds):
-                record = {"curve": [vars(p) for p in curve], "seconds": seconds, "timed": timed, **_generator()}
-                state = engine.state()
-                if not dist.get_rank():
-                    points.save(Point(step + 1, state, record))
-                saved = time.monotonic()
-                clock = saved
+        done, last = step + 1, step + 1 == schedule.steps
+        line = done % every == 0 or last
+        if not line and done < look:
+            continue
+        values = _mean(loss)
+        finite = [v for v in values if math.isfinite(v)]
+        if not finite:
+            raise Diverged(f"the loss is {values[0]} at step {done}")
+        now = time.monotonic()
+        value, members = sum(finite) / len(finite), tuple(values) if loss.dim() else ()
+        ahead = int(LOOK * (done - looked) / max(now - clock, 1e-6))
+        seconds, clock, looked = seconds + now - clock, now, done
+        news = Progress(done, schedule.steps, value, schedule.rate(step), timed, seconds, members, apart(cost))
+        curve += [news] if line else []
+        leave = bool(report(news))
+        if watch and line and (len(curve) % WATCHED == 0 or last):
+            with engine.whole():
+                watch(done)
+            clock = time.monotonic()
+        ahead, leaving, saving = agree(max(1, ahead), leave, leave or last or now - saved > apart(cost))
+        look = done + ahead
+        if saving:
+            begin = time.monotonic()
+            record = {"curve": [vars(p) for p in curve], "seconds": seconds, "timed": timed, **_generator()}
+            state = engine.state()
+            if not dist.get_rank():
+                points.save(Point(done, state, record))
+            clock = saved = time.monotonic()
+            cost = saved - begin
+        if leaving:
+            raise Leaving(f"at step {done}")
     return curve
 
 
@@ -150,15 +174,15 @@ def _mean(loss: Tensor) -> list[float]:
     return [float(value) for value in loss.flatten().tolist()]
 
 
-def agree(mine: bool) -> bool:
-    """Rank 0's answer: saving is collective, and the clocks of two ranks differ."""
+def agree(*mine: int) -> tuple[int, ...]:
+    """Rank 0's answers: saving is collective, and the clocks of two ranks differ."""
     if dist.get_world_size() == 1:
         return mine
-    flag = torch.tensor([float(mine)])
+    words = torch.tensor(mine)
     if torch.cuda.is_available():
-        flag = flag.cuda()
-    dist.broadcast(flag, 0)
-    return bool(flag.item())
+        words = words.cuda()
+    dist.broadcast(words, 0)
+    return tuple(words.tolist())
 
 
 def _generator() -> dict[str, Any]:

@@ -28,7 +28,7 @@ from ktrain.patience import PATIENCE
 from ktrain.questions import QuestionRows
 from ktrain.stages import Stage, chain, grouped, lowest_recall
 from ktrain.store import Store
-from ktrain.training import Batches, Progress, share
+from ktrain.training import Batches, Leaving, Progress, share
 from ktrain.windows import Windows
 from ktrain.work import Report, fit, lines, save_model, write
 
@@ -39,8 +39,9 @@ T = TypeVar("T")
 def run(cells: list[Cell], runtime: Runtime, report: Report) -> None:
     """Does what is missing of the stages of `cells`, which share their pretraining.
 
-    Raises what a stage raises, after leaving a line about it in the stage's work folder; and without one `LeaseLost`,
-    after which another driver is at work. A model below the recall gate is not read out: its readout stays undone.
+    Raises what a stage raises, after leaving a line about it in the stage's work folder; and without one `Leaving` and
+    `LeaseLost`, after which the same call goes on. A model below the recall gate is not read out: its readout stays
+    undone.
     """
     join_alone()
     torch.set_num_threads(runtime.threads)
@@ -50,39 +51,45 @@ def run(cells: list[Cell], runtime: Runtime, report: Report) -> None:
     store = Store.open(runtime.store, patience=PATIENCE).together(_tell(uuid.uuid4().hex))
     corpus_stage, pretrain_stage, _ = chain(cells[0])
     assert all(chain(cell)[1] == pretrain_stage for cell in cells)
-    with _doing(store, corpus_stage) as missing:
+    with _doing(store, report, corpus_stage) as (missing, _):
         if missing and not dist.get_rank():
             _build_corpus(store, corpus_stage, cells[0])
     corpus = corpora.load(_finished(store, corpus_stage), cells[0].corpus, cells[0].seed)
-    with _doing(store, pretrain_stage) as missing:
+    with _doing(store, report, pretrain_stage) as (missing, told):
         if missing:
-            _pretrain(store, pretrain_stage, cells[0], corpus, runtime, _held(store, report, pretrain_stage))
+            _pretrain(store, pretrain_stage, cells[0], corpus, runtime, told)
     recalled = lowest_recall(store.metrics(pretrain_stage.key))
     readable = [cell for cell in cells if recalled >= cell.readout.recall_gate]
     for group in grouped(readable):
         stages = {chain(cell)[2].key: chain(cell)[2] for cell in group}
-        with _doing(store, *stages.values()) as missing:
+        with _doing(store, report, *stages.values()) as (missing, told):
             left = {chain(cell)[2].key: cell for cell in group if chain(cell)[2].key in missing}
             if left:
                 folder = _finished(store, pretrain_stage) / "model"
-                told = _held(store, report, *stages.values())
                 readouts.read_out(store, folder, list(left.values()), corpus, runtime, told)
 
 
 @contextmanager
-def _doing(store: Store, *stages: Stage) -> Iterator[list[str]]:
-    """The keys of the stages that are missing, the same answer for every rank; rank 0 holds their leases meanwhile."""
+def _doing(store: Store, report: Report, *stages: Stage) -> Iterator[tuple[list[str], Report]]:
+    """The keys of the stages that are missing, the same answer for every rank, and whom to report to; rank 0 holds
+    their leases meanwhile, and its report raises `LeaseLost` when they are gone."""
     if not dist.get_rank():
-        with ExitStack() as held:
+        with ExitStack() as stack:
             # In one order everywhere, or two drivers would wait for each other.
             for stage in sorted(stages, key=lambda stage: stage.key):
-                held.enter_context(store.lease(stage.key))
+                stack.enter_context(store.lease(stage.key))
+
+            def told(key: str, progress: Progress) -> bool | None:
+                for stage in stages:
+                    store.require(stage.key)
+                return report(key, progress)
+
             missing = _tell([stage.key for stage in stages if not _done(store, stage)])
             for stage in stages:
                 store.note_failure(stage.key, None)
             try:
-                yield missing
-            except LeaseLost:
+                yield missing, told
+            except (Leaving, LeaseLost):
                 raise
             except Exception as e:
                 # A disk that is full must not hide what happened.
@@ -93,19 +100,8 @@ def _doing(store: Store, *stages: Stage) -> Iterator[list[str]]:
             finally:
                 store.settle()
     else:
-        yield _tell([])
+        yield _tell([]), report
     dist.barrier()
-
-
-def _held(store: Store, report: Report, *stages: Stage) -> Report:
-    """`report`, which raises `LeaseLost` once a lease of the stages is lost."""
-
-    def told(key: str, progress: Progress) -> None:
-        for stage in stages:
-            store.require(stage.key)
-        report(key, progress)
-
-    return told
 
 
 def _done(store: Store, stage: Stage) -> bool:

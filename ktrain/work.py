@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,18 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from ktrain import memory
+from ktrain import memory, training
 from ktrain.config import Readout, Runtime, Train
 from ktrain.corpus import Corpus
 from ktrain.engine import Engine, kept
 from ktrain.forward import bidirectional
-from ktrain.resume import KeptPoints, Point, ResumePoints
+from ktrain.resume import KeptPoints, Point, ResumePoints, apart
 from ktrain.store import Place
 from ktrain.tokenizer import EOS, MASK, PAD
 from ktrain.training import Batches, Progress, Schedule, curve_of, train
 
-Report = Callable[[str, Progress], None]
-"""Called on every rank at the same steps, with the stage's key."""
+Report = Callable[[str, Progress], bool | None]
+"""Called on every rank at the same steps, with the stage's key; says whether this place has to be left."""
 LINES = 100
 """How many lines a stage's curve has, at most one a step."""
 
@@ -33,16 +34,14 @@ def fit(
     tokens_per_step: int,
     place: Place,
     runtime: Runtime,
-    report: Callable[[Progress], None],
+    report: training.Report,
     *,
     clip: Callable[[float], None] | None = None,
-    keep_end: bool = False,
     watch: Callable[[int], None] | None = None,
 ) -> list[Progress]:
     """Trains `module` in place, from the latest resume point in `place` if there is one; returns its curve.
 
-    `keep_end` leaves a point after the last step, for work that has more parts; `watch` as in `train`. Raises
-    `Diverged`.
+    `watch` as in `train`. Raises `Diverged`, `Leaving`.
     """
     points = KeptPoints(place.folder, place.keep)
     resumed = _same_everywhere(points)
@@ -63,8 +62,7 @@ def fit(
         report,
         resumed=resumed,
         every=max(1, setting.steps // LINES),
-        checkpoint_seconds=runtime.checkpoint_seconds,
-        keep_end=keep_end,
+        apart=partial(apart, between_losses=runtime.between_losses, longest=runtime.checkpoint_seconds),
         watch=watch,
     )
     final = engine.state()

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from ktrain.errors import WrongRequest
 from ktrain.patience import StorageAway
-from sweeps import bench_schedule
+from sweeps import bench_schedule, spot
 
 HELP = {
     "plan": "cells, distinct stages, cost, departures from the paper; touches nothing",
@@ -100,7 +100,7 @@ def _parser() -> Parser:
     run.add_argument("--workers", type=int, default=1, help="least data-parallel workers of a trial (default: 1)")
     run.add_argument("--threads", type=int, default=1, help="CPU threads of a worker (default: 1)")
     run.add_argument(
-        "--checkpoint-seconds", type=float, default=45.0, help="longest time between two resume points (default: 45)"
+        "--checkpoint-seconds", type=float, default=900.0, help="longest time between two resume points (default: 900)"
     )
     run.add_argument("--no-compile", action="store_true", help="train without torch.compile")
     run.add_argument("--gpus-max", type=int, help="GPUs that the cluster can grow to, where it does not tell itself")
@@ -133,6 +133,7 @@ def _parser() -> Parser:
     bench.add_argument("--seconds", type=float, help="measured seconds of each loop (5), or earliest end of all (300)")
     bench_schedule.add(bench)
     server.add(commands)
+    spot.add(commands)
     return parser
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from ktrain.stages import grouped
 from sweeps.plan import Plan, PlannedCell, differing
+from sweeps.setbacks import AGAIN, DRIVER, OVER
 
 QUIET_SECONDS = 20.0
 """Without a terminal, a trial says at most one line in this time, and where many run, in so much more."""
@@ -42,6 +43,7 @@ class Line:
     planned: float = 0.0
     pace: float | None = None
     tokens_per_step: float = 0.0
+    apart: float = 0.0
     spoke: float = float("-inf")
 
     @property
@@ -101,14 +103,20 @@ class LiveView(Callback):  # type: ignore[misc]
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A worker reported a line of its curve."""
-        name, stage = trial.config["trial"]["name"], str(result["stage"])
-        line, kind = self.lines[name], self._stages[stage].stage.kind
+        """A worker reported a line of its curve, or a driver why its workers are begun again."""
+        name = trial.config["trial"]["name"]
+        line = self.lines[name]
+        if about := result.get(AGAIN):
+            self._begins_again(line, about)
+            return
+        stage = str(result["stage"])
+        kind = self._stages[stage].stage.kind
         if kind != line.kind:
             line.spoke = float("-inf")
         line.state, line.kind = "running", kind
         line.step, line.steps = int(result["step"]), int(result["steps"])
         line.loss, line.speed = float(result["loss"]), float(result["tokens_per_second"])
+        line.apart = float(result.get("apart", 0.0))
         now = next(k for k, keys in enumerate(self._courses[name]) if stage in keys)
         fleet = [self._stages[key] for key in self._courses[name][now]]
         tokens, planned = sum(p.tokens for p in fleet), sum(p.seconds for p in fleet)
@@ -125,6 +133,10 @@ class LiveView(Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial failed."""
         self._say(trial, "failed")
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Ray Tune gives a trial another driver."""
+        self._begins_again(self.lines[trial.config["trial"]["name"]], {"kind": DRIVER, "line": "it gets another one"})
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Ray Tune has looked at everything once more, some ten times a second."""
@@ -196,8 +208,15 @@ class LiveView(Callback):  # type: ignore[misc]
         if state is None:
             eta = f", ETA {clock(line.eta)}" if line.eta else ""
             speed = f", {line.speed:,.0f} tok/s" if line.speed else ""
-            doing = f"{line.kind} {line.step:,}/{line.steps:,}, loss {line.loss:.3f}{speed}{eta}"
+            points = f", saved every {line.apart:.0f} s" if line.apart >= 1 else ""
+            doing = f"{line.kind} {line.step:,}/{line.steps:,}, loss {line.loss:.3f}{speed}{points}{eta}"
         self._print(f"{line.cells}: {doing}")
+
+    def _begins_again(self, line: Line, about: dict[str, Any]) -> None:
+        """Said on a terminal too, above the table: it costs money."""
+        if about["kind"] != OVER:
+            line.state = "starting again"
+            self._print(f"{line.cells}: {about['kind']}: {about['line']}")
 
     def _print(self, text: str) -> None:
         spent = clock(time.monotonic() - self._begin)

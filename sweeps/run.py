@@ -25,6 +25,7 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "2",
     # Ray starts workers at 15, and then whatever else runs on the machine comes before training.
     "RAY_worker_niceness": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -34,8 +35,8 @@ SETTINGS = {
     # What Ray Tune could restore a run from stands in the store.
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
 }
-ALONE = {"RAY_AUTH_MODE": "disabled", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
-"""On this machine alone, where nobody else listens and nothing is preempted."""
+ALONE = {"RAY_AUTH_MODE": "disabled"}
+"""On this machine alone, where nobody else listens."""
 
 
 class Interrupted(Exception):
@@ -92,7 +93,10 @@ def run(
             cells=cells,
             runtime=runtime.model_dump(mode="json"),
             records=str(records),
-            metrics=os.environ["RAY_TRAIN_METRICS_ENABLED"],
+            # What Ray Train is to do; a trial's process has the environment of its machine.
+            settings={name: value for name, value in os.environ.items() if name.startswith("RAY_TRAIN_")},
+            # A machine of one's own tells nobody when it goes.
+            watched=address != "local",
         )
         return drive(plan, queue, trainable, driver, records, console, callbacks)
 
@@ -118,9 +122,11 @@ def drive(
 
     from sweeps.failures import Breaker
     from sweeps.live import LiveView
+    from sweeps.setbacks import DRIVERS, Setbacks
 
     count = len(plan.trials())
     view, breaker = LiveView(plan, console, queue.wall), Breaker(plan)
+    setbacks = Setbacks(plan.store.reports / plan.sweep.name / "setbacks.jsonl")
     tuner = tune.Tuner(
         tune.with_resources(_named(trainable), driver),
         tune_config=tune.TuneConfig(
@@ -132,7 +138,12 @@ def drive(
             reuse_actors=reuse,
         ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(records), callbacks=[view, breaker, *callbacks], stop=breaker, verbose=0
+            name="tune",
+            storage_path=str(records),
+            callbacks=[view, breaker, setbacks, *callbacks],
+            failure_config=tune.FailureConfig(max_failures=DRIVERS),
+            stop=breaker,
+            verbose=0,
         ),
     )
     try:
@@ -140,6 +151,8 @@ def drive(
             results = tuner.fit()
     except KeyboardInterrupt:
         raise Interrupted from None
+    if line := setbacks.told():
+        console.print(line, markup=False, highlight=False)
     over = len(results) == count and all(line.state in ("done", "failed") for line in view.lines.values())
     if not over and not breaker.stop_all():
         raise Interrupted
@@ -181,25 +194,44 @@ def waiting(plan: "Plan", need: Callable[[str], Any]) -> "list[Waiting]":
 
 
 def _trial(
-    config: dict[str, Any], *, cells: dict[str, Any], runtime: dict[str, Any], records: str, metrics: str
+    config: dict[str, Any],
+    *,
+    cells: dict[str, Any],
+    runtime: dict[str, Any],
+    records: str,
+    settings: dict[str, str],
+    watched: bool,
 ) -> None:
     """What Ray Tune runs: a Ray Train job for the cells of one trial."""
-    os.environ["RAY_TRAIN_METRICS_ENABLED"] = metrics
+    os.environ.update(settings)
     import ray
     from ray.tune.integration.ray_train import TuneReportCallback
 
     from ktrain import job
+    from ktrain.setbacks import Setback
+    from sweeps.setbacks import OVER, result
 
     told = config["trial"]
-    share = told["worker"].get("GPU", 1)
-    job.fit(
-        told["name"],
-        [Cell.model_validate(cell) for cell in ray.get(cells[told["name"]])],
-        Runtime.model_validate(runtime | {"workers": told["workers"], "gpu_share": share}),
-        records,
-        worker=told["worker"],
-        callbacks=[TuneReportCallback()],
-    )
+    share, reports = told["worker"].get("GPU", 1), TuneReportCallback()
+
+    def tell(setback: Setback) -> None:
+        # The way that progress takes: Ray Tune's own report would wait for its reader, which waits for this one.
+        reports.after_report(None, [result(setback)], None)
+
+    try:
+        job.fit(
+            told["name"],
+            [Cell.model_validate(cell) for cell in ray.get(cells[told["name"]])],
+            Runtime.model_validate(runtime | {"workers": told["workers"], "gpu_share": share}),
+            records,
+            worker=told["worker"],
+            watched=watched,
+            callbacks=[reports],
+            told=tell,
+        )
+    except Exception:
+        tell(Setback(OVER, ""))
+        raise
 
 
 @contextlib.contextmanager

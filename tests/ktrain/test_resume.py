@@ -1,6 +1,7 @@
 """Resume points: whole or not there, few, and nothing that could run code when it is read."""
 
 import json
+import math
 import pickle
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ktrain import resume
-from ktrain.resume import KEPT, Point, ResumePoints
+from ktrain.resume import KEPT, Point, ResumePoints, apart
 
 
 def point(step: int) -> Point:
@@ -106,6 +107,27 @@ def test_a_point_with_a_missing_or_short_file_is_passed_over(tmp_path: Path, nam
     file = tmp_path / "step-000000002" / name
     file.unlink() if size is None else file.write_bytes(file.read_bytes()[:size])
     assert_found(tmp_path, 1)
+
+
+@pytest.mark.parametrize(
+    ("cost", "between_losses", "seconds"),
+    [(None, 14_400.0, 30.0), (0.5, 14_400.0, 120.0), (2.0, 3_600.0, 120.0), (0.02, 1_000_000.0, 200.0)],
+)
+def test_points_are_as_far_apart_as_they_cost(cost: float | None, between_losses: float, seconds: float) -> None:
+    """By hand: twice the cost times the time between losses, and the root of it."""
+    assert apart(cost, between_losses, 900.0) == pytest.approx(seconds)
+    assert apart(cost, between_losses, 7.0) == 7.0
+
+
+@given(cost=st.floats(1e-3, 100.0), between=st.floats(600.0, 1e6), other=st.floats(0.1, 10.0))
+def test_no_other_distance_loses_less(cost: float, between: float, other: float) -> None:
+    """What is spent in saving, and half of a distance for each loss, as shares of all time."""
+
+    def lost(seconds: float) -> float:
+        return cost / seconds + seconds / 2 / between
+
+    chosen = apart(cost, between, math.inf)
+    assert lost(chosen) <= lost(chosen * other) * (1 + 1e-9)
 
 
 def test_nothing_is_pickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

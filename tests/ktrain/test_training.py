@@ -18,7 +18,7 @@ from ktrain.config import Train
 from ktrain.engine import Engine
 from ktrain.forward import Loss
 from ktrain.resume import Point, ResumePoints
-from ktrain.training import Diverged, Progress, Schedule, train
+from ktrain.training import Diverged, Leaving, Progress, Schedule, train
 
 STEPS, ROWS, WIDTH = 10, 2, 16
 SETTING = Train(batch=ROWS, context=WIDTH, steps=STEPS, warmup=2, precision="fp32", clip=0.5)
@@ -33,18 +33,38 @@ class Killed(Exception):
     """Stands for whatever ends a process."""
 
 
+class Points(ResumePoints):
+    """Remembers the steps of those that were saved."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.saved: list[int] = []
+
+    def save(self, point: Point) -> None:
+        super().save(point)
+        self.saved.append(point.step)
+
+
 class Runs:
     """Runs of one training in one work folder, each a start of its own that goes on from the latest resume point."""
 
     def __init__(self, small: Make, random_batch: Batch, folder: Path, dropout: float = 0.0, every: int = 1) -> None:
         self.make, self.batch, self.folder, self.dropout, self.every = small, random_batch, folder, dropout, every
         self.asked: list[int] = []
+        self.saved: list[int] = []
         self.lines: list[Progress] = []
 
     def start(
-        self, stop: Stop | None = None, *, seconds: float = ALWAYS, poison: int | None = None
+        self,
+        stop: Stop | None = None,
+        *,
+        seconds: float = ALWAYS,
+        poison: int | None = None,
+        leave: int | None = None,
+        apart: Callable[[float | None], float] | None = None,
     ) -> tuple[list[Progress], dict[str, Tensor]]:
-        """Curve and final state. `stop` kills it in the batch or in the report of a step; `poison` spoils a batch."""
+        """Curve and final state. `stop` kills it in the batch or in the report of a step; `poison` spoils a batch; it
+        has to leave from step `leave` on."""
 
         def batches(step: int) -> tuple[Tensor, Tensor]:
             self.asked.append(step)
@@ -53,12 +73,14 @@ class Runs:
             ids, weights = self.batch(step, rows=ROWS, width=WIDTH)
             return ids, weights * (math.nan if step == poison else 1.0)
 
-        def report(progress: Progress) -> None:
+        def report(progress: Progress) -> bool:
             self.lines.append(progress)
             if stop is not None and stop[1] == "report" and progress.step > stop[0]:
                 raise Killed
+            return leave is not None and progress.step >= leave
 
-        points = ResumePoints(self.folder)
+        points = Points(self.folder)
+        self.saved = points.saved
         resumed = points.latest()
         module = Loss(self.make(dropout=self.dropout))
         if resumed:
@@ -70,7 +92,7 @@ class Runs:
         try:
             curve = train(
                 engine, batches, SCHEDULE, ROWS * WIDTH, points, report,
-                resumed=resumed, every=self.every, checkpoint_seconds=seconds,
+                resumed=resumed, every=self.every, apart=apart or (lambda cost: seconds),
             )  # fmt: skip
             return curve, engine.state()
         finally:
@@ -79,7 +101,7 @@ class Runs:
 
 def untimed(curve: list[Progress]) -> list[Progress]:
     """`tokens` are those of `seconds`, which leave out the first step of each start."""
-    return [dataclasses.replace(progress, tokens=0, seconds=0.0) for progress in curve]
+    return [dataclasses.replace(progress, tokens=0, seconds=0.0, apart=0.0) for progress in curve]
 
 
 def assert_same(
@@ -149,13 +171,14 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         runs = Runs(small, random_batch, Path(folder), dropout, every)
-        for stop in stops:
+        for stop in [*stops, None]:
             # A stop that an earlier start has left behind is never reached.
             try:
-                runs.start(stop)
+                found = runs.start(stop)
             except Killed:
                 continue
-        assert_same(runs.start(), wanted(dropout, every))
+            break
+        assert_same(found, wanted(dropout, every))
 
 
 def test_dropout_takes_part(wanted: Callable) -> None:
@@ -202,7 +225,7 @@ def test_every_line_is_reported_and_the_last_step_has_one(small: Make, random_ba
     assert runs.lines == curve
     assert [line.learning_rate for line in curve] == [SCHEDULE.rate(step) for step in (3, 7, 9)]
     assert {line.steps for line in curve} == {STEPS}
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == [f"step-{STEPS:09d}"]
 
 
 def test_the_reported_loss_is_that_of_the_step(small: Make, random_batch: Batch, tmp_path: Path) -> None:
@@ -236,7 +259,72 @@ def clock(random_batch: Batch, monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_resume_points_are_some_time_apart(small: Make, clock: Clock, tmp_path: Path) -> None:
     """The clock starts after the first step, at second 1."""
     Runs(small, clock.batch, tmp_path).start(seconds=2.5)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000004", "step-000000007"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000007", "step-000000010"]
+
+
+def test_how_far_apart_follows_from_what_the_last_one_took(
+    small: Make, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And every line of the curve says how far that is."""
+    save, asked = ResumePoints.save, list[float | None]()
+
+    def slow(points: ResumePoints, point: Point) -> None:
+        clock.now += 0.5
+        save(points, point)
+
+    def apart(cost: float | None) -> float:
+        asked.append(cost)
+        return 1.5 if cost is None else 4 * cost
+
+    monkeypatch.setattr(ResumePoints, "save", slow)
+    runs = Runs(small, clock.batch, tmp_path)
+    curve, _ = runs.start(apart=apart)
+    assert set(asked) == {None, 0.5}
+    assert [line.apart for line in curve] == [1.5] * 3 + [2.0] * 7
+    assert runs.saved == [3, 6, 9, 10]
+
+
+def test_a_disk_that_fails_costs_a_resume_point_and_not_the_training(
+    small: Make, random_batch: Batch, tmp_path: Path, wanted: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = ResumePoints.save
+
+    def full(points: ResumePoints, point: Point) -> None:
+        if point.step in (3, 4, 10):
+            raise OSError(28, "No space left on device")
+        save(points, point)
+
+    monkeypatch.setattr(ResumePoints, "save", full)
+    assert_same(Runs(small, random_batch, tmp_path, dropout=0.25).start(), wanted(0.25, 1))
+    found = ResumePoints(tmp_path).latest()
+    assert found is not None and found.step == 9
+
+
+@pytest.mark.parametrize("every", [1, 4, 100])
+def test_a_run_that_has_to_leave_saves_at_once_and_goes_on_elsewhere(
+    small: Make, random_batch: Batch, tmp_path: Path, wanted: Callable, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    """Also between the lines of its curve, where these lie far apart."""
+    monkeypatch.setattr(training, "FIRST_LOOK", 3)
+    runs = Runs(small, random_batch, tmp_path, dropout=0.25, every=every)
+    with pytest.raises(Leaving, match=r"at step 3$"):
+        runs.start(leave=3, apart=lambda cost: 1e9)
+    assert runs.saved == [3]
+    found = runs.start(apart=lambda cost: 1e9)
+    assert runs.asked[0] == 3 and runs.saved == [10]
+    assert_same(found, wanted(0.25, every))
+
+
+def test_looks_between_lines_are_some_seconds_apart(
+    small: Make, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second for every step: the first look is early, the others are as far apart as they should be."""
+    monkeypatch.setattr(training, "FIRST_LOOK", 2)
+    monkeypatch.setattr(training, "LOOK", 3.0)
+    runs = Runs(small, clock.batch, tmp_path, every=100)
+    curve, _ = runs.start(apart=lambda cost: 1e9)
+    assert [line.step for line in runs.lines] == [2, 5, 8, 10]
+    assert [line.step for line in curve] == [10]
 
 
 def test_speed_leaves_out_the_first_step_of_each_start(small: Make, clock: Clock, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from ktrain.local import LocalStore
 from ktrain.stages import chain
 from ktrain.storage import Objects
 from ktrain.store import Store
-from ktrain.training import Progress
+from ktrain.training import Leaving, Progress
 
 FEW = dict.fromkeys(("birth_years", "birth_cities", "universities", "majors", "companies"), 12)
 POOLS = PoolSizes(first_names=20, middle_names=20, last_names=20, **FEW)
@@ -59,15 +59,17 @@ class Killed(Exception):
 
 @dataclass
 class Watch:
-    """A report that remembers, and that kills the run when a stage comes to a step."""
+    """A report that remembers, and that kills the run, or bids it leave, when a stage comes to a step."""
 
     stop: tuple[str, int] | None = None
     seen: list[tuple[str, int]] = field(default_factory=list)
+    leave: tuple[str, int] | None = None
 
-    def __call__(self, key: str, progress: Progress) -> None:
+    def __call__(self, key: str, progress: Progress) -> bool:
         self.seen.append((key, progress.step))
         if self.stop == (key, progress.step):
             raise Killed(f"at step {progress.step}\nand more")
+        return self.leave == (key, progress.step)
 
     def steps(self, key: str) -> list[int]:
         return [step for stage, step in self.seen if stage == key]
@@ -401,6 +403,22 @@ def test_a_disk_that_refuses_for_a_while_costs_no_stage(
     assert refused == [4] and Store.at(copy).find(READOUT)
     told = [r.getMessage() for r in caplog.records if "trying again" in r.getMessage()]
     assert len(told) == 1 and f"publishing {READOUT}: Input/output error" in told[0]
+
+
+def test_a_trial_that_has_to_leave_goes_on_at_the_next_step_and_has_not_failed(whole: Path, tmp_path: Path) -> None:
+    """Whatever is being trained, and after the last step too, when only the evaluation is left."""
+    store, calm = Store.at(tmp_path), {"checkpoint_seconds": 1e9}
+    for key, step in ((PRETRAIN, 7), (PRETRAIN, 10), (READOUT, 4), (ADAPTED, 12)):
+        watch = Watch(leave=(key, step))
+        with pytest.raises(Leaving, match=f"^at step {step}$"):
+            trial.run([FULL, LORA], runtime(tmp_path, **calm), watch)
+        assert store.failure(key) is None and not store.exists(key)
+        assert not list((tmp_path / "leases").glob("*.json"))
+    watch = Watch()
+    trial.run([FULL, LORA], runtime(tmp_path, **calm), watch)
+    assert watch.seen == [], "all was trained, and nothing twice"
+    for key in (PRETRAIN, READOUT, ADAPTED):
+        assert weights(tmp_path, key) == weights(whole, key)
 
 
 def test_the_word_of_a_failure_is_taken_back_by_the_next_start(copy: Path) -> None:

@@ -12,6 +12,7 @@ from ktrain.stages import Stage
 from sweeps import Sweep, live
 from sweeps.live import LiveView, clock
 from sweeps.plan import Plan
+from sweeps.setbacks import AGAIN, OVER
 
 Planner = Callable[..., Plan]
 
@@ -251,3 +252,29 @@ def test_the_label_of_a_trial_that_serves_several_cells_leaves_out_where_these_d
 
 def test_ray_tune_may_save_the_view(planned: Planner) -> None:
     assert isinstance(pickle.loads(pickle.dumps(LiveView(planned(), screen()))), LiveView)
+
+
+def test_what_is_begun_again_is_said_on_a_terminal_too(planned: Planner, time: Clock) -> None:
+    plan = planned()
+    one, _ = plan.trials()
+    for terminal in (False, True):
+        console = screen(terminal=terminal)
+        view = LiveView(plan, console)
+        tell(view, "start", one)
+        tell(view, "result", one, {AGAIN: {"kind": "node lost", "line": "gone"}})
+        assert "single-n60-s0: node lost: gone" in written(console)
+        assert drawn(view)[1].split() == ["single-n60-s0", "starting", "again"]
+        tell(view, "result", one, result(plan.cells[0].stages[1], 1, 60))
+        tell(view, "recover", one)
+        assert "driver lost" in written(console)
+        before = written(console)
+        tell(view, "result", one, {AGAIN: {"kind": OVER, "line": ""}})
+        assert written(console) == before, "the failure itself is told by Ray Tune"
+
+
+def test_a_line_says_how_often_it_is_saved(planned: Planner, time: Clock) -> None:
+    plan, console = planned(), screen()
+    one, _ = plan.trials()
+    view = LiveView(plan, console)
+    tell(view, "result", one, result(plan.cells[0].stages[1], 1, 60) | {"apart": 41.3})
+    assert ", saved every 41 s, ETA" in written(console)

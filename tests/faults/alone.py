@@ -1,0 +1,61 @@
+"""The core of ktrain at work without Ray: `python -m tests.faults.alone STORE STEPS SECONDS` does both cells of `demo`.
+
+It is what nothing has disturbed, and in short forms what is disturbed. `SECONDS` lie between two resume points at most.
+"""
+
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+from ktrain import trial
+from ktrain.config import Cell, Runtime
+from ktrain.setbacks import ERROR, TAKEN, Patience, Setback
+from ktrain.training import Progress
+from sweeps.run import cache
+from tests.faults.work import ROOT, Work
+
+CLOCK = "FAULTS_CLOCK"
+"""Names the file by which the clock is off."""
+
+
+def main(store: str, steps: int, seconds: float) -> None:
+    """Does what is missing."""
+    cache(ROOT / ".cache")
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    runtime = Runtime(store=store, compile=False, checkpoint_seconds=seconds)
+    for cells in Work(steps).plan(store).trials().values():
+        _fit(cells, runtime)
+
+
+def _wrong_clock(file: Path) -> None:
+    """The time of day is off by as many seconds as a file says, which others may change."""
+    right = time.time
+    time.time = lambda: right() + float(file.read_text() or 0)
+
+
+def _fit(cells: list[Cell], runtime: Runtime) -> None:
+    """What `ktrain.job.fit` does around a trial, in this process."""
+    patience = Patience()
+    while True:
+        try:
+            return trial.run(cells, runtime, _say)
+        except trial.LeaseLost as lost:
+            setback = Setback(TAKEN, str(lost))
+        except OSError as error:
+            setback = Setback(ERROR, str(error), storage=True)
+            if not patience.bears(setback, 0.0):
+                raise
+            time.sleep(patience.pause / 10)
+        print(setback.text, flush=True)
+
+
+def _say(key: str, progress: Progress) -> None:
+    print(f"{key} {progress.step}", flush=True)
+
+
+if __name__ == "__main__":
+    if CLOCK in os.environ:
+        _wrong_clock(Path(os.environ[CLOCK]))
+    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))

@@ -1,0 +1,108 @@
+"""Scenarios of the core: one fault each while trials are done without Ray, because none of it matters for them."""
+
+import random
+import shutil
+from pathlib import Path
+
+from tests.faults.disks import Disk
+from tests.faults.scenarios import Extent
+from tests.faults.site import Site
+from tests.faults.work import Wrong, pause
+
+
+def flipped_byte(site: Site, extent: Extent, rng: random.Random) -> str:
+    """In files that finished stages are made of; what reads them has to notice, and to make them again."""
+    site.copies_undisturbed()
+    single, multi = (cell.stages for cell in site.work.plan(str(site.root)).cells)
+    # A cell with wrong numbers and a wrong network; another, whose corpus is wrong, and whose readout is to be done.
+    for stage, name in ((single[2], "metrics.json"), (single[1], None), (multi[0], None)):
+        site.tell(f"a byte flipped in {stage.kind}", _flip(site.root / "stages" / stage.key, name, rng))
+    shutil.rmtree(site.root / "stages" / multi[2].key)
+    site.ends_well(site.alone())
+    damaged = sorted(path.name for path in (site.root / "damaged").iterdir())
+    if damaged != sorted(f"{stage.key}-1" for stage in (single[2], single[1], multi[0])):
+        raise Wrong(f"moved aside: {damaged}")
+    shutil.rmtree(site.root / "damaged")
+    site.is_as_undisturbed()
+    return "all three found, moved aside and made again; as undisturbed"
+
+
+def _flip(stage: Path, name: str | None, rng: random.Random) -> str:
+    files = sorted(path for path in stage.rglob("*") if path.is_file() and path.name != "manifest.json")
+    file = stage / name if name else rng.choice(files)
+    raw = bytearray(file.read_bytes())
+    place, bit = rng.randrange(len(raw)), rng.randrange(8)
+    raw[place] ^= 1 << bit
+    file.write_bytes(raw)
+    return f"{file.relative_to(stage)}, byte {place}, bit {bit}"
+
+
+def two_processes(site: Site, extent: Extent, rng: random.Random) -> str:
+    """Two do the same stages at once."""
+    with site.published_once():
+        runs = [site.alone() for _ in range(2)]
+        for run in runs:
+            site.ends_well(run)
+    site.is_as_undisturbed()
+    _shared(site, [run.said for run in runs])
+    return "each stage was done by one of them; as undisturbed"
+
+
+def _shared(site: Site, said: list[str]) -> None:
+    """Raises `Wrong` where a step of pretraining was done by two."""
+    for key in site.pretrainings:
+        steps = [line for text in said for line in text.splitlines() if line.startswith(f"{key} ")]
+        if again := len(steps) - len(set(steps)):
+            raise Wrong(f"{again} lines of {key} were made by two")
+
+
+def clock_jump(site: Site, extent: Extent, rng: random.Random) -> str:
+    """The clock of one process jumps back an hour in the middle of its work, and another one comes that takes it for
+    dead."""
+    clock = site.folder / "clock"
+    clock.write_text("0")
+    with site.published_once():
+        first = site.alone(FAULTS_CLOCK=str(clock))
+        site.reaches(int(rng.uniform(0.1, 0.3) * site.work.steps), first)
+        clock.write_text("-3600")
+        site.tell("the first one's clock goes back an hour")
+        second = site.alone()
+        for run in (second, first):
+            site.ends_well(run)
+    site.is_as_undisturbed()
+    lost = "lease lost" in first.said
+    return f"the first one {'lost its lease, and let the other go on' if lost else 'kept its lease'}; as undisturbed"
+
+
+def disk_full(site: Site, extent: Extent, rng: random.Random) -> str:
+    """A store on a small disk that is full in the middle of training, and free again later."""
+    disk = site.keeps(Disk(site.root, 400))
+    run = site.alone()
+    site.reaches(int(rng.uniform(0.1, 0.5) * site.work.steps), run)
+    disk.fill()
+    site.tell("the disk is full")
+    if not run.wait():
+        raise Wrong("a store without room was written to")
+    said = run.said.strip().splitlines()
+    if "No space left on device" not in said[-1]:
+        raise Wrong(f"nothing is said of the disk:\n{run.said[-2000:]}")
+    site.tell("the run ended", said[-1])
+    disk.free()
+    site.ends_well(site.alone())
+    site.is_as_undisturbed()
+    return "ended with a line, and went on with room; as undisturbed"
+
+
+def storage_away(site: Site, extent: Extent, rng: random.Random) -> str:
+    """The store refuses to be written for a while in the middle of training."""
+    disk = site.keeps(Disk(site.root, 400))
+    with site.published_once():
+        run = site.alone()
+        site.reaches(int(rng.uniform(0.1, 0.5) * site.work.steps), run)
+        with disk.refusing():
+            site.tell("the store refuses writes")
+            pause(extent.away, run)
+        site.tell("the store takes writes")
+        site.ends_well(run)
+    site.is_as_undisturbed()
+    return "as undisturbed"

@@ -1,0 +1,130 @@
+"""Hosts: a Ray cluster on one machine, whose nodes can be drained, and removed as hard as by a cloud.
+
+All nodes share the machine's disk and address; what that hides is told in docs/cluster-faults.md.
+"""
+
+import os
+import tempfile
+from contextlib import suppress
+from typing import Any
+
+import psutil
+
+WORKER, WAITER = "RayTrainWorker", "ImplicitFunc"
+SETTINGS = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
+    # A cluster notices within two seconds, and not within half a minute, that a node is gone.
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_failure_threshold": "4",
+    "RAY_health_check_initial_delay_ms": "500",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
+    # How long workers wait for room before they say that there is none.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+
+
+class Hosts:
+    """A head that takes no trial, and nodes of one CPU each."""
+
+    def __init__(self, count: int) -> None:
+        """Starts the head and `count` nodes, in the surroundings that this process has then."""
+        # Ray's sockets lie there, whose paths may not be longer than a hundred characters.
+        self._folder = tempfile.TemporaryDirectory(prefix="kf-", ignore_cleanup_errors=True)
+        os.environ.update({**SETTINGS, "RAY_TMPDIR": self._folder.name})
+        from ray.cluster_utils import Cluster
+
+        self._cluster = Cluster(shutdown_at_exit=False)
+        try:
+            self._add(num_cpus=0, resources={"driver_slot": 1000}, include_dashboard=False)
+            self.address = str(self._cluster.address)
+            for _ in range(count):
+                self.add()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> "Hosts":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._folder.cleanup()
+
+    def _processes(self) -> list[psutil.Process]:
+        """All that were started for the cluster, known to it or not."""
+        found = []
+        for child in psutil.Process().children():
+            with suppress(psutil.NoSuchProcess):
+                if self._folder.name in " ".join(child.cmdline()):
+                    found += [child, *child.children(recursive=True)]
+        return found
+
+    @property
+    def nodes(self) -> list[Any]:
+        """Those that take trials, in the order in which they came."""
+        return sorted(self._cluster.worker_nodes, key=lambda node: node.node_id)
+
+    def add(self) -> Any:
+        """One more node."""
+        return self._add(num_cpus=1)
+
+    def _add(self, **words: Any) -> Any:
+        """Ray gives a node half a minute, in which a busy machine may not be done: then another one is tried."""
+        for left in (2, 1, 0):
+            try:
+                return self._cluster.add_node(object_store_memory=100_000_000, **words)
+            except Exception as error:
+                if not left or "timed out during startup" not in str(error):
+                    raise
+
+    def busy(self) -> list[Any]:
+        """The nodes on which a worker trains."""
+        return [node for node in self.nodes if any(_named(process, WORKER) for process in _family(node))]
+
+    def waiters(self) -> list[psutil.Process]:
+        """The processes of Ray Tune that each wait for the workers of a trial."""
+        return [process for process in _family(self._cluster.head_node) if _named(process, WAITER)]
+
+    def remove(self, node: Any) -> None:
+        """Kills every process of a node at once, as when its machine is gone."""
+        self._end(node)
+        self._cluster.remove_node(node, allow_graceful=False)
+
+    def drain(self, node: Any, seconds: float) -> None:
+        """Announces the end of a node, as `ktrain drain-watch` does."""
+        import time
+
+        from sweeps.spot import Node, Notice
+
+        Node(self.address, node.node_id).drain(Notice("spot", time.time() + seconds))
+
+    def _end(self, node: Any) -> None:
+        for process in _family(node):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def _family(node: Any) -> list[psutil.Process]:
+    """The processes of a node: those that were started for it, and all under them."""
+    found = []
+    for group in node.all_processes.values():
+        for started in group:
+            with suppress(psutil.NoSuchProcess):
+                process = psutil.Process(started.process.pid)
+                found += [process, *process.children(recursive=True)]
+    return found
+
+
+def _named(process: psutil.Process, name: str) -> bool:
+    with suppress(psutil.Error):
+        return name in " ".join(process.cmdline())
+    return False

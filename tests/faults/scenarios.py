@@ -1,0 +1,187 @@
+"""Scenarios on a cluster: one fault each, made while `ktrain run` is at work, and what must hold afterwards."""
+
+import random
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from tests.faults import checks, cloud
+from tests.faults.hosts import Hosts
+from tests.faults.site import Site
+from tests.faults.work import Run, Wrong, begin, pause, until
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is done in a scenario: `kills` nodes are removed, services are away for `away` seconds."""
+
+    kills: int
+    away: float
+
+
+def nodes_removed(site: Site, extent: Extent, rng: random.Random) -> str:
+    """Nodes vanish, each at a random moment of the training, and others come in their place."""
+    tracking, hosts = site.tracking(), site.hosts(3)
+    moments = sorted(rng.uniform(0.02, 0.95) for _ in range(extent.kills))
+    with site.published_once():
+        run = site.run(hosts, tracking.uri)
+        for moment in moments:
+            site.reaches(int(moment * 2 * site.work.steps), run)
+            node = rng.choice(until(hosts.busy, "a node at work", run))
+            # Wherever in the next seconds: also while others are still coming back.
+            pause(rng.uniform(0.0, 2.0), run)
+            _remove(site, hosts, node, f"at {moment:.0%}")
+            hosts.add()
+        site.ends_well(run)
+    return _whole(site, tracking.uri)
+
+
+def preempted(site: Site, extent: Extent, rng: random.Random) -> str:
+    """A cloud announces that it takes a node; its trial leaves with a resume point."""
+    tracking, hosts = site.tracking(), site.hosts(3)
+    with site.published_once():
+        run = site.run(hosts, tracking.uri)
+        _announce(site, hosts, run, rng)
+        site.ends_well(run)
+    _kinds(site, {"preempted": 1})
+    return _whole(site, tracking.uri)
+
+
+def shrunk(site: Site, extent: Extent, rng: random.Random) -> str:
+    """One of two nodes vanishes and none comes; a trial of two workers goes on with one, but for rounding."""
+    tracking, hosts = site.tracking(), site.hosts(2)
+    with site.published_once():
+        run = site.run(hosts, tracking.uri, "--workers", "2")
+        site.reaches(int(rng.uniform(0.1, 0.5) * site.work.steps), run)
+        _remove(site, hosts, rng.choice(hosts.nodes))
+        site.ends_well(run)
+    kinds = Counter(setback["kind"] for setback in site.setbacks())
+    if kinds["node lost"] != 1 or not kinds["no room"]:
+        raise Wrong(f"setbacks {dict(kinds)}")
+    site.is_told_once(tracking.uri)
+    return f"went on with one worker; final losses differ by {site.loss_apart(0.05):.2%} at most"
+
+
+def driver_killed(site: Site, extent: Extent, rng: random.Random) -> str:
+    """Whoever started it all is gone at once; the same command continues."""
+    tracking, hosts = site.tracking(), site.hosts(2)
+    with site.published_once():
+        run = site.run(hosts, tracking.uri)
+        site.reaches(int(rng.uniform(0.1, 0.6) * 2 * site.work.steps), run)
+        run.kill()
+        site.tell("driver killed", _steps(site))
+        until(lambda: not hosts.busy(), "the end of its workers")
+        site.ends_well(site.run(hosts, tracking.uri))
+    return _whole(site, tracking.uri, starts=2)
+
+
+def waiter_killed(site: Site, extent: Extent, rng: random.Random) -> str:
+    """The process that waits for a trial's workers is gone, and its workers with it; the run gives it another one."""
+    tracking, hosts = site.tracking(), site.hosts(2)
+    with site.published_once():
+        run = site.run(hosts, tracking.uri)
+        site.reaches(int(rng.uniform(0.1, 0.6) * 2 * site.work.steps), run)
+        rng.choice(until(hosts.waiters, "a process that waits", run)).kill()
+        site.tell("a trial's driver killed", _steps(site))
+        site.ends_well(run)
+    _kinds(site, {"driver lost": 1})
+    return _whole(site, tracking.uri)
+
+
+def two_drivers(site: Site, extent: Extent, rng: random.Random) -> str:
+    """Two people start one sweep at once."""
+    tracking, hosts = site.tracking(), site.hosts(3)
+    with site.published_once():
+        runs = [site.run(hosts, tracking.uri) for _ in range(2)]
+        site.tell("two drivers started")
+        for run in runs:
+            site.ends_well(run)
+    return _whole(site, tracking.uri)
+
+
+def tracking_away(site: Site, extent: Extent, rng: random.Random) -> str:
+    """The tracking server is away for a while in the middle of training."""
+    tracking, hosts = site.tracking(), site.hosts(2)
+    with site.published_once():
+        run = site.run(hosts, tracking.uri)
+        site.reaches(int(rng.uniform(0.1, 0.5) * 2 * site.work.steps), run)
+        tracking.stop()
+        site.tell("tracking server killed", _steps(site))
+        pause(extent.away, run)
+        ended = not run.runs
+        tracking.start()
+        site.tell("tracking server back", "the run had ended" if ended else _steps(site))
+        site.ends_well(run)
+    if ended:
+        if "the next run delivers what it missed" not in " ".join(run.said.split()):
+            raise Wrong(f"nothing is said of what MLflow has missed:\n{run.said[-2000:]}")
+        site.ends_well(site.run(hosts, tracking.uri))
+    return _whole(site, tracking.uri)
+
+
+def everything(site: Site, extent: Extent, rng: random.Random) -> str:
+    """In one run: a node is announced, another vanishes, and the tracking server is away."""
+    tracking, hosts = site.tracking(), site.hosts(3)
+    with site.published_once():
+        run = site.run(hosts, tracking.uri)
+        _announce(site, hosts, run, rng)
+        tracking.stop()
+        site.tell("tracking server killed")
+        hosts.add()
+        until(lambda: site.setbacks(), "the move", run)
+        pause(rng.uniform(0.0, 8.0), run)
+        _remove(site, hosts, rng.choice(until(hosts.busy, "a node at work", run)))
+        tracking.start()
+        site.tell("tracking server back", _steps(site))
+        site.ends_well(run)
+    _kinds(site, {"preempted": 1, "node lost": 1})
+    return _whole(site, tracking.uri)
+
+
+def _remove(site: Site, hosts: Hosts, node: Any, when: str = "") -> None:
+    before = _steps(site)
+    hosts.remove(node)
+    site.tell(f"node {node.node_id[:6]} removed {when}", before)
+
+
+def _announce(site: Site, hosts: Hosts, run: Run, rng: random.Random) -> None:
+    """As on a spot machine: the cloud says when it takes it, in the middle of training, and `ktrain drain-watch` hears
+    that."""
+    node, service = rng.choice(until(hosts.busy, "a node at work", run)), site.keeps(cloud.serving())
+    command = ["-m", "sweeps.cli", "drain-watch", "--cloud", "aws", "--metadata", service.address, "--every", "0.2"]
+    command += ["--address", hosts.address, "--node-id", node.node_id]
+    watch = begin(command, site.folder / "drain-watch.log", {})
+    try:
+        until(lambda: service.asked, "a question to the cloud", watch)
+        site.reaches(int(rng.uniform(0.05, 0.4) * site.work.steps), run)
+        service.takes_back(120.0)
+        if watch.wait() or "drained" not in watch.said:
+            raise Wrong(f"drain-watch: {watch.said}")
+    finally:
+        watch.end()
+    site.tell(f"node {node.node_id[:6]} announced and drained", _steps(site))
+
+
+def _kinds(site: Site, wanted: dict[str, int]) -> None:
+    """What was begun again, and why. How long one waits for room is up to the machine."""
+    kinds = dict(Counter(setback["kind"] for setback in site.setbacks()))
+    kinds.pop("no room", None)
+    if kinds != wanted:
+        raise Wrong(f"setbacks {kinds} instead of {wanted}")
+
+
+def _whole(site: Site, uri: str, starts: int = 1) -> str:
+    """Everything is there as undisturbed, once; the work was begun by `starts` runs."""
+    site.is_as_undisturbed()
+    site.is_told_once(uri)
+    begun = {key: checks.starts(site.store, key, site.work.steps) for key in site.pretrainings}
+    setbacks = Counter(setback["kind"] for setback in site.setbacks())
+    # A readout may have been begun again instead, and a start may have ended before its first step.
+    if sum(begun.values()) > starts * len(begun) + setbacks.total():
+        raise Wrong(f"pretrainings were begun {begun} times, and these setbacks are known: {dict(setbacks)}")
+    told = ", ".join(f"{count} {kind}" for kind, count in setbacks.items()) or "no setback"
+    return f"{told}; pretrainings begun {' and '.join(map(str, begun.values()))} times; as undisturbed"
+
+
+def _steps(site: Site) -> str:
+    return ", ".join(f"{'single' if 'single' in k else 'multi5'} {v}" for k, v in site.progress().items())

@@ -1,0 +1,131 @@
+"""The work that faults are made in: the sweep `demo` in a tiny form, by the whole of ktrain or by its core alone."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ktrain.store import Store
+from sweeps import plan as planning
+from sweeps import sweep as grids
+from sweeps.plan import Plan
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 900.0
+"""Seconds for what takes some twenty on a machine that does nothing else."""
+AXES: Mapping[str, Any] = {
+    "corpus.people": 60,
+    "corpus.tokenizer": "bpe-600",
+    "corpus.pools.birth_years": 5,
+    "corpus.pools.birth_cities": 5,
+    "train.warmup": 10,
+    "train.batch": 4,
+    "train.context": 64,
+    "readout.steps": 20,
+    "readout.batch": 8,
+    "readout.recall_gate": 0.0,
+}
+
+
+class Wrong(AssertionError):
+    """What a fault must never lead to."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """`demo` with so many steps of pretraining in each of its two cells."""
+
+    steps: int
+
+    @property
+    def axes(self) -> list[str]:
+        """As on the command line."""
+        return [f"{name}={value}" for name, value in {**AXES, "train.steps": self.steps}.items()]
+
+    def plan(self, store: str) -> Plan:
+        """A new look at the sweep against a store."""
+        overrides = {name: [value] for name, value in {**AXES, "train.steps": self.steps}.items()}
+        return planning.make(grids.load("demo"), "mini", overrides, Store.at(store))
+
+
+@dataclass
+class Run:
+    """A process at work, and all that was ever seen under it."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    family: dict[int, psutil.Process] = field(default_factory=dict)
+
+    @property
+    def said(self) -> str:
+        """What it wrote so far."""
+        return self.log.read_text(errors="replace")
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended. Its children are remembered, because they may outlive it."""
+        if self.process.poll() is not None:
+            return False
+        with suppress(psutil.NoSuchProcess):
+            self.family |= {child.pid: child for child in psutil.Process(self.process.pid).children(recursive=True)}
+        return True
+
+    def wait(self, patience: float = PATIENCE) -> int:
+        """Its exit code."""
+        until(lambda: not self.runs, "the end of the run", patience=patience)
+        return int(self.process.returncode)
+
+    def kill(self) -> None:
+        """Hard, and nothing else."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def end(self) -> None:
+        """Kills it and whatever is left of it, by their ids."""
+        if self.runs:
+            self.kill()
+        for child in self.family.values():
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+
+
+def begin(command: list[str], log: Path, environment: Mapping[str, str]) -> Run:
+    """Starts Python with `command` in the root of the project, in a group of its own."""
+    surroundings = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment}
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={name: value for name, value in surroundings.items() if value},
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    return Run(process, log)
+
+
+def until(true: Callable[[], Any], what: str, run: Run | None = None, patience: float = PATIENCE) -> Any:
+    """What `true` returns as soon as it is true. Raises `Wrong` where patience or the run ends before."""
+    end = time.monotonic() + patience
+    while not (found := true()):
+        if run is not None and not run.runs:
+            raise Wrong(f"the run ended with {run.process.returncode} before {what}:\n{run.said[-3000:]}")
+        if time.monotonic() > end:
+            raise Wrong(f"not within {patience:.0f} s: {what}\n{run.said[-3000:] if run else ''}")
+        time.sleep(0.05)
+    return found
+
+
+def pause(seconds: float, run: Run) -> None:
+    """Waits, but not for what has ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and run.runs:
+        time.sleep(0.05)
