@@ -75,7 +75,8 @@ def of_cell(plan: Plan, cell: PlannedCell, links: Mapping[str, str]) -> Record:
     tags = {"ktrain.scale": plan.scale}
     keys = {stage.kind: stage.key for stage in cell.stages if stage.kind in links}
     for key in keys.values():
-        metrics |= plan.seen.done[key].metrics
+        # A name that two stages have, as of speed and memory, is the earlier one's: what the cell costs.
+        metrics = {**plan.seen.done[key].metrics, **metrics}
         if about := _file(plan, key, "counts.json"):
             tags |= _pieces("ktrain.n", about["n"]) | _pieces("ktrain.interval", about["interval"])
     tags["ktrain.stages"] = json.dumps({kind: plan.seen.done[key].where for kind, key in keys.items()})

@@ -12,6 +12,7 @@ import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "parts"))
 from tests.faults import core_scenarios as core
 from tests.faults import scenarios
 from tests.faults.disks import NotHere
@@ -27,6 +28,8 @@ CLUSTER = {
     "waiter-killed": scenarios.waiter_killed,
     "two-drivers": scenarios.two_drivers,
     "tracking-away": scenarios.tracking_away,
+    "postgres-restarted": scenarios.postgres_restarted,
+    "storage-away": scenarios.storage_away,
     "everything": scenarios.everything,
 }
 CORE = {
@@ -34,7 +37,8 @@ CORE = {
     "two-processes": core.two_processes,
     "clock-jump": core.clock_jump,
     "disk-full": core.disk_full,
-    "storage-away": core.storage_away,
+    "worker-disk-full": core.worker_disk_full,
+    "folder-away": core.folder_away,
 }
 ALL = CLUSTER | CORE
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from ktrain import trial
 from ktrain.config import Cell, Runtime
+from ktrain.lease import LeaseLost
 from ktrain.setbacks import ERROR, TAKEN, Patience, Setback
 from ktrain.training import Progress
-from sweeps.run import cache
-from tests.faults.work import ROOT, Work
+from sweeps.run import prepare
+from tests.faults.work import Work
 
 CLOCK = "FAULTS_CLOCK"
 """Names the file by which the clock is off."""
@@ -22,7 +23,7 @@ CLOCK = "FAULTS_CLOCK"
 
 def main(store: str, steps: int, seconds: float) -> None:
     """Does what is missing."""
-    cache(ROOT / ".cache")
+    prepare()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     runtime = Runtime(store=store, compile=False, checkpoint_seconds=seconds)
     for cells in Work(steps).plan(store).trials().values():
@@ -41,7 +42,7 @@ def _fit(cells: list[Cell], runtime: Runtime) -> None:
     while True:
         try:
             return trial.run(cells, runtime, _say)
-        except trial.LeaseLost as lost:
+        except LeaseLost as lost:
             setback = Setback(TAKEN, str(lost))
         except OSError as error:
             setback = Setback(ERROR, str(error), storage=True)

@@ -7,13 +7,13 @@ from pathlib import Path
 from tests.faults.disks import Disk
 from tests.faults.scenarios import Extent
 from tests.faults.site import Site
-from tests.faults.work import Wrong, pause
+from tests.faults.work import Run, Wrong, pause, until
 
 
 def flipped_byte(site: Site, extent: Extent, rng: random.Random) -> str:
     """In files that finished stages are made of; what reads them has to notice, and to make them again."""
     site.copies_undisturbed()
-    single, multi = (cell.stages for cell in site.work.plan(str(site.root)).cells)
+    single, multi = (cell.stages for cell in site.work.plan(site.address).cells)
     # A cell with wrong numbers and a wrong network; another, whose corpus is wrong, and whose readout is to be done.
     for stage, name in ((single[2], "metrics.json"), (single[1], None), (multi[0], None)):
         site.tell(f"a byte flipped in {stage.kind}", _flip(site.root / "stages" / stage.key, name, rng))
@@ -77,32 +77,47 @@ def clock_jump(site: Site, extent: Extent, rng: random.Random) -> str:
 def disk_full(site: Site, extent: Extent, rng: random.Random) -> str:
     """A store on a small disk that is full in the middle of training, and free again later."""
     disk = site.keeps(Disk(site.root, 400))
-    run = site.alone()
-    site.reaches(int(rng.uniform(0.1, 0.5) * site.work.steps), run)
+    with site.published_once():
+        run = site.alone()
+        site.reaches(int(rng.uniform(0.1, 0.5) * site.work.steps), run)
+        _without_room(site, disk, extent, run)
+        site.ends_well(run)
+    site.is_as_undisturbed()
+    return "waited for room and went on; as undisturbed"
+
+
+def worker_disk_full(site: Site, extent: Extent, rng: random.Random) -> str:
+    """The small disk of a worker, whose results go to object storage, is full in the middle of training."""
+    site.bucket()
+    disk = site.keeps(Disk(site.folder / "disk", 400))
+    with site.published_once():
+        run = site.alone(KTRAIN_CACHE=str(disk.folder / "cache"))
+        site.reaches(int(rng.uniform(0.1, 0.5) * site.work.steps), run)
+        _without_room(site, disk, extent, run)
+        site.ends_well(run)
+    site.is_as_undisturbed()
+    return "waited for room and went on; as undisturbed"
+
+
+def _without_room(site: Site, disk: Disk, extent: Extent, run: Run) -> None:
     disk.fill()
     site.tell("the disk is full")
-    if not run.wait():
-        raise Wrong("a store without room was written to")
-    said = run.said.strip().splitlines()
-    if "No space left on device" not in said[-1]:
-        raise Wrong(f"nothing is said of the disk:\n{run.said[-2000:]}")
-    site.tell("the run ended", said[-1])
+    until(lambda: "No space left on device" in run.said, "a word about the disk", run)
+    pause(min(extent.away, 30.0), run)
     disk.free()
-    site.ends_well(site.alone())
-    site.is_as_undisturbed()
-    return "ended with a line, and went on with room; as undisturbed"
+    site.tell("the disk has room")
 
 
-def storage_away(site: Site, extent: Extent, rng: random.Random) -> str:
-    """The store refuses to be written for a while in the middle of training."""
+def folder_away(site: Site, extent: Extent, rng: random.Random) -> str:
+    """A store in a folder refuses to be written for a while in the middle of training."""
     disk = site.keeps(Disk(site.root, 400))
     with site.published_once():
         run = site.alone()
         site.reaches(int(rng.uniform(0.1, 0.5) * site.work.steps), run)
         with disk.refusing():
-            site.tell("the store refuses writes")
-            pause(extent.away, run)
-        site.tell("the store takes writes")
+            site.tell("the folder refuses writes")
+            pause(min(extent.away, 30.0), run)
+        site.tell("the folder takes writes")
         site.ends_well(run)
     site.is_as_undisturbed()
     return "as undisturbed"

@@ -1,11 +1,13 @@
 """Hosts: a Ray cluster on one machine, whose nodes can be drained, and removed as hard as by a cloud.
 
-All nodes share the machine's disk and address; what that hides is told in docs/cluster-faults.md.
+All nodes share the machine's address, but each has a disk of its own, which goes with it.
 """
 
 import os
+import shutil
 import tempfile
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -33,13 +35,15 @@ SETTINGS = {
 class Hosts:
     """A head that takes no trial, and nodes of one CPU each."""
 
-    def __init__(self, count: int) -> None:
-        """Starts the head and `count` nodes, in the surroundings that this process has then."""
+    def __init__(self, count: int, disks: Path) -> None:
+        """Starts the head and `count` nodes, in the surroundings that this process has then; nodes keep their files
+        below `disks`."""
         # Ray's sockets lie there, whose paths may not be longer than a hundred characters.
         self._folder = tempfile.TemporaryDirectory(prefix="kf-", ignore_cleanup_errors=True)
         os.environ.update({**SETTINGS, "RAY_TMPDIR": self._folder.name})
         from ray.cluster_utils import Cluster
 
+        self._disks, self._count, self._disk_of = disks, 0, dict[str, Path]()
         self._cluster = Cluster(shutdown_at_exit=False)
         try:
             self._add(num_cpus=0, resources={"driver_slot": 1000}, include_dashboard=False)
@@ -75,7 +79,11 @@ class Hosts:
 
     def add(self) -> Any:
         """One more node."""
-        return self._add(num_cpus=1)
+        self._count += 1
+        disk = self._disks / str(self._count)
+        node = self._add(num_cpus=1, env_vars={"KTRAIN_CACHE": str(disk)})
+        self._disk_of[node.node_id] = disk
+        return node
 
     def _add(self, **words: Any) -> Any:
         """Ray gives a node half a minute, in which a busy machine may not be done: then another one is tried."""
@@ -95,8 +103,9 @@ class Hosts:
         return [process for process in _family(self._cluster.head_node) if _named(process, WAITER)]
 
     def remove(self, node: Any) -> None:
-        """Kills every process of a node at once, as when its machine is gone."""
+        """Kills every process of a node at once, and takes its disk, as when its machine is gone."""
         self._end(node)
+        shutil.rmtree(self._disk_of[node.node_id], ignore_errors=True)
         self._cluster.remove_node(node, allow_graceful=False)
 
     def drain(self, node: Any, seconds: float) -> None:

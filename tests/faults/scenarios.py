@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.faults import checks, cloud
 from tests.faults.hosts import Hosts
+from tests.faults.services import Tracking
 from tests.faults.site import Site
 from tests.faults.work import Run, Wrong, begin, pause, until
 
@@ -21,10 +22,10 @@ class Extent:
 
 def nodes_removed(site: Site, extent: Extent, rng: random.Random) -> str:
     """Nodes vanish, each at a random moment of the training, and others come in their place."""
-    tracking, hosts = site.tracking(), site.hosts(3)
+    tracking, hosts = _cluster(site, 3)
     moments = sorted(rng.uniform(0.02, 0.95) for _ in range(extent.kills))
     with site.published_once():
-        run = site.run(hosts, tracking.uri)
+        run = site.run(hosts, tracking)
         for moment in moments:
             site.reaches(int(moment * 2 * site.work.steps), run)
             node = rng.choice(until(hosts.busy, "a node at work", run))
@@ -33,77 +34,77 @@ def nodes_removed(site: Site, extent: Extent, rng: random.Random) -> str:
             _remove(site, hosts, node, f"at {moment:.0%}")
             hosts.add()
         site.ends_well(run)
-    return _whole(site, tracking.uri)
+    return _whole(site, tracking)
 
 
 def preempted(site: Site, extent: Extent, rng: random.Random) -> str:
     """A cloud announces that it takes a node; its trial leaves with a resume point."""
-    tracking, hosts = site.tracking(), site.hosts(3)
+    tracking, hosts = _cluster(site, 3)
     with site.published_once():
-        run = site.run(hosts, tracking.uri)
+        run = site.run(hosts, tracking)
         _announce(site, hosts, run, rng)
         site.ends_well(run)
     _kinds(site, {"preempted": 1})
-    return _whole(site, tracking.uri)
+    return _whole(site, tracking)
 
 
 def shrunk(site: Site, extent: Extent, rng: random.Random) -> str:
     """One of two nodes vanishes and none comes; a trial of two workers goes on with one, but for rounding."""
-    tracking, hosts = site.tracking(), site.hosts(2)
+    tracking, hosts = _cluster(site, 2)
     with site.published_once():
-        run = site.run(hosts, tracking.uri, "--workers", "2")
+        run = site.run(hosts, tracking, "--workers", "2")
         site.reaches(int(rng.uniform(0.1, 0.5) * site.work.steps), run)
         _remove(site, hosts, rng.choice(hosts.nodes))
         site.ends_well(run)
     kinds = Counter(setback["kind"] for setback in site.setbacks())
     if kinds["node lost"] != 1 or not kinds["no room"]:
         raise Wrong(f"setbacks {dict(kinds)}")
-    site.is_told_once(tracking.uri)
+    site.is_told_once(tracking)
     return f"went on with one worker; final losses differ by {site.loss_apart(0.05):.2%} at most"
 
 
 def driver_killed(site: Site, extent: Extent, rng: random.Random) -> str:
     """Whoever started it all is gone at once; the same command continues."""
-    tracking, hosts = site.tracking(), site.hosts(2)
+    tracking, hosts = _cluster(site, 2)
     with site.published_once():
-        run = site.run(hosts, tracking.uri)
+        run = site.run(hosts, tracking)
         site.reaches(int(rng.uniform(0.1, 0.6) * 2 * site.work.steps), run)
         run.kill()
         site.tell("driver killed", _steps(site))
         until(lambda: not hosts.busy(), "the end of its workers")
-        site.ends_well(site.run(hosts, tracking.uri))
-    return _whole(site, tracking.uri, starts=2)
+        site.ends_well(site.run(hosts, tracking))
+    return _whole(site, tracking, starts=2)
 
 
 def waiter_killed(site: Site, extent: Extent, rng: random.Random) -> str:
     """The process that waits for a trial's workers is gone, and its workers with it; the run gives it another one."""
-    tracking, hosts = site.tracking(), site.hosts(2)
+    tracking, hosts = _cluster(site, 2)
     with site.published_once():
-        run = site.run(hosts, tracking.uri)
+        run = site.run(hosts, tracking)
         site.reaches(int(rng.uniform(0.1, 0.6) * 2 * site.work.steps), run)
         rng.choice(until(hosts.waiters, "a process that waits", run)).kill()
         site.tell("a trial's driver killed", _steps(site))
         site.ends_well(run)
     _kinds(site, {"driver lost": 1})
-    return _whole(site, tracking.uri)
+    return _whole(site, tracking)
 
 
 def two_drivers(site: Site, extent: Extent, rng: random.Random) -> str:
     """Two people start one sweep at once."""
-    tracking, hosts = site.tracking(), site.hosts(3)
+    tracking, hosts = _cluster(site, 3)
     with site.published_once():
-        runs = [site.run(hosts, tracking.uri) for _ in range(2)]
+        runs = [site.run(hosts, tracking) for _ in range(2)]
         site.tell("two drivers started")
         for run in runs:
             site.ends_well(run)
-    return _whole(site, tracking.uri)
+    return _whole(site, tracking)
 
 
 def tracking_away(site: Site, extent: Extent, rng: random.Random) -> str:
     """The tracking server is away for a while in the middle of training."""
-    tracking, hosts = site.tracking(), site.hosts(2)
+    tracking, hosts = _cluster(site, 2)
     with site.published_once():
-        run = site.run(hosts, tracking.uri)
+        run = site.run(hosts, tracking)
         site.reaches(int(rng.uniform(0.1, 0.5) * 2 * site.work.steps), run)
         tracking.stop()
         site.tell("tracking server killed", _steps(site))
@@ -115,15 +116,45 @@ def tracking_away(site: Site, extent: Extent, rng: random.Random) -> str:
     if ended:
         if "the next run delivers what it missed" not in " ".join(run.said.split()):
             raise Wrong(f"nothing is said of what MLflow has missed:\n{run.said[-2000:]}")
-        site.ends_well(site.run(hosts, tracking.uri))
-    return _whole(site, tracking.uri)
+        site.ends_well(site.run(hosts, tracking))
+    return _whole(site, tracking)
+
+
+def postgres_restarted(site: Site, extent: Extent, rng: random.Random) -> str:
+    """The database of the tracking server is away for a while, and its server is left as it is."""
+    tracking, hosts = _cluster(site, 2)
+    with site.published_once():
+        run = site.run(hosts, tracking)
+        site.reaches(int(rng.uniform(0.3, 0.6) * 2 * site.work.steps), run)
+        tracking.postgres.stop()
+        site.tell("PostgreSQL stopped", _steps(site))
+        pause(min(extent.away, 20.0), run)
+        tracking.postgres.start()
+        site.tell("PostgreSQL back", _steps(site))
+        site.ends_well(run)
+    return _whole(site, tracking)
+
+
+def storage_away(site: Site, extent: Extent, rng: random.Random) -> str:
+    """Object storage refuses every write for a while in the middle of training, leases and resume points included."""
+    bucket = site.bucket()
+    tracking, hosts = site.tracking(), site.hosts(2)
+    with site.published_once():
+        run = site.run(hosts, tracking)
+        site.reaches(int(rng.uniform(0.1, 0.6) * 2 * site.work.steps), run)
+        with bucket.refusing():
+            site.tell("storage refuses writes", _steps(site))
+            pause(min(extent.away, 30.0), run)
+        site.tell("storage takes writes", _steps(site))
+        site.ends_well(run)
+    return _whole(site, tracking)
 
 
 def everything(site: Site, extent: Extent, rng: random.Random) -> str:
     """In one run: a node is announced, another vanishes, and the tracking server is away."""
-    tracking, hosts = site.tracking(), site.hosts(3)
+    tracking, hosts = _cluster(site, 3)
     with site.published_once():
-        run = site.run(hosts, tracking.uri)
+        run = site.run(hosts, tracking)
         _announce(site, hosts, run, rng)
         tracking.stop()
         site.tell("tracking server killed")
@@ -135,7 +166,13 @@ def everything(site: Site, extent: Extent, rng: random.Random) -> str:
         site.tell("tracking server back", _steps(site))
         site.ends_well(run)
     _kinds(site, {"preempted": 1, "node lost": 1})
-    return _whole(site, tracking.uri)
+    return _whole(site, tracking)
+
+
+def _cluster(site: Site, nodes: int) -> tuple[Tracking, Hosts]:
+    """Object storage, a tracking server on PostgreSQL, and so many nodes."""
+    site.bucket()
+    return site.tracking(), site.hosts(nodes)
 
 
 def _remove(site: Site, hosts: Hosts, node: Any, when: str = "") -> None:
@@ -170,10 +207,10 @@ def _kinds(site: Site, wanted: dict[str, int]) -> None:
         raise Wrong(f"setbacks {kinds} instead of {wanted}")
 
 
-def _whole(site: Site, uri: str, starts: int = 1) -> str:
+def _whole(site: Site, tracking: Tracking, starts: int = 1) -> str:
     """Everything is there as undisturbed, once; the work was begun by `starts` runs."""
     site.is_as_undisturbed()
-    site.is_told_once(uri)
+    site.is_told_once(tracking)
     begun = {key: checks.starts(site.store, key, site.work.steps) for key in site.pretrainings}
     setbacks = Counter(setback["kind"] for setback in site.setbacks())
     # A readout may have been begun again instead, and a start may have ended before its first step.

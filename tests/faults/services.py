@@ -1,64 +1,99 @@
-"""Services: MLflow's tracking server, which can be away for a while."""
+"""Services of a cluster: MLflow's server on PostgreSQL, and object storage, each of which can be away for a while."""
 
 import os
-import signal
-import socket
-import subprocess
-import sys
-import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from tests.faults.work import until
+import s3_server
+from fault_proxy import Proxy
+from head import Head
+from postgres import Missing, Postgres
 
+from tests.faults.disks import NotHere
 
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+WRITES = ("PUT", "POST", "DELETE")
 
 
 class Tracking:
-    """A tracking server on loopback, with its data in a folder."""
+    """`ktrain serve` on a real PostgreSQL, with a login."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._port = folder, free_port()
-        self._process: subprocess.Popen[bytes] | None = None
-        folder.mkdir(parents=True, exist_ok=True)
-
-    @property
-    def uri(self) -> str:
-        """Its address, also while it is away."""
-        return f"http://127.0.0.1:{self._port}"
+        """Raises `NotHere` without PostgreSQL."""
+        self._folder = folder
 
     def __enter__(self) -> "Tracking":
-        self.start()
+        try:
+            self.postgres = Postgres.installed()
+        except Missing as missing:
+            raise NotHere(str(missing)) from None
+        self.postgres.__enter__()
+        try:
+            self._folder.mkdir(parents=True)
+            self._head = Head.prepared(self.postgres, "faults", self._folder)
+            self.start()
+        except BaseException:
+            self.postgres.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        try:
+            self._head.stop()
+        finally:
+            self.postgres.__exit__()
+
+    @property
+    def login(self) -> dict[str, str]:
+        """The environment of a client."""
+        return self._head.login
 
     def start(self) -> None:
-        """Starts it and waits until it answers."""
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)]
-        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self._folder / 'mlflow.db'}"]
-        command += ["--artifacts-destination", str(self._folder / "artifacts")]
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with (self._folder / "server.log").open("ab") as log:
-            # Its own group: the server has a child that answers.
-            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        until(self._answers, "an answer of the tracking server", patience=180.0)
+        """Starts the server and waits until it answers."""
+        self._head.start()
 
     def stop(self) -> None:
         """Hard, as when its machine is gone."""
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+        self._head.kill()
 
-    def _answers(self) -> bool:
+    def connect(self) -> Any:
+        """A connection to its database."""
+        return self.postgres.connect("faults")
+
+
+class Bucket:
+    """Object storage behind a proxy, which can refuse to be written."""
+
+    def __init__(self, proxy: Proxy, port: int) -> None:
+        self._proxy = proxy
+        self.address = "s3://bucket/results"
+        self.environment = {**s3_server.environment(port), "AWS_ENDPOINT_URL": proxy.address}
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Every write is answered with an error meanwhile."""
+        self._proxy.before = lambda method, *_: 503 if method in WRITES else None
         try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
-                return int(answer.status) == 200
-        except OSError:
-            return False
+            yield
+        finally:
+            self._proxy.before = lambda *_: None
+
+
+@contextmanager
+def bucket(log: Path) -> Iterator[Bucket]:
+    """Object storage, for this process and those that it starts."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    with s3_server.serving(log) as port:
+        proxy = Proxy(port)
+        made = Bucket(proxy, port)
+        for name in kept:
+            del os.environ[name]
+        os.environ.update(made.environment)
+        try:
+            yield made
+        finally:
+            for name in made.environment:
+                del os.environ[name]
+            os.environ.update(kept)
+            proxy.close()

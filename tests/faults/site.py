@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ktrain import layout
+from ktrain.storage import Objects
 from ktrain.store import Store
-from sweeps.run import cache
+from sweeps.run import prepare
 from tests.faults import checks
 from tests.faults.hosts import Hosts
-from tests.faults.services import Tracking
+from tests.faults.services import Bucket, Tracking, bucket
 from tests.faults.work import ROOT, Run, Work, Wrong, begin, until
 
 SECONDS = 0.5
@@ -32,12 +34,13 @@ class Event:
 
 @dataclass
 class Site:
-    """One scenario's place. `store` and `uri` are addresses; a cluster and a server of its own come when asked for."""
+    """One scenario's place. Its store is a folder, until it gets a bucket; that, a cluster and a tracking server come
+    when asked for, in this order."""
 
     folder: Path
     work: Work
     undisturbed: "Undisturbed"
-    uri: str | None = None
+    address: str = ""
     events: list[Event] = field(default_factory=list)
     _began: float = field(default_factory=time.monotonic)
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -45,6 +48,7 @@ class Site:
 
     def __enter__(self) -> "Site":
         self.folder.mkdir(parents=True)
+        self.address = str(self.root)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -54,19 +58,25 @@ class Site:
 
     @property
     def root(self) -> Path:
-        """The folder of the store."""
+        """The folder of the store, and in any case of reports."""
         return self.folder / "results"
 
     @property
     def store(self) -> Store:
         """The store, as others see it."""
-        return Store.at(self.root)
+        return Store.at(self.address)
+
+    def bucket(self) -> Bucket:
+        """Object storage for the store, until the end of the scenario."""
+        found = self._stack.enter_context(bucket(self.folder / "s3.log"))
+        self.address = found.address
+        return found
 
     def hosts(self, count: int) -> Hosts:
         """A cluster of so many nodes, until the end of the scenario."""
-        cache(ROOT / ".cache")
         os.environ["PYTHONPATH"] = str(ROOT)
-        return self._stack.enter_context(Hosts(count))
+        prepare()
+        return self._stack.enter_context(Hosts(count, self.folder / "disks"))
 
     def tracking(self) -> Tracking:
         """A tracking server, until the end of the scenario."""
@@ -76,18 +86,15 @@ class Site:
         """Enters a context until the end of the scenario."""
         return self._stack.enter_context(context)
 
-    def run(self, hosts: Hosts, uri: str, *words: str) -> Run:
+    def run(self, hosts: Hosts, tracking: Tracking, *words: str) -> Run:
         """`ktrain run` on a cluster."""
-        command = ["-m", "sweeps.cli", "run", "demo", *self.work.axes, "--store", str(self.root), "--no-compile"]
+        command = ["-m", "sweeps.cli", "run", "demo", *self.work.axes, "--store", self.address, "--no-compile"]
         command += ["--checkpoint-seconds", str(SECONDS), *words]
-        environment = {"RAY_ADDRESS": hosts.address, "MLFLOW_TRACKING_URI": uri, "KTRAIN_CACHE": str(ROOT / ".cache")}
-        return self._begin(command, environment)
+        return self._begin(command, {"RAY_ADDRESS": hosts.address, **tracking.login})
 
     def alone(self, **environment: str) -> Run:
         """The core without Ray, on the same store."""
-        return self._begin(
-            ["-m", "tests.faults.alone", str(self.root), str(self.work.steps), str(SECONDS)], environment
-        )
+        return self._begin(["-m", "tests.faults.alone", self.address, str(self.work.steps), str(SECONDS)], environment)
 
     def _begin(self, command: list[str], environment: dict[str, str]) -> Run:
         run = begin(command, self.folder / f"run-{len(self._runs)}.log", environment)
@@ -100,16 +107,21 @@ class Site:
 
     def progress(self) -> dict[str, int]:
         """Steps of pretraining by stage: what its newest resume point has, or all."""
-        found = {}
-        for key in self.pretrainings:
-            points = [int(path.name.removeprefix("step-")) for path in self.root.glob(f"work/{key}/step-*")]
-            found[key] = self.work.steps if self.store.exists(key) else max(points, default=0)
-        return found
+        store = self.store
+        return {key: self.work.steps if store.exists(key) else self._safe(key) for key in self.pretrainings}
+
+    def _safe(self, key: str) -> int:
+        if self.address == str(self.root):
+            points = [path.name for path in self.root.glob(f"work/{key}/step-*")]
+        else:
+            objects = Objects(self.address).entries(f"{layout.WORK}/{key}")
+            points = [entry.name.split("/")[-2] for entry in objects if entry.name.endswith("/point.json")]
+        return max((int(point.partition("~")[0].removeprefix("step-")) for point in points), default=0)
 
     @property
     def pretrainings(self) -> list[str]:
         """The keys of both."""
-        return [cell.stages[1].key for cell in self.work.plan(str(self.root)).cells]
+        return [cell.stages[1].key for cell in self.work.plan(self.address).cells]
 
     def reaches(self, steps: int, run: Run) -> None:
         """Waits until so many steps of pretraining are safe in all."""
@@ -123,7 +135,7 @@ class Site:
     def is_as_undisturbed(self) -> None:
         """Holds the results to those of an undisturbed run, and finds nothing else in the store."""
         checks.same(checks.results(self.store, self.work), self.undisturbed(self.work))
-        checks.tidy(self.root)
+        checks.tidy(self.store)
 
     def loss_apart(self, most: float) -> float:
         """The largest difference to a final loss of the undisturbed run, as a share. Raises `Wrong` above `most`."""
@@ -140,14 +152,15 @@ class Site:
         """Begins with everything done."""
         self.undisturbed.copy(self.work, self.root)
 
-    def is_told_once(self, uri: str) -> None:
+    def is_told_once(self, tracking: Tracking) -> None:
         """Holds MLflow to the store."""
-        checks.tracked(uri, self.store, self.work)
+        with tracking.connect() as connection:
+            checks.tracked(connection, self.store, self.work)
 
     @contextmanager
     def published_once(self) -> Iterator[None]:
         """No stage may be published twice meanwhile."""
-        with checks.publications(self.root) as once:
+        with checks.publications(self.store) as once:
             yield
             once()
 

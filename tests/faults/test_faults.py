@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SHORT = ("flipped-byte", "two-processes", "clock-jump", "disk-full", "storage-away", "everything")
+SHORT = ("flipped-byte", "two-processes", "clock-jump", "disk-full", "worker-disk-full", "folder-away", "everything")
 
 pytestmark = pytest.mark.ray
 

@@ -98,12 +98,13 @@ class Run:
 
 
 def begin(command: list[str], log: Path, environment: Mapping[str, str]) -> Run:
-    """Starts Python with `command` in the root of the project, in a group of its own."""
-    surroundings = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment}
+    """Starts Python with `command` in the folder of its log, in a group of its own."""
+    own = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "KTRAIN_CACHE": str(ROOT / ".cache")}
+    surroundings = {**os.environ, **own, **environment}
     with log.open("ab") as file:
         process = subprocess.Popen(
             [sys.executable, *command],
-            cwd=ROOT,
+            cwd=log.parent,
             env={name: value for name, value in surroundings.items() if value},
             stdout=file,
             stderr=file,

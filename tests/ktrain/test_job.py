@@ -192,4 +192,4 @@ def test_fewer_workers_divide_every_batch(monkeypatch: pytest.MonkeyPatch, room:
     there = SimpleNamespace(cluster_resources=lambda: {"CPU": 2.0 * room + 1, "GPU": float(room)})
     monkeypatch.setattr(job, "ray", there)
     runtime = Runtime(workers=8, threads=2)
-    assert job._fewer(cells, runtime, gpu=True) == job._fewer(cells, runtime, gpu=False) == workers
+    assert job._fewer(cells, runtime, {"GPU": 1.0}) == job._fewer(cells, runtime, {"CPU": 2}) == workers

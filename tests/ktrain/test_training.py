@@ -17,7 +17,8 @@ from ktrain import training
 from ktrain.config import Train
 from ktrain.engine import Engine
 from ktrain.forward import Loss
-from ktrain.resume import Point, ResumePoints
+from ktrain.resume import KeptPoints, Point, ResumePoints
+from ktrain.store import nothing
 from ktrain.training import Diverged, Leaving, Progress, Schedule, train
 
 STEPS, ROWS, WIDTH = 10, 2, 16
@@ -33,11 +34,11 @@ class Killed(Exception):
     """Stands for whatever ends a process."""
 
 
-class Points(ResumePoints):
+class Points(KeptPoints):
     """Remembers the steps of those that were saved."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+        super().__init__(folder, nothing)
         self.saved: list[int] = []
 
     def save(self, point: Point) -> None:

@@ -37,13 +37,14 @@ def gap(connection: Any, plan: Plan) -> list[str]:
         wanted["run"][cell.key, state] += 1
         wanted["param"].update((cell.key, axis) for axis in cell.axes)
         wanted["tag"][cell.key, "ktrain.state", cell.state] += 1
+        numbers: dict[str, float] = {}
         for stage in cell.stages:
             folder = plan.store.find(stage.key)
             if folder is None:
                 continue
-            metrics = json.loads((folder / "metrics.json").read_text())
-            wanted["point"].update((cell.key, name, 0, value) for name, value in metrics.items())
+            numbers = json.loads((folder / "metrics.json").read_text()) | numbers
             wanted["tag"][cell.key, f"ktrain.run.{stage.kind}", ids.get(stage.key, "?")] += 1
+        wanted["point"].update((cell.key, name, 0, value) for name, value in numbers.items())
     for stage in {stage.key: stage for cell in plan.cells for stage in cell.stages}.values():
         folder = plan.store.find(stage.key)
         if folder is None:
