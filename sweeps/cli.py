@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ktrain.errors import WrongRequest
+from sweeps import doctor
 
 HELP = {
     "plan": "cells, distinct stages, cost, departures from the paper; touches nothing",
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
         arguments = _parsed(argv)
-        handler = globals()[f"_{arguments.command}"]
+        handler = getattr(arguments, "handler", None) or globals()[f"_{arguments.command}"]
         code = int(handler(arguments))
         sys.stdout.flush()
         return code
@@ -120,6 +121,7 @@ def _parser() -> Parser:
     bench.add_argument("--json", action="store_true", help="machine-readable")
     bench.add_argument("--scale", default="mini", help="mini (default), small or full")
     bench.add_argument("--seconds", type=float, default=5.0, help="measured seconds of each loop")
+    doctor.add(commands)
     return parser
 
 
