@@ -13,7 +13,7 @@ from pathlib import Path
 from ktrain.mounts import mount
 
 LOST = 3600.0
-"""Seconds after which a lock is stale although its builder may be out of sight: on another machine, say."""
+"""Seconds after which a lock is stale although its builder may be out of sight."""
 _APART = 0.2
 """Seconds between two looks. A builder that is done closes its lock just before it removes it."""
 
@@ -26,8 +26,8 @@ def folder() -> Path:
 def stale_locks(root: Path | None = None) -> list[Path]:
     """The locks below `root` (`folder()` by default) whose builder has ended, sorted.
 
-    That is where no process of this machine has the lock open. Where the folder may be another machine's too, or
-    processes cannot be looked into, a lock is stale after `LOST` seconds.
+    That is where no process of this machine has the lock open. Where the folder may be another machine's too, and of
+    locks of other users, that cannot be seen, and a lock is stale after `LOST` seconds.
     """
     root = root or folder()
     first = _abandoned(root)
@@ -53,33 +53,22 @@ def remove_stale_locks(root: Path | None = None) -> list[Path]:
 
 def _abandoned(root: Path) -> dict[Path, int]:
     """Locks without a builder, with their inodes."""
-    found = {}
+    found, shared = {}, mount(root).network
     for path in (*root.glob("*/lock"), *root.glob("*/*/lock")):
         with suppress(OSError):
             about = path.stat()
-            if time.time() - about.st_mtime > LOST or not (mount(root).network or _held(about)):
+            hidden = shared or os.geteuid() not in (0, about.st_uid) or not Path("/proc/self/fd").is_dir()
+            if time.time() - about.st_mtime > LOST or not (hidden or _held(about)):
                 found[path] = about.st_ino
     return found
 
 
 def _held(lock: os.stat_result) -> bool:
-    """Whether a process of this machine has the file open, or may have it."""
-    processes = list(Path("/proc").glob("[0-9]*"))
-    return not processes or any(_open(process, lock) for process in processes)
-
-
-def _open(process: Path, lock: os.stat_result) -> bool:
-    try:
-        for descriptor in (process / "fd").iterdir():
-            with suppress(FileNotFoundError):
+    """Whether a process of this machine has the file open. Those that cannot be looked into build nothing."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            for descriptor in (process / "fd").iterdir():
                 # By name first: to ask every file of the machine would wait for file servers that are gone.
                 if os.readlink(descriptor).endswith("/lock") and os.path.samestat(descriptor.stat(), lock):
                     return True
-        return False
-    except PermissionError:
-        # Of another user's lock, its processes cannot be asked.
-        with suppress(OSError):
-            return process.stat().st_uid == lock.st_uid
-        return False
-    except OSError:
-        return False  # It ended meanwhile.
+    return False

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from sweeps.checks import clocks, ports, registry, stores, tokens, versions
 from sweeps.checks.finding import FAIL, SKIPPED, Finding, Setting, first_line, from_json
 from sweeps.checks.nodes import Machine, answered, machines, slots
+from sweeps.checks.reach import unreachable
 
 JOIN = 30.0
 """Seconds for a cluster to let a driver in."""
@@ -27,7 +28,6 @@ SILENT = 3
 """The exit code of this program when it did not."""
 EXAMINED = 150.0
 """Seconds for all checks of a node, which have limits of their own."""
-ON_THE_HEAD = "run `ray status` on the head; Ray's port is 6379 unless told otherwise"
 
 
 class Node:
@@ -55,21 +55,37 @@ def joined(address: str, setting: Setting, seconds: float) -> tuple[list[dict[st
 
     Where the cluster cannot be joined there are no nodes, and the finding says why.
     """
-    asked = {"address": address, "setting": asdict(setting), "seconds": seconds}
+    host, _, port = address.rpartition(":")
+    if host and (line := unreachable(host.strip("[]"), int(port))):
+        return [], [_refused(f"{address}: {line}")]
+    asked = {"address": address, "setting": asdict(setting), "seconds": seconds, "join": JOIN}
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    # Once a second Ray asks whether it is let in, twenty times by default.
+    environment.setdefault("RAY_NUM_REDIS_GET_RETRIES", "8")
     command, limit = [sys.executable, "-m", "sweeps.checks.interview"], JOIN + 6 * seconds + EXAMINED
     pipes: dict[str, Any] = {"capture_output": True, "text": True, "check": False}
     try:
         done = subprocess.run(command, input=json.dumps(asked), env=environment, timeout=limit, **pipes)
     except subprocess.TimeoutExpired:
-        return [], [_refused(f"{address}: no end after {limit:.0f} s", ON_THE_HEAD)]
+        return [], [_refused(f"{address}: no end after {limit:.0f} s")]
     lines = done.stdout.strip().splitlines()
     if done.returncode == SILENT:
-        return [], [_refused(f"what is at {address} does not answer as Ray does in {JOIN:.0f} s", ON_THE_HEAD)]
+        return [], [_refused(f"what is at {address} does not answer as Ray does in {JOIN:.0f} s")]
     if done.returncode or not lines:
-        return [], [_refused(f"{address}: {reason(done.stderr) or f'ended with {done.returncode}'}", ON_THE_HEAD)]
+        return [], [why_not(address, done.stderr)]
     found = json.loads(lines[-1])
     return found["nodes"], [from_json(line) for line in found["checks"]]
+
+
+def why_not(address: str, said: str) -> Finding:
+    """Why the cluster does not let us in, from what Ray has said."""
+    if "InvalidAuthToken" in said or "no authentication token was found" in said:
+        fix = "export RAY_AUTH_MODE=token, and copy ~/.ray/auth_token from the head"
+        return _refused(f"{address}: the cluster asks for its token, and none or another one is here", fix)
+    if "Version mismatch" in said:
+        versions = " ".join(said[said.rindex("Version mismatch") :].split())[:200]
+        return _refused(f"{address}: {versions}", "use the head's environment: Ray and Python must be the same")
+    return _refused(f"{address}: {reason(said) or 'Ray ended without a word'}")
 
 
 def reason(text: str) -> str:
@@ -78,18 +94,8 @@ def reason(text: str) -> str:
     return str(errors[-1] if errors else (text.strip().splitlines() or [""])[-1])[:200]
 
 
-def _refused(seen: str, fix: str) -> Finding:
+def _refused(seen: str, fix: str = "run `ray status` on the head; Ray's port is 6379 unless told otherwise") -> Finding:
     return Finding("nodes", FAIL, seen, fix, "cluster")
-
-
-def _why(error: BaseException, address: str) -> Finding:
-    """Why the cluster does not let us in."""
-    said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    if "oken" in said and "uthentication" in said:
-        return _refused(f"{address}: {said}", "export RAY_AUTH_MODE=token, and copy ~/.ray/auth_token from the head")
-    if "ersion mismatch" in said:
-        return _refused(f"{address}: {said}", "use the head's environment: all nodes need the same Ray and Python")
-    return _refused(f"{address}: {said}", ON_THE_HEAD)
 
 
 class _Cluster:
@@ -192,19 +198,14 @@ def main() -> None:
     import ray
 
     asked = json.load(sys.stdin)
-    watchdog = threading.Timer(JOIN, os._exit, (SILENT,))
+    watchdog = threading.Timer(asked["join"], os._exit, (SILENT,))
     watchdog.daemon = True
     watchdog.start()
-    try:
-        ray.init(asked["address"], log_to_driver=False, logging_level=logging.CRITICAL)
-    except Exception as e:
-        answer: dict[str, Any] = {"nodes": [], "checks": [_why(e, asked["address"]).as_json()]}
-    else:
-        watchdog.cancel()
-        cluster = _Cluster(Setting(**asked["setting"]), asked["seconds"])
-        checks = [finding.as_json() for finding in cluster.findings()]
-        answer = {"nodes": [machine.as_json() for machine in cluster.machines], "checks": checks}
-    print(json.dumps(answer), flush=True)
+    ray.init(asked["address"], log_to_driver=False, logging_level=logging.CRITICAL)
+    watchdog.cancel()
+    cluster = _Cluster(Setting(**asked["setting"]), asked["seconds"])
+    checks = [finding.as_json() for finding in cluster.findings()]
+    print(json.dumps({"nodes": [machine.as_json() for machine in cluster.machines], "checks": checks}), flush=True)
     os._exit(0)  # To leave Ray properly would wait for a node that hangs.
 
 

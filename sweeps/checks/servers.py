@@ -1,7 +1,6 @@
 """The tracking server: it is there, is MLflow, lets us and nobody else in, and is of this version."""
 
 import os
-import socket
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -11,57 +10,55 @@ from packaging.version import InvalidVersion, Version
 
 from sweeps.checks.databases import bare, cause, schema, sqlite
 from sweeps.checks.finding import Finding, Setting, fail, ok, warn
+from sweeps.checks.reach import SECONDS, unreachable
 from sweeps.checks.versions import requirements
 
 LIMIT = 40.0
 """Seconds for all questions to a server, and for importing MLflow."""
-SECONDS = 5.0
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+EXAMPLE = "export MLFLOW_TRACKING_URI=http://HOST:5000"
 SEARCH = "/api/2.0/mlflow/experiments/search"
 
 
 def tracking(setting: Setting) -> Iterator[Finding]:
     """`tracking`, and of a server `tracking-access` and `tracking-version`, of a database `tracking-schema`."""
     uri = setting.tracking
-    scheme = uri.partition(":")[0]
+    scheme = uri.partition(":")[0].partition("+")[0]
     if scheme in ("http", "https"):
         return _server(uri, setting.nodes > 1)
     if scheme == "sqlite":
         return sqlite(uri, setting.nodes)
-    if scheme.partition("+")[0] in ("postgresql", "mysql", "mssql"):
+    if scheme in ("postgresql", "mysql", "mssql"):
         return schema(uri)
-    fix = "export MLFLOW_TRACKING_URI=http://HOST:5000, or unset it for SQLite beside the store"
-    return iter([fail("tracking", f"MLFLOW_TRACKING_URI={bare(uri)} is no address of a server or database", fix)])
+    seen = f"MLFLOW_TRACKING_URI={bare(uri)} is no address of a server or database"
+    unset = "MLFLOW_TRACKING_URI is not set, and beside this store there is no place for SQLite"
+    return iter([fail("tracking", seen if uri else unset, EXAMPLE)])
 
 
 def _server(uri: str, shared: bool) -> Iterator[Finding]:
-    shown = bare(uri)
+    name, shown = "tracking", bare(uri)
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
-        yield fail(
-            "tracking",
-            f"MLFLOW_TRACKING_URI={shown} has no host, or no valid port",
-            "export MLFLOW_TRACKING_URI=http://HOST:5000",
-        )
+        yield fail(name, f"MLFLOW_TRACKING_URI={shown} has no host, or no valid port", EXAMPLE)
         return
-    if line := _unreachable(host, port):
+    if not _proxied(host) and (line := unreachable(host, port)):
         tunnel = f"ssh -N -L {port}:127.0.0.1:{port} HEAD" if host in LOOPBACK else "open the way to it"
-        yield fail("tracking", f"{shown}: {line}", f"start it there with `ktrain serve`, or {tunnel}")
+        yield fail(name, f"{shown}: {line}", f"start it there with `ktrain serve`, or {tunnel}")
         return
     try:
-        health = _ask(uri, "/health")
-        answer, anonymous = _ask(uri, SEARCH), _ask(uri, SEARCH, known=False)
+        health, answer, anonymous = _ask(uri, "/health"), _ask(uri, SEARCH), _ask(uri, SEARCH, known=False)
     except Exception as e:
         fix = "look at the server's log; where it uses TLS, set MLFLOW_TRACKING_SERVER_CERT_PATH"
-        yield fail("tracking", f"{shown}: {cause(e)}", fix)
+        yield fail(name, f"{shown}: {cause(e)}", fix)
         return
-    if health.status_code != 200 or answer.status_code == 404 or (answer.status_code == 200 and not _json(answer)):
-        seen = f"{shown} answers {answer.status_code}, but is not MLflow"
-        yield fail("tracking", seen, "export MLFLOW_TRACKING_URI to the address that the browser shows, up to /#")
+    known = health.status_code in (200, 401, 403) and answer.status_code != 404
+    if not known or (answer.status_code == 200 and not _json(answer)):
+        seen = f"what is at {shown} is not MLflow: it answers {health.status_code} and {answer.status_code}"
+        yield fail(name, seen, "export MLFLOW_TRACKING_URI to the address that the browser shows, up to /#")
         return
-    yield ok("tracking", f"{shown} answers")
+    yield ok(name, f"{shown} answers")
     yield _access(uri, answer, anonymous.status_code == 200, shared)
     if answer.status_code == 200:
         yield _version(_ask(uri, "/version").text.strip())
@@ -82,9 +79,9 @@ def _access(uri: str, answer: Any, open_to_all: bool, shared: bool) -> Finding:
     if answer.status_code != 200:
         fix = "look at the server's log; `mlflow db upgrade` where it says so"
         return fail(name, f"{answer.status_code}: {said}", fix)
-    if open_to_all and shared:
+    if open_to_all and (shared or urlsplit(uri).hostname not in LOOPBACK):
         seen = "whoever reaches it reads and deletes everything: it asks for no password"
-        return fail(name, seen, "start it with `ktrain serve`, or with --app-name basic-auth")
+        return (fail if shared else warn)(name, seen, "start it with `ktrain serve`, or with --app-name basic-auth")
     return ok(name, "open to all who reach it" if open_to_all else f"lets user {user} in, and nobody without password")
 
 
@@ -104,20 +101,10 @@ def _version(there: str) -> Finding:
     return ok("tracking-version", f"{there} there and here")
 
 
-def _unreachable(host: str, port: int) -> str:
-    """Why no connection can be made, or an empty text; a proxy is left to find that out itself."""
+def _proxied(host: str) -> bool:
+    """Whether a proxy makes the connection; then it is the one to say what is wrong."""
     proxies = urllib.request.getproxies()
-    if ("http" in proxies or "https" in proxies) and not urllib.request.proxy_bypass(host):
-        return ""
-    try:
-        socket.create_connection((host, port), SECONDS).close()
-    except socket.gaierror:
-        return f"no such host as {host}"
-    except TimeoutError:
-        return f"no answer in {SECONDS:.0f} s: something in between drops it"
-    except OSError as e:
-        return f"nothing listens there: {e.strerror}"
-    return ""
+    return ("http" in proxies or "https" in proxies) and not urllib.request.proxy_bypass(host)
 
 
 def _ask(uri: str, path: str, *, known: bool = True) -> Any:

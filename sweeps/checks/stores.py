@@ -110,8 +110,10 @@ def sharing(ask: Ask, store: str, nodes: list[str]) -> list[Finding]:
     wanted = {key: word for name, (key, word) in words.items() if not isinstance(written[name], Exception)}
     try:
         seen = everywhere("missing", lambda _: (store, wanted))
-        with _held(Store.open(store), words[DRIVER][0]):
-            got = ask("contend", {node: (store, words[DRIVER][0]) for node in nodes})
+        got: Mapping[str, Any] = {}
+        if not isinstance(written[DRIVER], Exception):
+            with _held(Store.open(store), words[DRIVER][0]):
+                got = ask("contend", {node: (store, words[DRIVER][0]) for node in nodes})
     finally:
         everywhere("clear", lambda name: (store, words[name][0]))
     return [_shared(name, names, written[name], seen[name], got.get(name, False), store) for name in words]
