@@ -67,8 +67,13 @@ def _held(lock: os.stat_result) -> bool:
     """Whether a process of this machine has the file open. Those that cannot be looked into build nothing."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            for descriptor in (process / "fd").iterdir():
-                # By name first: to ask every file of the machine would wait for file servers that are gone.
-                if os.readlink(descriptor).endswith("/lock") and os.path.samestat(descriptor.stat(), lock):
-                    return True
+            if any(_same(descriptor, lock) for descriptor in (process / "fd").iterdir()):
+                return True
+    return False
+
+
+def _same(descriptor: Path, lock: os.stat_result) -> bool:
+    with suppress(OSError):
+        # By name first: to ask every file of the machine would wait for file servers that are gone.
+        return os.readlink(descriptor).endswith("/lock") and os.path.samestat(descriptor.stat(), lock)
     return False

@@ -1,5 +1,6 @@
 """Environment variables that are misspelt, malformed or at odds with each other, and secrets that others may read."""
 
+import difflib
 import os
 import re
 import stat
@@ -61,10 +62,9 @@ def _spelling(variables: Mapping[str, str]) -> Iterator[Finding]:
     for name in sorted(variables):
         if name.startswith("KTRAIN_") and name not in OWN:
             yield fail(NAME, f"{name} is no variable of ktrain{nearest(name, OWN)}", f"unset {name}")
-        elif re.match(r"(MLFLOW|RAY)_?(TRACK|ADDR|AUTH)", name) and name not in OTHERS:
-            hint = nearest(name, OTHERS)
-            if hint and not name.startswith(("MLFLOW_TRACKING_", "RAY_AUTH_")):
-                yield warn(NAME, f"{name} means nothing{hint}", f"unset {name}")
+        elif name not in OTHERS and (near := difflib.get_close_matches(name, OTHERS, cutoff=0.9)):
+            meant = next((known for known in near if known.startswith(name)), near[0])
+            yield warn(NAME, f"{name} means nothing; did you mean {meant}?", f"unset {name}")
     for name in OWN + OTHERS:
         value = variables.get(name, "")
         if value != value.strip() or re.fullmatch(r"([\"']).*\1", value):

@@ -61,7 +61,7 @@ def joined(address: str, setting: Setting, seconds: float) -> tuple[list[dict[st
     asked = {"address": address, "setting": asdict(setting), "seconds": seconds, "join": JOIN}
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     # Once a second Ray asks whether it is let in, twenty times by default.
-    environment.setdefault("RAY_NUM_REDIS_GET_RETRIES", "8")
+    environment.setdefault("RAY_NUM_REDIS_GET_RETRIES", "5")
     command, limit = [sys.executable, "-m", "sweeps.checks.interview"], JOIN + 6 * seconds + EXAMINED
     pipes: dict[str, Any] = {"capture_output": True, "text": True, "check": False}
     try:
@@ -81,7 +81,7 @@ def why_not(address: str, said: str) -> Finding:
     """Why the cluster does not let us in, from what Ray has said."""
     if "InvalidAuthToken" in said or "no authentication token was found" in said:
         fix = "export RAY_AUTH_MODE=token, and copy ~/.ray/auth_token from the head"
-        return _refused(f"{address}: the cluster asks for its token, and none or another one is here", fix)
+        return _refused(f"{address}: the cluster asks for its token, and none or another is here", fix)
     if "Version mismatch" in said:
         versions = " ".join(said[said.rindex("Version mismatch") :].split())[:200]
         return _refused(f"{address}: {versions}", "use the head's environment: Ray and Python must be the same")

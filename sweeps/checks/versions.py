@@ -102,7 +102,7 @@ def _equal(name: str, here: Mapping[str, str], there: Mapping[str, str]) -> bool
 def _same(a: str, b: str) -> bool:
     """Whether two versions agree but for their builds: torch for CPUs is another build of the same version."""
     try:
-        return Version(a).public == Version(b).public
+        return Version(Version(a).public) == Version(Version(b).public)
     except InvalidVersion:
         return a == b
 
