@@ -11,7 +11,7 @@ from typing import Any
 from sweeps.checks.finding import Finding, Setting, fail, ok, skipped, warn
 from sweeps.checks.versions import pins
 
-LIMIT = 120.0
+LIMIT = 180.0
 """Seconds for importing PyTorch and DeepSpeed from a cold or slow disk, and for a driver to answer."""
 NAMES = ("gpus", "bf16", "engine")
 GIB = 2**30

@@ -14,7 +14,7 @@ from sweeps.checks.databases import bare
 from sweeps.checks.finding import Finding, Setting, fail, ok, warn
 
 NAME = "environment"
-OWN = ("KTRAIN_STORE", "KTRAIN_CACHE", "KTRAIN_DATABASE_URL")
+OWN = ("KTRAIN_STORE", "KTRAIN_CACHE", "KTRAIN_DATABASE_URL", "KTRAIN_ARTIFACTS")
 """The variables of this project; whatever else begins so is misspelt."""
 OTHERS = (
     *("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
@@ -25,7 +25,7 @@ OTHERS = (
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 MODES = ("disabled", "token")
 SECRETS = ("~/.ray/auth_token", "~/.mlflow/credentials", "~/.pgpass", "~/.aws/credentials")
-FOLDERS = ("~/.ktrain/*.env", "~/.config/ktrain/*")
+FOLDERS = ("~/.ktrain/*.env", "~/.config/ktrain/*.env", "~/.config/ktrain/*.secret", "~/.config/ktrain/pgpass")
 """Where secrets are, besides the file that `RAY_AUTH_TOKEN_PATH` names."""
 LOOPBACK = ("http://localhost", "http://127.0.0.1", "http://[::1]")
 HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+):(\d{1,5})")

@@ -26,7 +26,7 @@ JOIN = 30.0
 """Seconds for a cluster to let a driver in."""
 SILENT = 3
 """The exit code of this program when it did not."""
-EXAMINED = 150.0
+EXAMINED = 240.0
 """Seconds for all checks of a node, which have limits of their own."""
 
 

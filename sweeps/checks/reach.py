@@ -2,7 +2,7 @@
 
 import socket
 
-SECONDS = 5.0
+SECONDS = 10.0
 """How long to wait for a connection, and for an answer."""
 
 

@@ -27,10 +27,10 @@ DRIVER: Mapping[str, Check] = {"tracking": servers.tracking}
 LIMITS = {
     "gpus": devices.LIMIT,
     "compiler": compilers.LIMIT,
-    "build-locks": 30.0,
+    "build-locks": 60.0,
     "store": stores.LIMIT,
     "tracking": servers.LIMIT,
-    "versions": 30.0,
+    "versions": 60.0,
 }
 """Seconds for those that may take longer than `finding.SECONDS`."""
 

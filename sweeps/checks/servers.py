@@ -13,7 +13,7 @@ from sweeps.checks.finding import Finding, Setting, fail, ok, warn
 from sweeps.checks.reach import SECONDS, unreachable
 from sweeps.checks.versions import requirements
 
-LIMIT = 40.0
+LIMIT = 90.0
 """Seconds for all questions to a server, and for importing MLflow."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 EXAMPLE = "export MLFLOW_TRACKING_URI=http://HOST:5000"
@@ -71,9 +71,10 @@ def _access(uri: str, answer: Any, open_to_all: bool, shared: bool) -> Finding:
         seen = f"401: it refuses user {user}" if user else "401: it asks for a user, and none is set"
         return fail(name, seen, "export MLFLOW_TRACKING_USERNAME=... MLFLOW_TRACKING_PASSWORD=...")
     if answer.status_code == 403 and "Host header" in said:
-        host = urlsplit(uri).netloc.rpartition("@")[2]
+        host, plain = urlsplit(uri).netloc.rpartition("@")[2], urlsplit(uri).hostname
         seen = f"403: the server does not go by the name {host}"
-        return fail(name, seen, f"start it with --allowed-hosts '{host},localhost:*,127.0.0.1:*'")
+        fix = f"`ktrain serve --allowed-hosts {plain}`, or `mlflow server --allowed-hosts '{host},localhost:*'`"
+        return fail(name, seen, fix)
     if answer.status_code == 403:
         return fail(name, f"403: user {user} may not read: {said}", "let its administrator permit this user")
     if answer.status_code != 200:

@@ -100,7 +100,9 @@ def test_two_tokens() -> None:
     assert [f.result for f in environment.judged(variables)] == [WARN, FAIL]
 
 
-@pytest.mark.parametrize("name", [".ray/auth_token", ".mlflow/credentials", ".ktrain/mlflow.env", ".config/ktrain/x"])
+@pytest.mark.parametrize(
+    "name", [".ray/auth_token", ".mlflow/credentials", ".ktrain/mlflow.env", ".config/ktrain/mlflow.secret"]
+)
 def test_secrets_are_for_their_owner_alone(home: Path, name: str) -> None:
     file = home / name
     file.parent.mkdir(parents=True)

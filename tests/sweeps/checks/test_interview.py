@@ -36,13 +36,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     patch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
     for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "KTRAIN_CACHE"):
         patch.delenv(name, raising=False)
-    program = [sys.executable, str(Path(__file__).with_name("cluster.py"))]
-    process = subprocess.Popen(
-        program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    program, log = [sys.executable, str(Path(__file__).with_name("cluster.py"))], file.with_name("log")
+    with log.open("wb") as errors:
+        process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
     try:
         assert process.stdout is not None
-        yield Cluster(**json.loads(process.stdout.readline()))
+        said = process.stdout.readline()
+        assert said, log.read_text()
+        yield Cluster(**json.loads(said))
     finally:
         patch.undo()
         process.communicate(timeout=120)
@@ -75,7 +76,7 @@ def test_a_node_that_hangs_is_told_and_the_others_are_asked_without_it(cluster: 
     *_, victim = cluster.raylets
     os.kill(cluster.raylets[victim], signal.SIGSTOP)
     try:
-        nodes, found = joined(cluster.address, setting, 25)
+        nodes, found = joined(cluster.address, setting, 60)
     finally:
         os.kill(cluster.raylets[victim], signal.SIGCONT)
     (failed,) = (f for f in found if f.name == "nodes" and f.result == FAIL)

@@ -111,7 +111,7 @@ def test_a_server_under_a_name_that_it_does_not_go_by(
     found = ask(f"http://127.0.0.1:{served.port}", "admin", served.password)
     assert lines(found) == [("tracking", OK), ("tracking-access", FAIL)]
     assert found[1].seen == f"403: the server does not go by the name 127.0.0.1:{served.port}"
-    assert f"--allowed-hosts '127.0.0.1:{served.port}," in found[1].fix
+    assert "`ktrain serve --allowed-hosts 127.0.0.1`" in found[1].fix and f"'127.0.0.1:{served.port}," in found[1].fix
 
 
 def test_a_closed_port(port: int, ask: Callable[..., list[Finding]], lines: Lines) -> None:

@@ -55,7 +55,7 @@ def test_a_disk_whose_locks_do_nothing(setting: Setting, monkeypatch: pytest.Mon
 
 
 def test_a_disk_that_gives_back_something_else(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores.Store, "failure", lambda *_: "another word")
+    monkeypatch.setattr(type(stores.Store.at(setting.store)), "failure", lambda *_: "another word")
     (found,) = stores.store(setting)
     assert found.result == FAIL and "something else" in found.seen
 
