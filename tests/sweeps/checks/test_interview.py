@@ -34,6 +34,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     patch = pytest.MonkeyPatch()
     patch.setenv("RAY_AUTH_MODE", "token")
     patch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+    # A busy machine takes longer to start a node than Ray would wait.
+    patch.setenv("RAY_raylet_start_wait_time_s", "240")
+    patch.setenv("RAY_gcs_server_request_timeout_seconds", "240")
     for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "KTRAIN_CACHE"):
         patch.delenv(name, raising=False)
     program, log = [sys.executable, str(Path(__file__).with_name("cluster.py"))], file.with_name("log")
