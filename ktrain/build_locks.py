@@ -20,7 +20,10 @@ _APART = 0.2
 
 def folder() -> Path:
     """Where PyTorch builds extensions, as far as its settings say."""
-    return Path(os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache" / "torch_extensions")
+    if named := os.environ.get("TORCH_EXTENSIONS_DIR"):
+        return Path(named)
+    cache = os.environ.get("KTRAIN_CACHE")
+    return Path(cache) / "extensions" if cache else Path.home() / ".cache" / "torch_extensions"
 
 
 def stale_locks(root: Path | None = None) -> list[Path]:

@@ -1,5 +1,6 @@
 """The store: writable, with locks or leases that work, with room, and one and the same from every node."""
 
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -9,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ktrain.errors import WrongRequest
+from ktrain.keys import digest
 from ktrain.lease import LeaseHeld, lease
 from ktrain.mounts import Mount, mount
 from ktrain.store import Store
@@ -43,10 +45,10 @@ def store(setting: Setting) -> Iterator[Finding]:
         opened = Store.open(where)
         try:
             opened.note_failure(key, word)
-            with _held(opened, key):
+            with _held(opened, mine()):
                 if opened.failure(key) != word:
                     yield fail("store", f"{where} gives back something else than was written", f"mend it, {elsewhere}")
-                elif contend(where, key):
+                elif contend(where, mine()):
                     yield fail("store", f"{where}: two get one lease, so its locks do nothing", f"mend it, {elsewhere}")
                 else:
                     yield ok("store", f"{where} takes, gives and locks")
@@ -112,8 +114,8 @@ def sharing(ask: Ask, store: str, nodes: list[str]) -> list[Finding]:
         seen = everywhere("missing", lambda _: (store, wanted))
         got: Mapping[str, Any] = {}
         if not isinstance(written[DRIVER], Exception):
-            with _held(Store.open(store), words[DRIVER][0]):
-                got = ask("contend", {node: (store, words[DRIVER][0]) for node in nodes})
+            with _held(Store.open(store), mine()):
+                got = ask("contend", {node: (store, mine()) for node in nodes})
     finally:
         everywhere("clear", lambda name: (store, words[name][0]))
     return [_shared(name, names, written[name], seen[name], got.get(name, False), store) for name in words]
@@ -133,6 +135,11 @@ def _shared(name: str, names: Mapping[str, str], written: Any, missing: Any, got
         seen = "got a lease that the driver holds: locks do not reach from node to node"
         return Finding("store-sharing", "fail", seen, "mount it with locks (no nolock, local_lock), or use s3://", name)
     return Finding("store-sharing", "ok", f"reads what all {len(names)} wrote; a lease has one holder", "", name)
+
+
+def mine() -> str:
+    """The key of the lease that this machine tries. Always the same: object storage keeps a trace of each."""
+    return f"doctor-{digest(socket.gethostname())}"
 
 
 def leave(store: str, key: str, word: str) -> None:

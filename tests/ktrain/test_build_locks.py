@@ -111,5 +111,16 @@ def test_a_lock_that_changes_hands_between_two_looks_is_alive(left: Path, monkey
     assert build_locks.remove_stale_locks() == [] and left.exists()
 
 
+def test_where_extensions_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TORCH_EXTENSIONS_DIR", "KTRAIN_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/home/me")
+    assert build_locks.folder() == Path("/home/me/.cache/torch_extensions")
+    monkeypatch.setenv("KTRAIN_CACHE", "/cache")
+    assert build_locks.folder() == Path("/cache/extensions")
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", "/e")
+    assert build_locks.folder() == Path("/e")
+
+
 def test_no_folder_holds_no_locks(tmp_path: Path) -> None:
     assert build_locks.remove_stale_locks(tmp_path / "nowhere") == []
