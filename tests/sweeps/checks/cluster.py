@@ -1,6 +1,7 @@
 """A cluster of a head without CPUs and two nodes, in processes that end with this one.
 
-Prints its address and the process of each node's raylet as JSON, and ends when its standard input does.
+Prints its address and the process of each node's raylet as JSON, the head's first, and ends when its standard input
+does.
 """
 
 import json
