@@ -17,6 +17,10 @@ from sweeps.checks.finding import FAIL, OK, SKIPPED, Finding, Setting
 from sweeps.checks.interview import joined, reason, why_not
 
 
+OF_THE_MACHINE = ("versions", "build-locks", "memory", "disk", "ports", "environment")
+"""Checks that may find true faults of the machine that runs the tests."""
+
+
 @dataclass(frozen=True)
 class Cluster:
     """A running cluster; `raylets` are the processes of its nodes, by their id."""
@@ -54,7 +58,7 @@ def test_every_node_is_asked_and_one_that_hangs_holds_up_no_other(cluster: Clust
     *_, victim = cluster.raylets
     os.kill(cluster.raylets[victim], signal.SIGSTOP)
     try:
-        report = doctor.examine(str(tmp_path / "results"), cluster.address, seconds=60)
+        report = doctor.examine(str(tmp_path / "results"), cluster.address, seconds=40)
     finally:
         os.kill(cluster.raylets[victim], signal.SIGCONT)
     names = [node["name"] for node in report.nodes]
@@ -65,18 +69,16 @@ def test_every_node_is_asked_and_one_that_hangs_holds_up_no_other(cluster: Clust
     def result(check: str, node: str) -> set[str]:
         return {f.result for f in report.findings if (f.name, f.node) == (check, node)}
 
-    every = ("nodes", "versions", "same-versions", "same-code", "clock", "memory", "disk", "store", "store-sharing")
-    for check in (*every, "build-locks", "ports", "environment"):
-        for name in (head, worker):
-            assert result(check, name) and FAIL not in result(check, name), (check, name)
+    for name in (head, worker):
+        for check in ("nodes", "same-versions", "same-code", "clock", "store", "store-sharing"):
+            assert result(check, name) == {OK}, (check, name)
+        for check in OF_THE_MACHINE:
+            assert result(check, name), (check, name)
     assert result("engine", head) == result("compiler", head) == {SKIPPED}, "the head has no CPUs to train on"
     assert result("engine", worker) == result("compiler", worker) == {OK}
     assert result("token", "cluster") == result("drivers", "cluster") == {OK}
-    # SQLite beside the store serves one machine.
-    assert [(f.name, f.node) for f in report.findings if f.result == FAIL] == [
-        ("nodes", hanging),
-        ("tracking", "driver"),
-    ]
+    failed = [(f.name, f.node) for f in report.findings if f.result == FAIL and f.name not in OF_THE_MACHINE]
+    assert failed == [("nodes", hanging), ("tracking", "driver")], "SQLite beside the store serves one machine"
     assert "ray start" in next(f.fix for f in report.findings if f.node == hanging)
     assert [f.name for f in report.findings if f.node == hanging] == ["nodes"]
     # All that was written into the store is gone.
