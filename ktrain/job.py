@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -20,7 +19,6 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from ktrain.config import Cell, Runtime
 from ktrain.errors import GuardFailure, WrongRequest
-from ktrain.locks import remove_stale_locks
 from ktrain.patience import PATIENCE
 from ktrain.setbacks import DIED, ERROR, LOST, MEMORY, PREEMPTED, ROOM, TAKEN, Patience, Setback
 from ktrain.stages import chain
@@ -155,11 +153,11 @@ def _work(config: dict[str, Any]) -> str | None:
 
 def ready() -> None:
     """Makes this machine ready for a worker: caches in one place, and no lock of a build that has died."""
-    from ktrain import node
+    from ktrain import build_locks, node
 
     # Before any library asks; a machine of a cluster has not heard what the driver's has.
     node.keep_caches()
-    remove_stale_locks(Path(os.environ["TORCH_EXTENSIONS_DIR"]))
+    build_locks.remove_stale_locks()
 
 
 def join() -> None:

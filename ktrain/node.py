@@ -4,10 +4,8 @@ import os
 import tempfile
 from pathlib import Path
 
-import psutil
+from ktrain.mounts import mount
 
-_NETWORKS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "9p", "fuse.")
-"""How the types of file systems begin that several machines may share."""
 CACHE = "KTRAIN_CACHE"
 """The environment variable that names the folder; nodes of a cluster may each have their own."""
 LIBRARIES = {
@@ -33,20 +31,12 @@ def folder(default: Path | None = None) -> Path:
     if named := os.environ.get(CACHE):
         return Path(named).absolute()
     home = (default or Path("~/.cache/ktrain").expanduser()).absolute()
-    return temporary() if shared(home) else home
+    return temporary() if mount(home).network else home
 
 
 def temporary() -> Path:
     """A folder of this user that can be made on every machine under the same name."""
     return Path(tempfile.gettempdir()) / f"ktrain-{os.getuid()}"
-
-
-def shared(path: Path) -> bool:
-    """Whether a path, there or not, lies on a file system of the network."""
-    real = os.path.realpath(path)
-    over = [p for p in psutil.disk_partitions(all=True) if os.path.commonpath([real, p.mountpoint]) == p.mountpoint]
-    innermost = max(over, key=lambda p: len(p.mountpoint), default=None)
-    return innermost is not None and innermost.fstype.startswith(_NETWORKS)
 
 
 def keep_caches(default: Path | None = None) -> Path:

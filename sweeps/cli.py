@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from ktrain.errors import WrongRequest
 from ktrain.patience import StorageAway
-from sweeps import bench_schedule, spot
+from sweeps import bench_schedule, doctor, spot
 
 HELP = {
     "plan": "cells, distinct stages, cost, departures from the paper; touches nothing",
@@ -134,6 +134,7 @@ def _parser() -> Parser:
     bench_schedule.add(bench)
     server.add(commands)
     spot.add(commands)
+    doctor.add(commands)
     return parser
 
 

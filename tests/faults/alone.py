@@ -27,7 +27,7 @@ def main(store: str, steps: int, seconds: float) -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     runtime = Runtime(store=store, compile=False, checkpoint_seconds=seconds)
     for cells in Work(steps).plan(store).trials().values():
-        _fit(cells, runtime)
+        _fit([planned.cell for planned in cells], runtime)
 
 
 def _wrong_clock(file: Path) -> None:

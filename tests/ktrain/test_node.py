@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from ktrain import node
+from ktrain.mounts import Mount
 from ktrain.node import CACHE, LIBRARIES, SETTINGS, keep_caches
 
 
@@ -43,7 +44,7 @@ def test_a_relative_folder_is_one_folder_wherever_a_process_is(tmp_path: Path, m
 
 
 def test_a_folder_that_machines_share_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node, "shared", lambda path: True)
+    monkeypatch.setattr(node, "mount", lambda path: Mount(path, "nfs4", ()))
     assert keep_caches(tmp_path) == node.temporary()
     os.environ[CACHE] = str(tmp_path / "named")
     assert keep_caches(tmp_path) == tmp_path / "named"

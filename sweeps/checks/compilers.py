@@ -1,0 +1,74 @@
+"""What `torch.compile` needs: a compiler that works here; and builds that nobody waits for in vain."""
+
+import os
+import shutil
+import subprocess
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ktrain import build_locks
+from sweeps.checks.finding import Finding, Setting, fail, ok, skipped
+
+LIMIT = 60.0
+SOURCE = """
+#include <Python.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+extern "C" int answer() { return PY_MAJOR_VERSION; }
+"""
+PACKAGES = "apt-get install build-essential python3-dev (or run with --no-compile, slower)"
+
+
+def compiler(setting: Setting) -> Iterator[Finding]:
+    """`compiler`: a small library with Python's headers and OpenMP is built and found on the disk.
+
+    On processors `torch.compile` takes `CXX` or g++; on GPUs Triton takes `CC`, clang or gcc. DeepSpeed's ops, and so
+    ninja, are not needed: see `ktrain.engine`.
+    """
+    if not setting.works:
+        yield skipped("compiler", "no trial runs here")
+        return
+    gpus = bool(setting.gpus) or any(Path("/dev").glob("nvidia[0-9]*"))
+    variable = "CC" if gpus else "CXX"
+    names = [os.environ[variable]] if os.environ.get(variable) else ["clang", "gcc"] if gpus else ["g++"]
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        source = f"{variable}={names[0]}" if os.environ.get(variable) else " and ".join(names)
+        yield fail("compiler", f"{source} not on PATH, and torch.compile needs it", PACKAGES)
+        return
+    yield _tried(found, "c" if gpus else "c++")
+
+
+def _tried(program: str, language: str) -> Finding:
+    with tempfile.TemporaryDirectory() as folder:
+        source, library = Path(folder) / "probe.c", Path(folder) / "probe.so"
+        source.write_text(SOURCE.replace('extern "C" ', "") if language == "c" else SOURCE)
+        include = sysconfig.get_paths()["include"]
+        openmp = ["-fopenmp"] if language == "c++" else []
+        command = [program, "-x", language, "-O1", "-fPIC", "-shared", *openmp, f"-I{include}"]
+        command += [str(source), "-o", str(library)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT - 5, check=False)
+        except (OSError, subprocess.TimeoutExpired) as e:
+            return fail("compiler", f"{program}: {e}", PACKAGES)
+        if done.returncode or not library.is_file():
+            said = [*(line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip(), "fails"]
+            return fail("compiler", f"{program}: {next(filter(None, said)).strip()[-160:]}", PACKAGES)
+    return ok("compiler", f"{program} builds with Python's headers{' and OpenMP' if openmp else ''}")
+
+
+def locks(setting: Setting) -> Iterator[Finding]:
+    """`build-locks`: no build waits for one that was killed; with `mend`, such locks are removed."""
+    root = build_locks.folder()
+    found = build_locks.remove_stale_locks(root) if setting.mend else []
+    left = build_locks.stale_locks(root)
+    if left:
+        seen = f"{', '.join(map(str, left))}: the build was killed, and the next one waits for ever"
+        yield fail("build-locks", seen, f"ktrain doctor --fix, or rm {' '.join(map(str, left))}")
+    elif found:
+        yield ok("build-locks", f"removed {', '.join(map(str, found))}")
+    else:
+        yield ok("build-locks", f"none in {root}")

@@ -1,0 +1,59 @@
+import threading
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweeps.checks import finding
+from sweeps.checks.finding import FAIL, OK, RESULTS, WARN, Finding, Setting, carry_out, fail, from_json, ok
+
+
+@given(
+    name=st.text(), result=st.sampled_from(RESULTS), seen=st.text(), fix=st.text(min_size=1), node=st.text(max_size=5)
+)
+def test_a_finding_survives_its_way_from_a_node(name: str, result: str, seen: str, fix: str, node: str) -> None:
+    found = Finding(name, result, seen, fix if result in (WARN, FAIL) else "", node)
+    assert from_json(found.as_json()) == found
+
+
+@pytest.mark.parametrize(("result", "fix"), [(FAIL, ""), (WARN, ""), (OK, "do this"), ("maybe", "do this")])
+def test_faults_say_what_to_do_and_nothing_else_does(result: str, fix: str) -> None:
+    with pytest.raises(ValueError, match="say what to do"):
+        Finding("disk", result, "seen", fix)
+
+
+def test_checks_run_at_once_and_are_told_in_their_order(setting: Setting) -> None:
+    meet = threading.Barrier(3, timeout=60)
+
+    def check(name: str) -> finding.Check:
+        def run(_: Setting) -> Iterator[Finding]:
+            meet.wait()  # Alone, it would never come back.
+            yield ok(name, "met the others")
+
+        return run
+
+    found = carry_out({name: check(name) for name in "cab"}, setting, {name: 60.0 for name in "cab"})
+    assert [f.name for f in found] == ["c", "a", "b"] and {f.result for f in found} == {OK}
+
+
+def test_a_check_that_hangs_is_a_failure_and_holds_up_no_other(setting: Setting) -> None:
+    release = threading.Event()
+
+    def hangs(_: Setting) -> Iterator[Finding]:
+        release.wait()
+        yield ok("hangs", "at last")
+
+    found = carry_out({"hangs": hangs, "well": lambda _: [ok("well", "done")]}, setting, {"hangs": 0.1, "well": 60.0})
+    release.set()
+    assert [(f.name, f.result) for f in found] == [("hangs", FAIL), ("well", OK)]
+    assert "no answer in 0 s" in found[0].seen
+
+
+def test_a_check_that_raises_is_a_failure_that_names_the_error(setting: Setting) -> None:
+    def raises(_: Setting) -> Iterator[Finding]:
+        yield fail("raises", "never told", "do")
+        raise ZeroDivisionError("by zero\nand more")
+
+    (found,) = carry_out({"raises": raises}, setting, {})
+    assert found.result == FAIL and "ZeroDivisionError: by zero" in found.seen and "\n" not in found.seen
