@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ktrain.errors import WrongRequest
+from sweeps import cluster, dashboard, jobs
 
 HELP = {
     "plan": "cells, distinct stages, cost, departures from the paper; touches nothing",
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
         arguments = _parsed(argv)
-        handler = globals()[f"_{arguments.command}"]
+        handler = getattr(arguments, "handler", None) or globals()[f"_{arguments.command}"]
         code = int(handler(arguments))
         sys.stdout.flush()
         return code
@@ -94,7 +95,7 @@ def _parser() -> Parser:
         "--checkpoint-seconds", type=float, default=45.0, help="longest time between two resume points (default: 45)"
     )
     run.add_argument("--no-compile", action="store_true", help="train without torch.compile")
-    command("status")
+    dashboard.options(command("status"))
     why = command("why", sweep=False)
     why.add_argument("key", help="of a stage in the store, or with --sweep of a stage or cell; or how it begins")
     why.add_argument("axes", nargs="*", metavar="axis=v1,v2", help="axes of the sweep")
@@ -120,18 +121,9 @@ def _parser() -> Parser:
     bench.add_argument("--json", action="store_true", help="machine-readable")
     bench.add_argument("--scale", default="mini", help="mini (default), small or full")
     bench.add_argument("--seconds", type=float, default=5.0, help="measured seconds of each loop")
+    jobs.add(commands)
+    cluster.add(commands)
     return parser
-
-
-def _overrides(words: Sequence[str]) -> dict[str, list[Any]]:
-    """`axis=v1,v2` words as lists of values."""
-    overrides: dict[str, list[Any]] = {}
-    for word in words:
-        axis, equals, values = word.partition("=")
-        if not equals or not values:
-            raise WrongRequest(f"{word}: an axis is set as axis=v1,v2")
-        overrides[axis] = values.split(",")
-    return overrides
 
 
 def _planned(arguments: argparse.Namespace, *, writable: bool = False) -> Any:
@@ -141,7 +133,7 @@ def _planned(arguments: argparse.Namespace, *, writable: bool = False) -> Any:
     found = sweep.load(arguments.sweep)
     store = Store.at(arguments.store)
     workers = getattr(arguments, "workers", 1)
-    made = plan.make(found, arguments.scale, _overrides(arguments.axes), store, workers)
+    made = plan.make(found, arguments.scale, sweep.overridden(arguments.axes), store, workers)
     if writable:
         Store.open(arguments.store)
     return made
@@ -169,6 +161,13 @@ def _plan(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     from sweeps import show
 
+    if arguments.address or arguments.cluster:
+        jobs.show(arguments.sweep, arguments.scale, arguments.address, arguments.cluster)
+        store = jobs.store_here(arguments.store, arguments.cluster)
+        if not store:
+            print("its cells: say where the cluster keeps results, with --store or --cluster")
+            return EXIT_DONE
+        arguments.store = store
     show.status(_planned(arguments))
     return EXIT_DONE
 
@@ -190,12 +189,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from ktrain.config import Runtime
     from sweeps import plan as planning
-    from sweeps import run, tracking
+    from sweeps import run, sweep, tracking
 
-    if arguments.workers < 1 or arguments.threads < 1:
-        raise WrongRequest(f"workers={arguments.workers}, threads={arguments.threads}: must be at least 1")
-    if not arguments.checkpoint_seconds > 0:
-        raise WrongRequest(f"checkpoint-seconds={arguments.checkpoint_seconds:g}: must be above 0")
+    run.check(arguments.workers, arguments.threads, arguments.checkpoint_seconds)
     plan = _planned(arguments, writable=True)
     tracker = tracking.Tracker.open(tracking.default_uri(plan.store), plan.sweep.name)
     console = Console(stderr=True)
@@ -209,7 +205,7 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         failures = run.run(plan, runtime, console)
     finally:
-        plan = planning.make(plan.sweep, plan.scale, _overrides(arguments.axes), plan.store, arguments.workers)
+        plan = planning.make(plan.sweep, plan.scale, sweep.overridden(arguments.axes), plan.store, arguments.workers)
         warning = tracking.deliver(tracker, plan)
     for line in failures:
         console.print(line, style="red", markup=False)
@@ -252,9 +248,9 @@ def _results(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     from sweeps import Sweep, show
     from sweeps.plan import check
-    from sweeps.sweep import expand
+    from sweeps.sweep import expand, overridden
 
-    cells = expand(Sweep("show", {}), arguments.scale, _overrides(arguments.axes))
+    cells = expand(Sweep("show", {}), arguments.scale, overridden(arguments.axes))
     if len(cells) > 1:
         raise WrongRequest(f"{' '.join(arguments.axes)}: show takes one setting, these are {len(cells)}")
     if arguments.n < 1 or not 0 <= arguments.step < cells[0].train.steps:

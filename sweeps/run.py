@@ -27,34 +27,50 @@ class Interrupted(Exception):
     """The user asked to stop; what is done is kept, and the next run continues."""
 
 
+CACHES = {
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "TORCH_EXTENSIONS_DIR": "extensions",
+    "TRITON_CACHE_DIR": "triton",
+    "TRITON_HOME": "triton-home",
+    "HF_HOME": "huggingface",
+    "MPLCONFIGDIR": "matplotlib",
+    "XDG_CACHE_HOME": "xdg",
+}
+SETTINGS = {
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "true",
+}
+
+
 def cache(root: Path) -> None:
     """Keeps every cache of every library inside `root`, for this process and the workers that it starts."""
-    for name, folder in {
-        "TORCHINDUCTOR_CACHE_DIR": "inductor",
-        "TORCH_EXTENSIONS_DIR": "extensions",
-        "TRITON_CACHE_DIR": "triton",
-        "TRITON_HOME": "triton-home",
-        "HF_HOME": "huggingface",
-        "MPLCONFIGDIR": "matplotlib",
-        "XDG_CACHE_HOME": "xdg",
-    }.items():
-        os.environ.setdefault(name, str(root / folder))
-    for name, value in {
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-        "RAY_TRAIN_METRICS_ENABLED": "0",
-        "RAY_AIR_NEW_OUTPUT": "0",
-        "RAY_CHDIR_TO_TRIAL_DIR": "0",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "true",
-        "DS_ACCELERATOR": os.environ.get("DS_ACCELERATOR", ""),
-    }.items():
-        if value:
-            os.environ.setdefault(name, value)
+    caches = {name: str(root / folder) for name, folder in CACHES.items()}
+    here = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    for name, value in {**caches, **SETTINGS, **here}.items():
+        os.environ.setdefault(name, value)
+
+
+def _carried() -> dict[str, str]:
+    """What of this environment the processes of a cluster need, which do not descend from this one.
+
+    Addresses and secrets are not among it: they stand in the environment of each node.
+    """
+    return {name: os.environ[name] for name in (*CACHES, *SETTINGS) if name in os.environ}
+
+
+def check(workers: int, threads: int, checkpoint_seconds: float) -> None:
+    """Raises `WrongRequest` for settings of a run that no machine could have."""
+    if workers < 1 or threads < 1:
+        raise WrongRequest(f"workers={workers}, threads={threads}: must be at least 1")
+    if not checkpoint_seconds > 0:
+        raise WrongRequest(f"checkpoint-seconds={checkpoint_seconds:g}: must be above 0")
 
 
 def run(plan: "Plan", runtime: Runtime, console: Console) -> list[str]:
@@ -74,7 +90,8 @@ def run(plan: "Plan", runtime: Runtime, console: Console) -> list[str]:
 
     # Without an address, Ray would join whatever was last started on this machine.
     address = os.environ.get("RAY_ADDRESS") or "local"
-    own = {"include_dashboard": False, "resources": {DRIVER: 1000}} if address == "local" else {}
+    alone: dict[str, Any] = {"include_dashboard": False, "resources": {DRIVER: 1000}}
+    own = alone if address == "local" else {"runtime_env": {"env_vars": _carried()}}
     try:
         # Ray's own start-up lines say nothing about the sweep.
         ray.init(address=address, **own, log_to_driver=False, logging_level=logging.ERROR)
