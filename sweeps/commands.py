@@ -113,6 +113,8 @@ def _starts(file: "ClusterFile") -> Iterator[str]:
             yield f"{field}: `ray stop` must come before `ray start`, or a second `ray up` fails"
         for line in lines:
             options = _options(line)
+            if (role, file.kind()) == ("head", "local") and "RAY_enable_autoscaler_v2=0" not in line:
+                yield f"{field}: RAY_enable_autoscaler_v2=0 must stand before `ray start`, or a machine is left out"
             for option in options:
                 if option not in (known := _known()):
                     yield f"{field}: {option}: `ray start` has no such option{nearest(option, known)}"

@@ -2,7 +2,9 @@
 
 import argparse
 import contextlib
+import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +21,7 @@ DEFAULT = "http://127.0.0.1:8265"
 PORT = 8265
 """Where the head's dashboard listens, on its own loopback."""
 PATIENCE = 60.0
-"""Seconds for a tunnel to open."""
+"""Seconds for a tunnel to open, and for the head to answer."""
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +48,9 @@ def client(address: str | None, cluster: str | None) -> Iterator[Any]:
             os.environ.pop(name, None)
         from ray.job_submission import JobSubmissionClient
 
+        for module in ("dashboard_sdk", "job.sdk"):
+            logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.WARNING)
+        logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
         yield JobSubmissionClient(reached, headers=headers)
 
 
@@ -74,7 +79,9 @@ def tunnel(cluster: str, remote: int = PORT) -> Iterator[str]:
                 time.sleep(0.1)
             yield f"http://127.0.0.1:{port}"
         finally:
-            process.terminate()
+            # With it the SSH that it started, which would live on.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
             process.wait()
 
 
@@ -107,7 +114,7 @@ def _check(address: str, cluster: str | None, headers: dict[str, str]) -> None:
         )
     asked = f"cluster={cluster}" if cluster else f"address={address}"
     try:
-        answer = requests.get(f"{address.rstrip('/')}/api/version", headers=headers, timeout=10)
+        answer = requests.get(f"{address.rstrip('/')}/api/version", headers=headers, timeout=PATIENCE)
     except requests.RequestException as e:
         hint = "is its head up?" if cluster else "open a tunnel with `ray dashboard FILE`, or name it with --cluster"
         raise WrongRequest(f"{asked}: no head of a cluster answers there; {hint}") from e

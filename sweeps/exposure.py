@@ -19,7 +19,7 @@ SECRETS = {
 }
 MODE = re.compile(r"(?i)\bRAY_AUTH_MODE\s*[=:]\s*[\"']?(\w+)")
 TOKEN = "~/.ray/auth_token"
-PRIVATE = (".git", ".ssh", ".aws", ".config", ".env", "results", ".ktrain", ".kube")
+PRIVATE = (".git", ".ssh", ".aws", ".config", ".env", "results", ".kube")
 WORLD = 8
 """An address range this wide or wider is the world."""
 
@@ -29,7 +29,7 @@ def secrets(file: "ClusterFile") -> Iterator[str]:
     for field, text in file.strings():
         for pattern, what in SECRETS.items():
             if re.search(pattern, text):
-                yield f"{field}: {what} stands in the file; it belongs into ~/.ktrain/*.env on the nodes"
+                yield f"{field}: {what} stands in the file; it belongs into ~/.config/ktrain/secrets.env on the nodes"
                 break
     for field in ("provider.aws_credentials", "provider.gcp_credentials"):
         if file.get(field):

@@ -105,9 +105,10 @@ def store_here(store: str, cluster: str | None) -> str:
 
 def show(sweep: str, scale: str, address: str | None, cluster: str | None) -> None:
     """Prints the state of a sweep's job, for `ktrain status`."""
+    name = _name(sweep)
     with dashboard.client(address, cluster) as client:
-        job = latest(client, _name(sweep), scale)
-    print(job.line() if job else f"no job of {_name(sweep)} at scale {scale} on this cluster", flush=True)
+        job = latest(client, name, scale)
+    print(job.line() if job else f"no job of {name} at scale {scale} on this cluster", flush=True)
 
 
 def _submit(arguments: argparse.Namespace, words: Sequence[str]) -> int:
@@ -142,8 +143,9 @@ def _submit(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def _logs(arguments: argparse.Namespace) -> int:
+    name = _name(arguments.sweep)
     with dashboard.client(arguments.address, arguments.cluster) as client:
-        job = _found(client, arguments)
+        job = _found(client, name, arguments.scale)
         if not arguments.follow:
             print(client.get_job_logs(job.id), end="")
             return 0
@@ -159,24 +161,22 @@ async def _follow(client: Any, id: str) -> None:
 
 
 def _cancel(arguments: argparse.Namespace) -> int:
+    name = _name(arguments.sweep)
     with dashboard.client(arguments.address, arguments.cluster) as client:
-        job = _found(client, arguments)
+        job = _found(client, name, arguments.scale)
         if job.running:
             client.stop_job(job.id)
         while job.running:
             time.sleep(0.5)
-            job = _found(client, arguments)
+            job = _found(client, name, arguments.scale)
     print(f"{job.line()}; what is done is kept, and ktrain submit {arguments.sweep} continues")
     return 0
 
 
-def _found(client: Any, arguments: argparse.Namespace) -> Job:
-    name = _name(arguments.sweep)
-    if job := latest(client, name, arguments.scale):
+def _found(client: Any, name: str, scale: str) -> Job:
+    if job := latest(client, name, scale):
         return job
-    raise WrongRequest(
-        f"sweep {name}: no job of it at scale {arguments.scale} on this cluster; ktrain submit sends one"
-    )
+    raise WrongRequest(f"sweep {name}: no job of it at scale {scale} on this cluster; ktrain submit sends one")
 
 
 def _name(sweep: str) -> str:

@@ -35,6 +35,7 @@ def packed(name: str, scale: str, overrides: Mapping[str, Sequence[Any]]) -> Ite
     Raises `WrongRequest` for a sweep that does not, for a folder that does not lie below this one, and for too much.
     """
     here = Path.cwd()
+    inside = below(name, here)
     cells = expand(load(name), scale, overrides)
     with TemporaryDirectory(prefix="ktrain-") as made:
         root = Path(made).resolve()
@@ -43,7 +44,7 @@ def packed(name: str, scale: str, overrides: Mapping[str, Sequence[Any]]) -> Ite
                 Path(__file__).parents[1] / package, root / package, ignore=shutil.ignore_patterns("__pycache__")
             )
         if name.endswith(".py"):
-            _copy(Path(name), root / below(name, here))
+            _copy(Path(name), root / inside)
         for axis, folder in _folders(cells):
             if not folder.is_relative_to(here):
                 raise WrongRequest(f"{axis}={folder}: not below {here}, so it cannot go with the job")
@@ -52,7 +53,7 @@ def packed(name: str, scale: str, overrides: Mapping[str, Sequence[Any]]) -> Ite
         if (size := sum(path.stat().st_size for path in root.rglob("*"))) > LARGEST:
             raise WrongRequest(f"sweep {name}: {size / 1e6:,.0f} MB; at most {LARGEST / 1e6:,.0f} MB can go with a job")
         with contextlib.chdir(root):
-            there = expand(load(below(name, here)), scale, overrides)
+            there = expand(load(inside), scale, overrides)
         for axis, folder in _folders(there):
             if not folder.is_relative_to(root):
                 raise WrongRequest(f"{axis}={folder}: lies nowhere on the cluster; name it by a path from {here}")

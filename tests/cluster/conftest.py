@@ -6,6 +6,7 @@ reached from in there.
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import pytest
@@ -41,6 +42,12 @@ class Lab:
 
     folder: Path
     process: subprocess.Popen[bytes]
+    addresses: ClassVar[dict[str, str]] = ADDRESSES
+    shared: ClassVar[str] = SHARED
+
+    def home(self, host: str) -> Path:
+        """A host's home, from outside."""
+        return self.folder / host / "home"
 
     def first(self, host: str) -> psutil.Process:
         """The first process of a host. Raises `LookupError` before there is one."""
@@ -65,6 +72,16 @@ class Lab:
             timeout=PATIENCE,
         )
 
+    @staticmethod
+    def until(true: Callable[[], Any], what: str) -> Any:
+        """What `true` returns as soon as it is true; fails where patience ends before."""
+        end = time.monotonic() + PATIENCE
+        while not (found := true()):
+            if time.monotonic() > end:
+                pytest.fail(f"not within {PATIENCE:.0f} s: {what}")
+            time.sleep(0.1)
+        return found
+
     def processes(self, host: str) -> list[str]:
         """The command lines of what runs on a host, besides its first process and SSH."""
         found = []
@@ -74,16 +91,6 @@ class Lab:
                 if line and "sshd" not in line and line != "sleep infinity":
                     found.append(line)
         return found
-
-
-def until(true: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
-    """What `true` returns as soon as it is true; fails where patience ends before."""
-    end = time.monotonic() + patience
-    while not (found := true()):
-        if time.monotonic() > end:
-            pytest.fail(f"not within {patience:.0f} s: {what}")
-        time.sleep(0.1)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +120,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             return False
 
     try:
-        until(up, "SSH to all hosts", 60)
+        made.until(up, "SSH to all hosts")
         yield made
     finally:
+        family = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.wait()
+        made.until(lambda: not any(member.is_running() for member in family), "the end of all hosts")
 
 
 def _path() -> str:
@@ -138,6 +147,8 @@ def _prepare(folder: Path) -> None:
     lines = [f"{address} {name}" for name, address in ADDRESSES.items()]
     (folder / "addresses").write_text("\n".join([*lines, ""]))
     (folder / "hosts").write_text("\n".join([*lines, "127.0.0.1 localhost", ""]))
-    (folder / "shadow").write_text("root:*:19000:0:99999:7:::\nsshd:!:19000::::::\n")
+    # An account that is locked may not log in with a key either.
+    shadow = re.sub("^root:[^:]*:", "root:*:", Path("/etc/shadow").read_text(), flags=re.MULTILINE)
+    (folder / "shadow").write_text(shadow)
     kept = dict.fromkeys([Path(sys.base_prefix), Path(sys.prefix), ROOT])
     (folder / "kept").write_text("".join(f"{path}\n" for path in kept))

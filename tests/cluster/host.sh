@@ -7,6 +7,10 @@ mkdir -p "$shared"
 mount --bind "$lab/shared" "$shared"
 mount --bind "$lab/hosts" /etc/hosts
 mount --bind "$lab/shadow" /etc/shadow
+# Databases of its own, where there is PostgreSQL.
+for folder in /etc/postgresql /var/lib/postgresql /var/log/postgresql; do
+    if [ -d "$folder" ]; then mount -t tmpfs -o mode=1777 tmpfs "$folder"; fi
+done
 # What must stay visible, such as Python, may lie below the folders that are replaced.
 mount -t tmpfs tmpfs /mnt
 cp -r "$lab/keys" "$lab/kept" /mnt/

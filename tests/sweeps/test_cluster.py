@@ -283,19 +283,19 @@ AWS: dict[str, tuple[Callable[[Tree], object], str]] = {
     "published port": (lambda t: t["docker"].update(run_options=["-p 8265:8265"]), "opens a port of the node"),
     "no store": (lambda t: t["setup_commands"].pop(), "none of them says KTRAIN_STORE="),
     "store of one node": (
-        lambda t: t.update(setup_commands=["echo KTRAIN_STORE=/home/ray/results > ~/.ktrain/store.env"]),
+        lambda t: t.update(setup_commands=["echo KTRAIN_STORE=/home/ray/results > ~/.config/ktrain/store.env"]),
         "KTRAIN_STORE=/home/ray/results: must be s3://...",
     ),
     "store of another cloud": (
-        lambda t: t.update(setup_commands=["echo KTRAIN_STORE=s4://people/x > ~/.ktrain/store.env"]),
+        lambda t: t.update(setup_commands=["echo KTRAIN_STORE=s4://people/x > ~/.config/ktrain/store.env"]),
         "must be s3://..., which all nodes see; did you mean s3?",
     ),
     "two stores": (
-        lambda t: t["setup_commands"].append("echo KTRAIN_STORE=s3://others/x > ~/.ktrain/store.env"),
+        lambda t: t["setup_commands"].append("echo KTRAIN_STORE=s3://others/x > ~/.config/ktrain/store.env"),
         "KTRAIN_STORE has 2 values",
     ),
     "no bucket": (
-        lambda t: t.update(setup_commands=["echo KTRAIN_STORE=s3:///x > ~/.ktrain/store.env"]),
+        lambda t: t.update(setup_commands=["echo KTRAIN_STORE=s3:///x > ~/.config/ktrain/store.env"]),
         "nothing is not the name of a bucket",
     ),
     "MLflow for all": (
@@ -330,10 +330,11 @@ OTHERS: dict[str, tuple[str, Callable[[Tree], object], str]] = {
     "no workers": ("local", lambda t: t["provider"].update(worker_ips=[]), "must be a list of at least one machine"),
     "two heads": ("local", lambda t: t["provider"].update(head_ip=["a", "b"]), "must be the address of one machine"),
     "workers left out": ("local", lambda t: t.update(max_workers=1), "max_workers=1: there are 2 in worker_ips"),
+    "second autoscaler": ("local", lambda t: start(t, "RAY_enable_autoscaler_v2=0 ", ""), "or a machine is left out"),
     "types": ("local", lambda t: t.update({KINDS: {"gpu": {}}}), "not for provider.type=local"),
     "relative store": (
         "local",
-        lambda t: t["setup_commands"].__setitem__(1, "echo KTRAIN_STORE=results > ~/.ktrain/store.env"),
+        lambda t: t["setup_commands"].__setitem__(1, "echo KTRAIN_STORE=results > ~/.config/ktrain/store.env"),
         "KTRAIN_STORE=results: must be",
     ),
     "no key": ("local", lambda t: t["auth"].update(ssh_private_key="~/k"), "ssh-keygen -t ed25519 -f ~/k makes one"),
