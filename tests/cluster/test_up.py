@@ -78,7 +78,9 @@ def cluster(lab: Any) -> Iterator[Cluster]:
     (home / "cluster.yaml").write_text(edited(lab))
     made.do("ray get-auth-token --generate > /dev/null && chmod 600 .ray/auth_token")
     made.do(f"cd {ROOT} && python -m sweeps.cli cluster check /root/cluster.yaml")
-    made.do(f"cd {ROOT} && ray up --yes /root/cluster.yaml")
+    # Ray gives a head half a minute to start, which a machine that is busy may not manage at once.
+    again = f"cd {ROOT} && for _ in 1 2 3; do ray up --yes /root/cluster.yaml && exit; done; exit 1"
+    made.do(again)
 
     def up() -> bool:
         return "3 local.cluster.node" in made.do(". .bashrc; ray status", host="head")
