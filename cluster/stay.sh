@@ -5,8 +5,8 @@ set -uo pipefail
 export RAY_gcs_rpc_server_reconnect_timeout_s=20
 log="$HOME/.cache/ktrain-ray.log"
 mkdir -p "$HOME/.cache"
-# A machine that is busy may not start Ray within the half minute that Ray waits.
-for _ in 1 2 3; do
+# A machine that is busy may not start Ray within the seconds that Ray waits for its parts.
+for _ in $(seq 10); do
     setsid nohup "$@" --block >"$log" 2>&1 </dev/null &
     while kill -0 $! 2>/dev/null; do
         grep -q "Ray runtime started" "$log" && exit 0
