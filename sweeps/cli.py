@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from ktrain.errors import WrongRequest
 from ktrain.patience import StorageAway
-from sweeps import bench_schedule, doctor, spot
+from sweeps import bench_schedule, cluster, dashboard, doctor, jobs, spot
 
 HELP = {
     "plan": "cells, distinct stages, cost, departures from the paper; touches nothing",
@@ -105,7 +105,7 @@ def _parser() -> Parser:
     run.add_argument("--no-compile", action="store_true", help="train without torch.compile")
     run.add_argument("--gpus-max", type=int, help="GPUs that the cluster can grow to, where it does not tell itself")
     run.add_argument("--gpu-memory", type=float, help="GiB of the smallest GPU, where they cannot be asked")
-    command("status")
+    dashboard.options(command("status"))
     why = command("why", sweep=False)
     why.add_argument("key", help="of a stage in the store, or with --sweep of a stage or cell; or how it begins")
     why.add_argument("axes", nargs="*", metavar="axis=v1,v2", help="axes of the sweep")
@@ -132,9 +132,11 @@ def _parser() -> Parser:
     bench.add_argument("--scale", help="mini, small or full (default: mini, of schedule full)")
     bench.add_argument("--seconds", type=float, help="measured seconds of each loop (5), or earliest end of all (300)")
     bench_schedule.add(bench)
+    jobs.add(commands)
+    cluster.add(commands)
+    doctor.add(commands)
     server.add(commands)
     spot.add(commands)
-    doctor.add(commands)
     return parser
 
 
@@ -144,17 +146,6 @@ def _store(command: Parser) -> None:
     command.add_argument("--store", default=named, help=told.replace("%", "%%"))
 
 
-def _overrides(words: Sequence[str]) -> dict[str, list[Any]]:
-    """`axis=v1,v2` words as lists of values."""
-    overrides: dict[str, list[Any]] = {}
-    for word in words:
-        axis, equals, values = word.partition("=")
-        if not equals or not values:
-            raise WrongRequest(f"{word}: an axis is set as axis=v1,v2")
-        overrides[axis] = values.split(",")
-    return overrides
-
-
 def _planned(arguments: argparse.Namespace, *, writable: bool = False) -> Any:
     from ktrain.store import Store
     from sweeps import plan, sweep
@@ -162,7 +153,7 @@ def _planned(arguments: argparse.Namespace, *, writable: bool = False) -> Any:
     found = sweep.load(arguments.sweep)
     store = Store.at(arguments.store)
     workers = getattr(arguments, "workers", 1)
-    made = plan.make(found, arguments.scale, _overrides(arguments.axes), store, workers)
+    made = plan.make(found, arguments.scale, sweep.overridden(arguments.axes), store, workers)
     if writable:
         Store.open(arguments.store)
     return made
@@ -190,6 +181,13 @@ def _plan(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     from sweeps import show
 
+    if arguments.address or arguments.cluster:
+        jobs.show(arguments.sweep, arguments.scale, arguments.address, arguments.cluster)
+        store = jobs.store_here(arguments.store, arguments.cluster)
+        if not store:
+            print("its cells: say where the cluster keeps results, with --store or --cluster")
+            return EXIT_DONE
+        arguments.store = store
     show.status(_planned(arguments))
     return EXIT_DONE
 
@@ -211,13 +209,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from ktrain.config import Runtime
     from sweeps import plan as planning
-    from sweeps import run, tracking
+    from sweeps import run, sweep, tracking
     from sweeps.delivery import Delivery
 
-    if arguments.workers < 1 or arguments.threads < 1:
-        raise WrongRequest(f"workers={arguments.workers}, threads={arguments.threads}: must be at least 1")
-    if not arguments.checkpoint_seconds > 0:
-        raise WrongRequest(f"checkpoint-seconds={arguments.checkpoint_seconds:g}: must be above 0")
+    run.check(arguments.workers, arguments.threads, arguments.checkpoint_seconds)
     plan = _planned(arguments, writable=True)
     tracker = tracking.Tracker.open(tracking.default_uri(plan.store), plan.sweep.name)
     console = Console(stderr=True)
@@ -238,7 +233,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 plan, runtime, console, [delivery], gpus_most=arguments.gpus_max, gpu_gib=arguments.gpu_memory
             )
     finally:
-        plan = planning.make(plan.sweep, plan.scale, _overrides(arguments.axes), plan.store, arguments.workers)
+        plan = planning.make(plan.sweep, plan.scale, sweep.overridden(arguments.axes), plan.store, arguments.workers)
         warning = tracking.deliver(tracker, plan)
     for line in failures:
         console.print(line, style="red", markup=False)
@@ -281,9 +276,9 @@ def _results(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     from sweeps import Sweep, show
     from sweeps.plan import check
-    from sweeps.sweep import expand
+    from sweeps.sweep import expand, overridden
 
-    cells = expand(Sweep("show", {}), arguments.scale, _overrides(arguments.axes))
+    cells = expand(Sweep("show", {}), arguments.scale, overridden(arguments.axes))
     if len(cells) > 1:
         raise WrongRequest(f"{' '.join(arguments.axes)}: show takes one setting, these are {len(cells)}")
     if arguments.n < 1 or not 0 <= arguments.step < cells[0].train.steps:

@@ -45,10 +45,18 @@ class Interrupted(Exception):
 
 def prepare() -> None:
     """Settings of Ray and the caches of libraries, for this process and those of a Ray that it starts; what the user
-    has set stays. Of a cluster, trials learn what is theirs from Ray Tune, and where caches are from their machine."""
+    has set stays. Processes of a cluster get the settings with the job, and where caches are from their machine."""
     keep_caches(Path(".cache"))
     for name, value in (SETTINGS if os.environ.get("RAY_ADDRESS") else SETTINGS | ALONE).items():
         os.environ.setdefault(name, value)
+
+
+def check(workers: int, threads: int, checkpoint_seconds: float) -> None:
+    """Raises `WrongRequest` for settings of a run that no machine could have."""
+    if workers < 1 or threads < 1:
+        raise WrongRequest(f"workers={workers}, threads={threads}: must be at least 1")
+    if not checkpoint_seconds > 0:
+        raise WrongRequest(f"checkpoint-seconds={checkpoint_seconds:g}: must be above 0")
 
 
 def run(
@@ -76,7 +84,8 @@ def run(
 
     # Without an address, Ray would join whatever was last started on this machine.
     address = os.environ.get("RAY_ADDRESS") or "local"
-    own: dict[str, Any] = {"include_dashboard": False, "resources": {DRIVER: 1000}} if address == "local" else {}
+    alone: dict[str, Any] = {"include_dashboard": False, "resources": {DRIVER: 1000}}
+    own = alone if address == "local" else {"runtime_env": {"env_vars": _carried()}}
     with _records(plan.store.scratch / "ray") as records, connected(address, **own):
         room, driver = found(gpus_most, gpu_gib)
         placement = Placement(plan, room, runtime)
@@ -93,12 +102,18 @@ def run(
             cells=cells,
             runtime=runtime.model_dump(mode="json"),
             records=str(records),
-            # What Ray Train is to do; a trial's process has the environment of its machine.
-            settings={name: value for name, value in os.environ.items() if name.startswith("RAY_TRAIN_")},
             # A machine of one's own tells nobody when it goes.
             watched=address != "local",
         )
         return drive(plan, queue, trainable, driver, records, console, callbacks)
+
+
+def _carried() -> dict[str, str]:
+    """What of this environment the processes of a cluster need, which do not descend from this one.
+
+    Addresses and secrets are not among it: they stand in the environment of each node.
+    """
+    return {name: os.environ[name] for name in SETTINGS if name in os.environ}
 
 
 def drive(
@@ -199,11 +214,9 @@ def _trial(
     cells: dict[str, Any],
     runtime: dict[str, Any],
     records: str,
-    settings: dict[str, str],
     watched: bool,
 ) -> None:
     """What Ray Tune runs: a Ray Train job for the cells of one trial."""
-    os.environ.update(settings)
     import ray
     from ray.tune.integration.ray_train import TuneReportCallback
 

@@ -94,6 +94,17 @@ def builtin() -> list[str]:
     return sorted(names, key=lambda name: (name.rstrip("0123456789"), len(name), name))
 
 
+def overridden(words: Sequence[str]) -> dict[str, list[Any]]:
+    """`axis=v1,v2` words as lists of values. Raises `WrongRequest` for another word."""
+    overrides: dict[str, list[Any]] = {}
+    for word in words:
+        axis, equals, values = word.partition("=")
+        if not equals or not values:
+            raise WrongRequest(f"{word}: an axis is set as axis=v1,v2")
+        overrides[axis] = values.split(",")
+    return overrides
+
+
 def expand(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]]) -> list[Cell]:
     """The cells of a sweep at a scale, duplicates removed, in grid order.
 
