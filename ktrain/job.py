@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 import ray.train
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayError
 from ray.train import ControllerError, FailureConfig, PreemptionError, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.backend import Backend, BackendConfig
 from ray.train.collective import broadcast_from_rank_zero
@@ -32,7 +32,7 @@ APART = 1.0
 training with it."""
 FOR_OTHERS = timedelta(minutes=30)
 """How long a rank waits for the others."""
-SETTLE = 30.0
+SETTLE = 60.0
 """Seconds in which a cluster finds out that a node is gone, whose loss other workers may have noticed before."""
 LEFT = "left"
 """What workers return that had to leave their place."""
@@ -233,11 +233,12 @@ def _setback(error: Exception, there: set[str]) -> Setback:
     for death in deaths:
         if isinstance(death, OutOfMemoryError) or "running low on memory" in str(death):
             return Setback(MEMORY, next(line for line in str(death).splitlines() if "memory" in line)[:200])
+    # A worker that cannot be reached, or that is left alone, tells of it before the end of a node is known.
+    doubtful = any(isinstance(cause, ActorUnavailableError) or _collective(cause) for cause in causes)
+    if doubtful and (lost := _lost(there, SETTLE)):
+        return lost
     if deaths:
         return Setback(DIED, _last_line(deaths[0]))
-    # The workers that are left fail first, of a connection to one whose node's end is not known yet.
-    if _collective(causes[0]) and (lost := _lost(there, SETTLE)):
-        return lost
     cause = causes[0]
     line = f"{type(cause).__name__}: {(str(cause).splitlines() or ['no message'])[0]}"
     return Setback(ERROR, line, storage=isinstance(cause, OSError))

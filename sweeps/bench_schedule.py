@@ -72,7 +72,7 @@ def schedule(
         own = {"num_gpus": gpus, "resources": {DRIVER: gpus + 100}, "object_store_memory": 100 * 2**20}
         with run.connected("local", include_dashboard=False, **own):
             room, driver = found(gpu_gib=GPU_GIB)
-            placement = Placement(plan, room, Runtime(store=str(plan.store.root)))
+            placement = Placement(plan, room, Runtime(store=plan.store.address))
             placement.check()
             waiting = run.waiting(plan, placement.need)
             needs = {trial.name: placement.need(trial.name) for trial in waiting}

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
 from ray.train import ControllerError, PreemptionError, PreemptionInfo, WorkerGroupError
 from ray.train.v2._internal.exceptions import (
     WorkerGroupStartupFailedError,
@@ -166,6 +166,8 @@ def test_files_that_cannot_be_written_are_storage() -> None:
     [
         (RuntimeError("gloo: Connection closed by peer [10.0.0.2]"), {"cd"}, LOST),
         (RuntimeError("gloo: Connection closed by peer [10.0.0.2]"), {"ab", "cd", "ef"}, ERROR),
+        (WorkerHealthCheckFailedError(HEALTH, ActorUnavailableError("connection refused", None)), {"cd"}, LOST),
+        (WorkerHealthCheckFailedError(HEALTH, ActorUnavailableError("connection refused", None)), {"ab", "cd"}, DIED),
         # Another node's end is no reason for an error of ours.
         (ValueError("of ours"), {"cd"}, ERROR),
     ],

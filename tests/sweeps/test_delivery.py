@@ -35,9 +35,10 @@ def until(true: Callable[[], Any], what: str) -> Any:
     return found
 
 
-def trial(plan: Plan, *numbers: int) -> Any:
-    """A trial of Ray Tune that serves some cells of a plan."""
-    return SimpleNamespace(config={"trial": {"name": "t", "cells": [{"key": plan.cells[n].key} for n in numbers]}})
+def end(hear: Callable[..., None], plan: Plan, *numbers: int) -> None:
+    """Ray Tune tells that the trials of some cells have ended, each of which has one of its own."""
+    for number in numbers:
+        hear(1, [], SimpleNamespace(config={"trial": {"name": plan.cells[number].stages[1].key}}))
 
 
 @pytest.fixture
@@ -78,10 +79,10 @@ def test_a_trial_that_ends_is_in_mlflow_while_others_run(local: Tracker, finish:
     plan = finish()
     with Delivery(local, plan, pytest.fail) as running:
         finish(0, 1)
-        running.on_trial_complete(1, [], trial(plan, 0, 1))
+        end(running.on_trial_complete, plan, 0, 1)
         until(lambda: list(states(local).values()) == ["done", "done"], "two cells")
         finish(2)
-        running.on_trial_error(2, [], trial(plan, 2, 3))
+        end(running.on_trial_error, plan, 2, 3)
         until(lambda: sorted(states(local).values()) == ["done"] * 3 + ["planned"], "the third")
     assert states(local).keys() == {cell.key for cell in plan.cells[:4]}
 
@@ -109,10 +110,10 @@ def test_a_failure_is_told_once_and_made_up_for(
     with Delivery(local, plan, told.append) as running:
         for number in (0, 1, 2):
             finish(number)
-            running.on_trial_complete(1, [], trial(plan, number))
+            end(running.on_trial_complete, plan, number)
             until(lambda number=number: len(tries) > number, "a try")
         finish(3)
-        running.on_trial_complete(1, [], trial(plan, 3))
+        end(running.on_trial_complete, plan, 3)
         until(lambda: list(states(local).values()) == ["done"] * 4, "all four")
     assert len(told) == 1 and "(gone)" in told[0] and len(told[0].splitlines()) == 1
 
@@ -148,7 +149,7 @@ def test_a_server_that_hangs_keeps_no_trial_waiting(
             connection, _ = silent.accept()
             begin = time.monotonic()
             for number in range(8):
-                running.on_trial_complete(1, [], trial(plan, number))
+                end(running.on_trial_complete, plan, number)
             assert time.monotonic() - begin < 1 and not told
             connection.close()
         assert len(told) == 1 and "does not answer now" in told[0]
@@ -248,16 +249,16 @@ def test_a_server_that_goes_away_in_a_sweep_costs_nothing(
     plan, told = finish(), []
     with Delivery(remote, plan, told.append) as running:
         finish(0, 1)
-        running.on_trial_complete(1, [], trial(plan, 0, 1))
+        end(running.on_trial_complete, plan, 0, 1)
         until(lambda: list(states(remote).values()).count("done") == 2, "two cells")
         head.kill()
         for number in (2, 3, 4):
             finish(number)
-            running.on_trial_complete(1, [], trial(plan, number))
+            end(running.on_trial_complete, plan, number)
         until(lambda: told, "a word of it")
         head.start()
         finish(5)
-        running.on_trial_complete(1, [], trial(plan, 5))
+        end(running.on_trial_complete, plan, 5)
         until(lambda: list(states(remote).values()).count("done") == 6, "what was missed")
     assert len(told) == 1 and "does not answer now" in told[0]
     plan = finish(6, 7)
