@@ -51,7 +51,8 @@ class Delivery(Callback):  # type: ignore[misc]
 
     def _ended(self, trial: Any) -> None:
         with self._lock:
-            self._waiting |= {cell.key for cell in self._plan.trials()[trial.config["trial"]["name"]]}
+            name = trial.config["trial"]["name"]
+            self._waiting |= {cell.key for cell in self._plan.cells if cell.stages[1].key == name}
         self._news.set()
 
     def _work(self) -> None:
