@@ -1,0 +1,281 @@
+"""Forms: the ways in which a language model may write a value, such as `Baltimore, Maryland` for `Baltimore, MD`.
+
+A form is whole, partial or loose. Partial ones (a city without its state) count as a mention, but not alone. Loose ones
+(`Fox` for `Fox Corporation`) count for the person whose value it is, and say nothing where it is not.
+"""
+
+import csv
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from ktrain.pools import MONTHS, Pools
+from ktrain.sentences import joined, words
+
+FOLDER = Path(__file__).parent / "data" / "forms"
+KINDS = {"birth_city": "place", "company_city": "place", "university": "university", "major": "major",
+         "company": "company"}  # fmt: skip
+"""What a value is by its attribute; a birth date is a `date`."""
+STATES = {
+    "AL": "Alabama", "AK": "Alaska", "AZ": "Arizona", "AR": "Arkansas", "CA": "California", "CO": "Colorado",
+    "CT": "Connecticut", "DE": "Delaware", "DC": "District of Columbia", "FL": "Florida", "GA": "Georgia",
+    "HI": "Hawaii", "ID": "Idaho", "IL": "Illinois", "IN": "Indiana", "IA": "Iowa", "KS": "Kansas", "KY": "Kentucky",
+    "LA": "Louisiana", "ME": "Maine", "MD": "Maryland", "MA": "Massachusetts", "MI": "Michigan", "MN": "Minnesota",
+    "MS": "Mississippi", "MO": "Missouri", "MT": "Montana", "NE": "Nebraska", "NV": "Nevada", "NH": "New Hampshire",
+    "NJ": "New Jersey", "NM": "New Mexico", "NY": "New York", "NC": "North Carolina", "ND": "North Dakota",
+    "OH": "Ohio", "OK": "Oklahoma", "OR": "Oregon", "PA": "Pennsylvania", "RI": "Rhode Island",
+    "SC": "South Carolina", "SD": "South Dakota", "TN": "Tennessee", "TX": "Texas", "UT": "Utah", "VT": "Vermont",
+    "VA": "Virginia", "WA": "Washington", "WV": "West Virginia", "WI": "Wisconsin", "WY": "Wyoming",
+}  # fmt: skip
+CUSTOMARY = {
+    "AL": "Ala.", "AZ": "Ariz.", "AR": "Ark.", "CA": "Calif.", "CO": "Colo.", "CT": "Conn.", "DE": "Del.",
+    "FL": "Fla.", "IL": "Ill.", "IN": "Ind.", "KS": "Kan.", "MD": "Md.", "MA": "Mass.", "MI": "Mich.", "MN": "Minn.",
+    "MS": "Miss.", "MO": "Mo.", "NE": "Neb.", "NV": "Nev.", "OK": "Okla.", "OR": "Ore.", "PA": "Pa.", "TN": "Tenn.",
+    "TX": "Tex.", "VA": "Va.", "WA": "Wash.", "WI": "Wis.", "WY": "Wyo.",
+}  # fmt: skip
+"""Abbreviations from before the postal codes."""
+_LEGAL = {"corporation": "Corp", "company": "Co", "companies": "Cos", "incorporated": "Inc", "group": "Grp"}
+_SYSTEMS = {"University of California": "UC", "University of Texas": "UT", "University of North Carolina": "UNC",
+            "University of Massachusetts": "UMass", "University of Wisconsin": "UW"}  # fmt: skip
+_SHORT_PLACES = (("Saint", "St"), ("St", "Saint"), ("Fort", "Ft"), ("Mount", "Mt"))
+_PLACE = re.compile(r"(.*), ([A-Z])\.?([A-Z])\.?")
+_ODD = re.compile(r"[^\w\s,.'\u2019&()/-]")
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to write a value: `folded` is its `sentences.joined`.
+
+    `capitals` says how much of it has to be written in capital letters: its first letter, all, or as many letters from
+    the end as the number says. `literal` has to stand there letter by letter, where folding leaves too little.
+    """
+
+    folded: str
+    whole: bool = True
+    loose: bool = False
+    capitals: Literal["none", "first", "all", "code"] = "none"
+    literal: str = ""
+
+    def end(self, text: str, begin: int, end: int) -> int:
+        """Where the form ends that begins at `begin`, if text[begin:end], which folds to it, is written like it; or 0.
+
+        `code` wants the last two letters in capitals, as those of a state are.
+        """
+        if self.literal:
+            return begin + len(self.literal) if text.startswith(self.literal, begin) else 0
+        if self.capitals == "first" and text[begin].islower():
+            return 0
+        if self.capitals in ("none", "first"):
+            return end
+        letters = [c for c in text[begin:end] if c.isalnum()][-2 if self.capitals == "code" else 0 :]
+        # Before the postal codes, "Pa." stood for what is PA now.
+        dotted = self.capitals == "code" and letters[0].isupper() and text.startswith(".", end)
+        return end if dotted or not any(c.islower() for c in letters) else 0
+
+
+@cache
+def forms(kind: str, value: str) -> tuple[Form, ...]:
+    """All forms of a value that is no date, each folded text once."""
+    if _ODD.search(value) or len(joined(value)) < 2:
+        return (Form(joined(value), literal=value),)
+    # Else "fit" would be a college and "cat" an employer.
+    written = ((text, "all" if text.isupper() else _capital(kind, text)) for text in _customary(kind).get(value, ()))
+    found = [Form(joined(value), capitals=_capital(kind, value)), *(Form(joined(t), capitals=c) for t, c in written)]
+    derived: dict[str, Callable[[str], Iterable[Form]]] = {
+        "place": _place,
+        "university": _university,
+        "company": _company,
+    }
+    if kind in derived:
+        more = list(derived[kind](value))
+        found = more or found if kind == "place" else found + more
+    return tuple({form.folded: form for form in reversed(found)}.values())[::-1]
+
+
+def texts(kind: str, value: str) -> list[str]:
+    """Other texts that stand for a value alone, for a writer to choose from."""
+    if kind == "place":
+        match = _PLACE.fullmatch(value)
+        return [f"{match[1]}, {STATES[match[2] + match[3]]}"] if match and match[2] + match[3] in STATES else []
+    return _customary(kind).get(value, [])
+
+
+def stands(kind: str, value: str, text: str) -> int:
+    """How many characters at the begin of `text` are the longest form of the value, whole or partial; 0 for none.
+
+    A leading space counts, a possessive ending does not. `date` is a kind here too.
+    """
+    begin = len(text) - len(text.lstrip())
+    if kind == "date":
+        found = [d for d in dates(text[: begin + 60]) if d.begin == begin and d.agrees(*parsed(value))]
+        return found[0].end if found else 0
+    known, best, told = {form.folded: form for form in forms(kind, value)}, 0, ""
+    longest = max(map(len, known))
+    for word in words(text[: begin + 3 * longest + 8]):
+        if not told and word.begin != begin:
+            return 0
+        for folded, end in ((word.stem, word.end - 2), (word.folded, word.end)):
+            if form := known.get(told + folded):
+                best = max(best, form.end(text, begin, end))
+        told += word.folded
+        if len(told) > longest:
+            break
+    return best
+
+
+@cache
+def states() -> dict[str, Form]:
+    """The forms of all states, by folded text."""
+    found = {}
+    for code, name in STATES.items():
+        found[joined(name)] = Form(joined(name), capitals="first")
+        found[code.lower()] = Form(code.lower(), capitals="all")
+    return found
+
+
+def _capital(kind: str, text: str) -> Literal["none", "first"]:
+    """A company or a university is a name, or it is none: `an apple`."""
+    return "first" if kind in ("company", "university") and text[0].isupper() else "none"
+
+
+def _place(value: str) -> list[Form]:
+    """Of a `City, ST`; none of anything else."""
+    match = _PLACE.fullmatch(value)
+    if match is None:
+        return []
+    city, code = match[1], match[2] + match[3]
+    spelled = [city, *(re.sub(rf"\b{word}\b", short, city) for word, short in _SHORT_PLACES)]
+    if city in ("New York", "New York City"):
+        spelled += ["New York", "New York City"]
+    cities = list(dict.fromkeys(map(joined, spelled)))
+    names = [joined(told[code]) for told in (STATES, CUSTOMARY) if code in told]
+    return [
+        *(Form(name + code.lower(), capitals="code") for name in cities),
+        *(Form(name + state) for name in cities for state in names if state != code.lower()),
+        *(Form(name, whole=False, capitals="first") for name in cities),
+    ]
+
+
+def _university(value: str) -> Iterator[Form]:
+    spelled = {value}
+    for name in sorted(STATES.values(), key=len, reverse=True):
+        if match := re.fullmatch(rf"(University of {name}) (?:at )?(.+)", value):
+            spelled |= {f"{match[1]} {match[2]}", f"{match[1]} at {match[2]}", f"{match[1]} in {match[2]}"}
+            if short := _SYSTEMS.get(match[1]):
+                spelled.add(f"{short} {match[2]}")
+            break
+    if " at " in value:
+        spelled.add(value.replace(" at ", " "))
+    if value.endswith((" State University", " Tech University", "A&M University")):
+        spelled.add(value.removesuffix(" University"))
+    spelled |= {re.sub(r"\bSaint\b", "St", text) for text in spelled}
+    spelled |= {re.sub(r"\bUniversity\b", "Univ", text) for text in spelled}
+    spelled |= {re.sub(r"^University of\b", "U of", text) for text in spelled}
+    for text in sorted(spelled):
+        yield Form(joined(text), capitals="first")
+    bare = re.sub(r"^(University of|University at)\b|\b(University|College)$", "", value).strip()
+    if bare != value and bare not in STATES.values():
+        yield Form(joined(bare), whole=False, loose=True, capitals="first")
+
+
+def _company(value: str) -> Iterator[Form]:
+    head, _, last = value.rpartition(" ")
+    if head and last.casefold() in _LEGAL:
+        yield Form(joined(f"{head} {_LEGAL[last.casefold()]}"), capitals="first")
+        yield Form(joined(head), loose=True, capitals="first")
+
+
+_DERIVED: dict[str, Callable[[str], Iterable[Form]]] = {
+    "place": _place, "university": _university, "company": _company,
+}  # fmt: skip
+
+
+@cache
+def _customary(kind: str) -> dict[str, list[str]]:
+    """Customary names, by value."""
+    path = FOLDER / {"university": "universities.csv", "company": "companies.csv", "major": "majors.csv"}.get(kind, "-")
+    found: dict[str, list[str]] = {}
+    if path.is_file():
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                found.setdefault(row["value"], []).append(row["form"])
+    return found
+
+
+def every(pools: Pools) -> Iterator[tuple[str, str, Form]]:
+    """Kind, value and form of all that the pools have, dates apart."""
+    named = {"place": (*pools.birth_cities, *pools.company_cities), "university": pools.universities,
+             "major": pools.majors, "company": pools.companies}  # fmt: skip
+    for kind, values in named.items():
+        for value in dict.fromkeys(values):
+            yield from ((kind, value, form) for form in forms(kind, value))
+
+
+# Dates.
+
+_MONTH = {m[:3].casefold(): n for n, m in enumerate(MONTHS, 1)}
+_M = r"(?:Jan(?:uary|\.)?|Feb(?:ruary|\.)?|Mar(?:ch|\.)?|Apr(?:il|\.)?|May|June?|July?|Aug(?:ust|\.)?|Sep(?:tember|t\.?|\.)?|Oct(?:ober|\.)?|Nov(?:ember|\.)?|Dec(?:ember|\.)?)(?![a-z])"  # noqa: E501
+_D = r"\d{1,2}(?:st|nd|rd|th)?"
+_G = r"(?:\s*,\s*|\s+)(?:(?:in|of)\s+)?(?:the\s+year\s+)?"
+_DATE = re.compile(
+    rf"(?=[\djfmasondJFMASOND])(?<![\d/.-])(?:"
+    rf"(?P<m1>(?i:{_M}))\s+(?:the\s+)?(?P<d1>{_D})(?:{_G}(?P<y1>\d{{4}})(?!\d))?(?!\d)"
+    rf"|(?P<d2>{_D})\s+(?:day\s+)?(?:of\s+)?(?P<m2>(?i:{_M}))(?:{_G}(?P<y2>\d{{4}})(?!\d))?"
+    rf"|(?P<m3>{_M}){_G}(?P<y3>(?:19|20)\d\d)(?!\d)"
+    rf"|(?P<y4>\d{{4}})-(?P<m4>\d\d)-(?P<d4>\d\d)(?!\d)"
+    rf"|(?P<a5>\d{{1,2}})/(?P<b5>\d{{1,2}})/(?P<y5>\d{{4}})(?!\d)"
+    rf"|(?<![$€£,])\b(?P<y6>(?:19|20)\d\d)\b(?![,.]?\d|\s*%))"
+)
+
+
+@dataclass(frozen=True)
+class Date:
+    """A date at text[begin:end]; parts that are not told are None. `unclear` is one such as 3/4/1999."""
+
+    begin: int
+    end: int
+    year: int | None
+    month: int | None
+    day: int | None
+    unclear: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether it has year, month and day."""
+        return None not in (self.year, self.month, self.day)
+
+    def agrees(self, year: int, month: int, day: int) -> bool:
+        """Whether it may be this day, as far as it says."""
+        pairs = ((self.year, year), (self.month, month), (self.day, day))
+        return all(mine in (None, other) for mine, other in pairs)
+
+
+@cache
+def parsed(value: str) -> tuple[int, int, int]:
+    """Year, month and day of `October 2, 1996`."""
+    (found,) = dates(value)
+    assert found.year and found.month and found.day
+    return found.year, found.month, found.day
+
+
+def dates(text: str) -> list[Date]:
+    """All dates of a text, whole or in part."""
+    return [_date(match) for match in _DATE.finditer(text)]
+
+
+def _date(match: re.Match[str]) -> Date:
+    begin, end = match.span()
+    if match["a5"]:
+        a, b, year = int(match["a5"]), int(match["b5"]), int(match["y5"])
+        # Month first, as in the country of all these places, unless that cannot be.
+        us = (a, b) if a <= 12 else (b, a)
+        return Date(begin, end, year, *us, unclear=a <= 12 and b <= 12 and a != b)
+    if match["y4"]:
+        return Date(begin, end, int(match["y4"]), int(match["m4"]), int(match["d4"]))
+    told = {k[0]: v for k, v in match.groupdict().items() if v}
+    month = _MONTH[told["m"][:3].casefold()] if "m" in told else None
+    day = int(re.sub(r"\D", "", told["d"])) if "d" in told else None
+    return Date(begin, end, int(told["y"]) if "y" in told else None, month, day)
