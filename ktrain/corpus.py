@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from ktrain import background, pools, templates, tokenizer
+from ktrain import background, biographies, forms, pools, templates, tokenizer
 from ktrain import people as population
+from ktrain.biographies import Drafts, Texts
 from ktrain.compose import Composed, Composer
 from ktrain.config import ATTRIBUTES
 from ktrain.config import Corpus as Setting
@@ -24,9 +25,10 @@ class Corpus:
     """People, their entries and their questions.
 
     The people under test come first, celebrities after them. `entries` holds those of person 0, of person 1 and so on,
-    spans in the order of `ATTRIBUTES`; `order` (entries, 6) is the attribute at each sentence position. `questions`
-    holds person p's six at p * 6 .. p * 6 + 5. `train` (people,) are the people under test whose questions may be
-    trained on. `background` is other text that is read besides.
+    spans in the order of `ATTRIBUTES`; `order` (entries, 6) is the attribute at each place in the text. Entries of bioS
+    are written from the templates `drafts` (entries, 6), those of bioR are in `texts`. `questions` holds person p's six
+    at p * 6 .. p * 6 + 5. `train` (people,) are the people under test whose questions may be trained on. `background`
+    is other text that is read besides.
     """
 
     setting: Setting
@@ -40,6 +42,7 @@ class Corpus:
     drafts: np.ndarray
     questions: Composed
     background: Composed | None = None
+    texts: Texts | None = None
 
     @cached_property
     def entries_of(self) -> np.ndarray:
@@ -70,12 +73,23 @@ class Corpus:
         return tokenizer.eos_id(self.tokenizer)
 
     def entry_text(self, entry: int) -> str:
-        """The text of an entry, written from its templates, not decoded from its ids."""
+        """The text of an entry, as it was written, not decoded from its ids."""
+        if self.texts is not None:
+            return self.texts[entry]
         composer = _entry_composer(self.tokenizer, self.people.pools, self.templates)
         person = self.person[entry]
         fullname = np.array([self.setting.celebrity.fullname if self.celebrity[person] else self.setting.fullname])
         programs = _programs(self.templates, self.drafts[[entry]], self.order[[entry]], fullname)
         return composer.text(programs[0], self.people.columns[self.person[entry]])
+
+    def stands(self, entry: int, attribute: str, text: str) -> int:
+        """How many characters at the begin of `text`, a leading space with them, tell the attribute of an entry's
+        person; 0 where they do not. In bioR that is the longest of the forms that the verifier accepts.
+        """
+        value = self.people.value(int(self.person[entry]), attribute)
+        if self.texts is not None:
+            return forms.stands(forms.KINDS[attribute], value, text)
+        return len(value) + 1 if text.startswith(f" {value}") else 0
 
     def question_text(self, person: int, attribute: str) -> tuple[str, str]:
         """Prompt and expected answer, as in `What is ...? Answer:` and ` October 2, 1996.`."""
@@ -93,6 +107,7 @@ class Corpus:
             **{f"entries_{k}": v for k, v in vars(self.entries).items()},
             **{f"questions_{k}": v for k, v in vars(self.questions).items()},
             **{f"background_{k}": v for k, v in (vars(self.background) if self.background else {}).items()},
+            **{f"texts_{k}": v for k, v in (vars(self.texts) if self.texts else {}).items()},
         )
         self.tokenizer.save(str(folder / "tokenizer.json"))
         kept = {name: value for name, value in vars(self.people.pools).items()}
@@ -124,44 +139,66 @@ def load(folder: Path, setting: Setting, seed: int) -> Corpus:
         drafts=data["drafts"],
         questions=composed("questions"),
         background=composed("background") if "background_ids" in data else None,
+        texts=Texts(*(data[f"texts_{k}"] for k in ("letters", "offsets", "attempts")))
+        if "texts_letters" in data
+        else None,
     )
 
 
 def lacking(setting: Setting) -> list[str]:
     """What a corpus cannot be built without and is not there, a line each."""
     lines = []
-    if setting.kind == "bioR":
-        lines.append("corpus.kind=bioR: biographies by a language model are not here yet; bioS is")
+    if setting.kind == "bioR" and setting.writer.backend != "rules":
+        lines.append(f"corpus.writer.backend={setting.writer.backend}: nothing was written yet")
     if setting.background == background.TO_BE_NAMED:
         lines.append("corpus.background=?: name a folder of plain text with corpus.background=FOLDER")
     return lines
 
 
-def build(setting: Setting, seed: int) -> Corpus:
+def build(setting: Setting, seed: int, drafts: Drafts | None = None) -> Corpus:
     """Draws the people and writes their entries (paper, section 2.1; settings: appendix A.2).
 
-    Raises `WrongRequest` for pools or templates that cannot serve the setting, and for text that is not there.
+    `drafts` are the biographies of bioR that a language model has written. Raises `WrongRequest` for pools or templates
+    that cannot serve the setting, and for text that is not there.
     """
-    if missing := lacking(setting):
+    if missing := lacking(setting) if drafts is None else []:
         raise WrongRequest(missing[0])
-    drawn = pools.shrink(pools.load(setting.pools_folder), setting.pools)
+    whole = pools.load(setting.pools_folder)
+    drawn = pools.shrink(whole, setting.pools)
     sentences = templates.load(setting.templates_folder)
     people = population.draw(drawn, setting.people, seed, setting.celebrities)
     bpe = _tokenizer(setting, people, sentences, seed)
-    drafts, order = _arrange(setting, sentences, seed)
-    composer = _entry_composer(bpe, drawn, sentences)
-    owner = np.repeat(np.arange(len(people)), _entries_of(setting))
-    named = np.where(owner < setting.people, setting.fullname, setting.celebrity.fullname)
-    written = composer.compose(_programs(sentences, drafts, order, named), people.columns, owner)
-    position = np.argsort(order, axis=1)[:, :, None]
-    entries = Composed(written.ids, written.offsets, np.take_along_axis(written.spans, position, axis=1))
+    texts = None
+    if setting.kind == "bioR":
+        entries, order, texts = biographies.write(setting, seed, people, whole, bpe, drafts)
+        chosen = np.zeros((0, len(ATTRIBUTES)), dtype=np.int16)
+    else:
+        chosen, order = _arrange(setting, sentences, seed)
+        entries = _composed(setting, people, bpe, sentences, chosen, order)
     asker = _question_composer(bpe, drawn)
     asked = np.tile(np.arange(len(ATTRIBUTES)), len(people))[:, None]
     questions = asker.compose(asked, people.columns, np.repeat(np.arange(len(people)), len(ATTRIBUTES)))
     train = np.zeros(len(people), dtype=bool)
     train[: setting.people] = population.train_half(setting.people, setting.question_share, seed)
     besides = background.tokens(setting.background, bpe) if setting.background is not None else None
-    return Corpus(setting, seed, people, train, bpe, sentences, entries, order, drafts, questions, besides)
+    return Corpus(setting, seed, people, train, bpe, sentences, entries, order, chosen, questions, besides, texts)
+
+
+def _composed(
+    setting: Setting,
+    people: People,
+    bpe: Tokenizer,
+    sentences: dict[str, tuple[str, ...]],
+    drafts: np.ndarray,
+    order: np.ndarray,
+) -> Composed:
+    """The entries of bioS."""
+    composer = _entry_composer(bpe, people.pools, sentences)
+    owner = np.repeat(np.arange(len(people)), _entries_of(setting))
+    named = np.where(owner < setting.people, setting.fullname, setting.celebrity.fullname)
+    written = composer.compose(_programs(sentences, drafts, order, named), people.columns, owner)
+    position = np.argsort(order, axis=1)[:, :, None]
+    return Composed(written.ids, written.offsets, np.take_along_axis(written.spans, position, axis=1))
 
 
 def _entries_of(setting: Setting) -> np.ndarray:

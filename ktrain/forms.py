@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 from ktrain.pools import MONTHS, Pools
-from ktrain.sentences import joined, words
+from ktrain.sentences import goes_on, joined, words
 
 FOLDER = Path(__file__).parent / "data" / "forms"
 KINDS = {"birth_city": "place", "company_city": "place", "university": "university", "major": "major",
-         "company": "company"}  # fmt: skip
-"""What a value is by its attribute; a birth date is a `date`."""
+         "company": "company", "birth_date": "date"}  # fmt: skip
+"""What a value is by its attribute."""
 STATES = {
     "AL": "Alabama", "AK": "Alaska", "AZ": "Arizona", "AR": "Arkansas", "CA": "California", "CO": "Colorado",
     "CT": "Connecticut", "DE": "Delaware", "DC": "District of Columbia", "FL": "Florida", "GA": "Georgia",
@@ -113,16 +113,14 @@ def stands(kind: str, value: str, text: str) -> int:
         found = [d for d in dates(text[: begin + 60]) if d.begin == begin and d.agrees(*parsed(value))]
         return found[0].end if found else 0
     known, best, told = {form.folded: form for form in forms(kind, value)}, 0, ""
-    longest = max(map(len, known))
-    for word in words(text[: begin + 3 * longest + 8]):
-        if not told and word.begin != begin:
-            return 0
+    seen = words(text[: begin + 3 * max(map(len, known)) + 8])
+    for before, word in zip([None, *seen], seen, strict=False):
+        if word.begin != begin if before is None else not goes_on(text, before, word):
+            break
         for folded, end in ((word.stem, word.end - 2), (word.folded, word.end)):
             if form := known.get(told + folded):
                 best = max(best, form.end(text, begin, end))
         told += word.folded
-        if len(told) > longest:
-            break
     return best
 
 
@@ -196,7 +194,7 @@ _DERIVED: dict[str, Callable[[str], Iterable[Form]]] = {
 @cache
 def _customary(kind: str) -> dict[str, list[str]]:
     """Customary names, by value."""
-    path = FOLDER / {"university": "universities.csv", "company": "companies.csv", "major": "majors.csv"}.get(kind, "-")
+    path = FOLDER / f"{kind}.csv"
     found: dict[str, list[str]] = {}
     if path.is_file():
         with path.open(encoding="utf-8", newline="") as file:
@@ -212,6 +210,11 @@ def every(pools: Pools) -> Iterator[tuple[str, str, Form]]:
     for kind, values in named.items():
         for value in dict.fromkeys(values):
             yield from ((kind, value, form) for form in forms(kind, value))
+
+
+def files() -> list[Path]:
+    """The files of customary names, for the corpus key."""
+    return sorted(FOLDER.glob("*.csv"))
 
 
 # Dates.

@@ -8,13 +8,10 @@ from functools import cached_property
 from ktrain.config import ATTRIBUTES
 from ktrain.forms import KINDS, Form, dates, every, parsed, states
 from ktrain.pools import Pools
-from ktrain.sentences import Word, joined, words
+from ktrain.sentences import APOSTROPHE, Word, goes_on, joined, words
 
-_BETWEEN = re.compile(r"[\s,./()'\"\u2019\u2018\u201c\u201d\u2010-\u2014*-]{0,4}")
-_STOP = re.compile(r"[.]\W*\s")
-_SHORT = frozenset("st ste ft mt univ inst bros u d n s j p".split())  # noqa: SIM905
-"""Words after which a full stop and a space end no sentence, as far as values go."""
 _TITLE = re.compile(r"\b(?:Mr|Mrs|Ms|Miss|Dr|Prof)\.? $")
+_OWNED = re.compile(rf"{APOSTROPHE}s\b")
 _AT = frozenset({"at", "for", "by", "with", "joined", "joining", "of", "from", "in"})
 
 
@@ -110,7 +107,7 @@ class Index:
             begins = word.folded in self._heads or word.stem in self._heads
             value = self._value(text, everything, at, facts) if begins else None
             best = named
-            if value and (not named or value.end > named.end or _work(everything, at, value, named)):
+            if value and (not named or _outreaches(text, everything, at, value, named)):
                 best = value
             if best is None:
                 rest.append(word)
@@ -126,7 +123,7 @@ class Index:
         told, best, begin = "", None, seen[at].begin
         for k in range(at, len(seen)):
             word = seen[k]
-            if k > at and not _goes_on(text, seen[k - 1], word):
+            if k > at and not goes_on(text, seen[k - 1], word):
                 break
             for folded, end in ((word.folded, word.end), (word.stem, word.end - 2)):
                 if hits := self._found.get(told + folded):
@@ -145,7 +142,7 @@ class Index:
             return None
         for k in range(at, len(seen)):
             word = seen[k]
-            if word.stem not in facts.words or (k > at and not _goes_on(text, seen[k - 1], word)):
+            if word.stem not in facts.words or (k > at and not goes_on(text, seen[k - 1], word)):
                 break
             end = word.end - 2 * (word.stem != word.folded)
             if (told + word.stem) in facts.called:
@@ -169,18 +166,11 @@ def _mention(text: str, begin: int, end: int, hits: Sequence[tuple[str, str, For
     return None
 
 
-def _goes_on(text: str, before: Word, after: Word) -> bool:
-    """Whether a value or name may go on over what stands between two words."""
-    gap = text[before.end : after.begin]
-    return gap == " " or bool(
-        _BETWEEN.fullmatch(gap) and (before.folded in _SHORT or len(before.folded) == 1 or not _STOP.match(gap))
-    )
-
-
-def _work(seen: Sequence[Word], at: int, value: Mention, named: Mention) -> bool:
-    """Whether what reads as the person's name too is meant as their employer: only `at McCormick` tells that it is."""
-    alike = value.own and value.kind == "company" and value.end == named.end
-    return alike and at > 0 and seen[at - 1].folded in _AT
+def _outreaches(text: str, seen: Sequence[Word], at: int, value: Mention, named: Mention) -> bool:
+    """Whether a value is meant where the person's name could be: a longer one, or their employer `at McCormick`."""
+    reach = named.end + 2 * bool(_OWNED.match(text, named.end))
+    employer = value.own and value.kind == "company" and at > 0 and seen[at - 1].folded in _AT
+    return value.end > reach or (value.end >= named.end and employer)
 
 
 def strangers(text: str, found: Sequence[Mention], rest: Sequence[Word], index: Index, facts: Facts) -> Iterator[str]:
@@ -193,7 +183,8 @@ def strangers(text: str, found: Sequence[Mention], rest: Sequence[Word], index: 
     for k, first in enumerate(known):
         run = [first]
         for word in known[k + 1 : k + 3]:
-            if text[run[-1].end : word.begin] not in (" ", ". "):
+            gap = text[run[-1].end : word.begin]
+            if gap != " " and (gap != ". " or len(run[-1].folded) > 1):
                 break
             run.append(word)
         for length in (3, 2):
@@ -206,7 +197,9 @@ def _stranger(run: Sequence[str], index: Index, facts: Facts) -> bool:
     """Whether two or three words are the name of somebody else; a middle name may be an initial."""
     mine = tuple(map(joined, (facts.first, facts.middle, facts.last)))
     first, *between, last = run
-    if first not in index.first_names | {mine[0]} or last not in index.last_names | {mine[2]}:
+    # Three names in a row are a person, whatever the first one is; two may be "Young Melissa".
+    begins = first in index.names if between else first in index.first_names
+    if not (begins or first == mine[0]) or not (last in index.last_names or last == mine[2]):
         return False
     if between and not (between[0] in index.names or len(between[0]) == 1):
         return False

@@ -25,6 +25,7 @@ _VERB = re.compile(
     r"|mostly|really)\s+)?(\w+)"
 )
 _ALSO = re.compile(r" and (are|were|have|do|work|hail|come|call|commute|earn|spend|go|keep|put|hold|serve|live|hate)\b")
+_ENDS = '.!?\u2026"\u201d)'
 _SINGULAR = {"were": "was", "are": "is", "have": "has", "do": "does"}
 _UNCHANGED = re.compile(
     r"was|is|has|does|can|could|will|would|may|might|must|should|shall|had|did|\w+ed|\w+[^s]s|went|took|found|got|won|met"
@@ -81,7 +82,8 @@ def shuffled(text: str, mentions: Sequence[Mention], facts: Facts, order: Sequen
             named = True
         elif here and here[0].full:
             changes = _unnamed(text, here[0], begin, family, facts)
-        pieces.append(_changed(text[begin:end], [(b - begin, e - begin, new) for b, e, new in changes]))
+        piece = _changed(text[begin:end], [(b - begin, e - begin, new) for b, e, new in changes])
+        pieces.append(piece if piece[-1:] in _ENDS else f"{piece}.")
     return text[: bounds[0][0]] + " ".join(pieces) if bounds else text
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import zip_longest
 
 from ktrain.sentences import Word
 
@@ -53,9 +54,8 @@ class Cue:
 def cues(rest: Sequence[Word], values: Iterable[tuple[int, int, str]]) -> list[Cue]:
     """The cues among the words outside `values` (begin, end, kind), and universities and companies, which are cues."""
     found = [Cue(begin, end, TELLING[kind]) for begin, end, kind in values if kind in TELLING]
-    for word, after in zip(rest, [*rest[1:], None], strict=True):
-        adjacent = after is not None and after.begin <= word.end + 2
-        pair = f"{word.folded} {after.folded}" if after is not None and adjacent else ""
+    for word, after in zip_longest(rest, rest[1:]):
+        pair = f"{word.folded} {after.folded}" if after and after.begin <= word.end + 2 else ""
         if role := _role_of(word.folded) or _role_of(pair):
             if pair not in HARMLESS:
                 found.append(Cue(word.begin, word.end, role))
@@ -86,14 +86,24 @@ def role(text: str, begin: int, end: int, here: Sequence[Cue], values: Sequence[
     return min(telling, key=lambda cue: _distance(text, begin, end, cue, values)).role
 
 
+def denied(text: str, begin: int, end: int, here: Sequence[Cue], values: Sequence[tuple[int, int]]) -> bool:
+    """Whether a denial stands in the same part of a sentence as text[begin:end]: no comma, no conjunction between."""
+    return any(c.role == "denied" and not _PARTS.search(_gap(text, begin, end, c, values)) for c in here)
+
+
 def _distance(text: str, begin: int, end: int, cue: Cue, values: Sequence[tuple[int, int]]) -> float:
     """Words between, each comma or conjunction counted as five; what follows is a little farther than what precedes."""
-    follows = cue.begin >= end
-    first, last = (end, cue.begin) if follows else (cue.end, begin)
+    gap = _gap(text, begin, end, cue, values)
+    far = gap.count(" ") + 5 * len(_PARTS.findall(gap))
+    return far + 1.5 * (cue.begin >= end) + 2.0 * (cue.role == "lean")
+
+
+def _gap(text: str, begin: int, end: int, cue: Cue, values: Sequence[tuple[int, int]]) -> str:
+    """What stands between text[begin:end] and a cue, each value in it as one word."""
+    first, last = (end, cue.begin) if cue.begin >= end else (cue.end, begin)
     pieces, at = [], first
     for b, e in values:
         if first <= b and e <= last:
             pieces.append(text[at:b])
             at = e
-    gap = "_".join([*pieces, text[at:last]])
-    return gap.count(" ") + 5 * len(_PARTS.findall(gap)) + 1.5 * follows + 2.0 * (cue.role == "lean")
+    return "_".join([*pieces, text[at:last]])

@@ -10,6 +10,8 @@ APOSTROPHE = r"['\u2019\u02bc\u00b4`]"
 _WORD = re.compile(rf"[^\W_]+(?:{APOSTROPHE}[^\W_]+)*|&")
 _BREAK = re.compile(r"([.!?\u2026]+)[\"'\u201d\u2019)\]]*\s+(?=[\"'\u201c\u2018(\[]*(\w+))")
 _OPENING = "\"'\u201c\u2018(["
+_BETWEEN = re.compile(r"[\s,./()'\"\u2019\u2018\u201c\u201d\u2010-\u2014*-]{0,4}")
+_STOP = re.compile(r"\.\W*\s")
 _INITIALS = re.compile(r"(?:[A-Za-z]\.)*[A-Za-z]")
 
 
@@ -22,6 +24,7 @@ NEVER = _set(
     "nov dec"
 )
 """Abbreviations after which no sentence ends."""
+_SHORT = _set("st ste ft mt univ inst bros")
 MAYBE = _set(
     "inc corp co cos ltd llc plc jr sr esq calif mass conn ill ind mich minn wis fla ga ala tenn tex okla ore wash "
     "colo ariz nev penn pa va md del etc"
@@ -62,6 +65,15 @@ def _folded(word: str) -> tuple[str, str]:
         return "and", "and"
     plain = "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c)).casefold()
     return re.sub(APOSTROPHE, "", plain), re.sub(APOSTROPHE, "", re.sub(rf"{APOSTROPHE}s$", "", plain))
+
+
+def goes_on(text: str, before: Word, after: Word) -> bool:
+    """Whether a name or value may go on from one word to the next, over commas, hyphens and the like."""
+    gap = text[before.end : after.begin]
+    if gap == " ":
+        return True
+    stopped = _STOP.match(gap) and before.folded not in _SHORT and len(before.folded) > 1
+    return bool(_BETWEEN.fullmatch(gap)) and not stopped
 
 
 def sentences(text: str, whole: Iterable[tuple[int, int]] = ()) -> list[tuple[int, int]]:

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ktrain import background, pools, templates, tokenizer
-from ktrain.config import Cell, Corpus, Readout
+from ktrain import background, forms, pools, rule_writer, templates, tokenizer
+from ktrain.config import Cell, Corpus, Readout, Writer
 from ktrain.keys import content_digest, digest, stage_key
 
-VERSIONS = {"corpus": 1, "pretrain": 1, "qa_finetune": 2, "mixed": 2, "p_probe": 1, "q_probe": 1}
-"""Raised by hand when a stage's code comes to give other results; every key of the stage and after it changes."""
+VERSIONS = {"corpus": 1, "biographies": 1, "pretrain": 1, "qa_finetune": 2, "mixed": 2, "p_probe": 1, "q_probe": 1}
+"""Raised by hand when a stage's code comes to give other results; every key of the stage and after it changes.
+`biographies` is what a corpus of bioR has besides: forms, verifier, rewording and the rule-based writer."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,9 @@ def _content(corpus: Corpus) -> dict[str, Any]:
     absent = {"couple"} if not corpus.couple else set()
     absent |= {"celebrity_fraction", "celebrity"} if not corpus.celebrity_fraction else set()
     absent |= {"background", "background_share"} if corpus.background is None else {"background"}
-    setting = corpus.model_dump(exclude={"pools_folder", "templates_folder", *absent})
+    setting = corpus.model_dump(exclude={"pools_folder", "templates_folder", "writer", *absent})
+    if corpus.kind == "bioR":
+        setting["writer"] = _written(corpus.writer)
     if corpus.background is not None:
         named = corpus.background != background.TO_BE_NAMED
         setting["background_content"] = content_digest(background.files(corpus.background)) if named else None
@@ -101,6 +104,14 @@ def _content(corpus: Corpus) -> dict[str, Any]:
     return setting
 
 
+def _written(writer: Writer) -> dict[str, Any]:
+    """The writer of bioR, with the content of its files; rules have nothing else that could be set."""
+    said: dict[str, Any] = {"version": VERSIONS["biographies"], "forms_content": content_digest(forms.files())}
+    if writer.backend == "rules":
+        return said | {"backend": "rules", "phrases_content": content_digest([rule_writer.PHRASES])}
+    return said | writer.model_dump()
+
+
 def _asked(readout: Readout) -> dict[str, Any]:
     """The readout; that people under test are trained on goes without saying."""
     return readout.model_dump(exclude={"people"} if readout.people == "minority" else None)
@@ -108,7 +119,7 @@ def _asked(readout: Readout) -> dict[str, Any]:
 
 def _setting(corpus: Corpus) -> str:
     """Short name of a setting, such as `multi5.permute1.fullname-n500`."""
-    parts = ["bior"] if corpus.kind == "bioR" else []
+    parts = [] if corpus.kind == "bioS" else ["bior.rules" if corpus.writer.backend == "rules" else "bior"]
     parts += [f"couple{corpus.couple}" if corpus.couple else f"multi{corpus.multi}" if corpus.multi > 1 else "single"]
     parts += [f"permute{corpus.permute}"] if corpus.permute else []
     parts += ["fullname"] if corpus.fullname else []

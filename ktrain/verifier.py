@@ -8,7 +8,7 @@ Rules, of which each has tests:
 - The birth date does not stand in a sentence that tells of studies or work alone.
 - The birth city does not stand where work is told of, nor the company city where birth is, and at least one of the two
   stands where its own role is told of. Where both are one place, each needs a mention of its own.
-- No sentence that holds a fact denies something, or has told of somebody else before it comes to the fact.
+- No part of a sentence that holds a fact denies something, and no sentence tells of somebody else before the fact.
 All of these look at one sentence at a time, so that an entry whose sentences are shuffled is accepted as well.
 """
 
@@ -21,7 +21,7 @@ from types import MappingProxyType
 from ktrain.config import ATTRIBUTES
 from ktrain.mentions import Facts, Index, Mention, strangers
 from ktrain.pools import Pools
-from ktrain.roles import CUES, Cue, cues, role
+from ktrain.roles import CUES, Cue, cues, denied, role
 from ktrain.sentences import Word, sentences
 from ktrain.tokenizer import EOS
 
@@ -93,7 +93,7 @@ class _Read:
         self._text, self._found, self._facts = text, found, facts
         self._spans = [(m.begin, m.end) for m in found]
         self._roles: dict[int, str | None] = {}
-        self._sentences = sentences(text, self._spans)
+        self._sentences = sentences(text, self._spans) or [(0, len(text))]
         self._cues: dict[Span, list[Cue]] = {sentence: [] for sentence in self._sentences}
         for cue in cues(rest, [(m.begin, m.end, m.kind) for m in found]):
             self._cues[self._sentence(cue.begin)].append(cue)
@@ -109,8 +109,7 @@ class _Read:
             return MISSING
         if not any(m.whole for m in mine):
             return PARTIAL
-        doubtful = [m for m in mine if m is mine[0] or m.whole]
-        if any(self._doubt(m) for m in doubtful):
+        if any(self._doubt(m) for m in mine if m.whole):
             return AMBIGUOUS
         return mine[0].begin, mine[0].end
 
@@ -165,8 +164,8 @@ class _Read:
         right, other = ("birth", "work") if attribute == "birth_city" else ("work", "birth")
         if {m.begin for m in own["birth_city"]} & {m.begin for m in own["company_city"]}:
             return _shared(mine, roles, right, other)
-        if any(roles[m.begin] == other for m in mine if m.whole or m is mine[0]):
-            return f"{AMBIGUOUS}: stands where {'work' if other == 'work' else 'birth'} is told of"
+        if any(roles[m.begin] == other for m in mine if m.whole):
+            return f"{AMBIGUOUS}: stands where {other} is told of"
         sure = [a for a, meant in (("birth_city", "birth"), ("company_city", "work"))
                 if any(roles[m.begin] == meant for m in own[a])]  # fmt: skip
         return mine if sure or not mine else AMBIGUOUS
@@ -181,9 +180,11 @@ class _Read:
         return any(cue.role in ("study", "lean") for cue in self._here(mention))
 
     def _doubt(self, mention: Mention) -> bool:
-        """Whether its sentence denies something, or tells of somebody else before."""
+        """Whether its part of the sentence denies something, or the sentence tells of somebody else before."""
         here = self._here(mention)
-        return any(c.role == "denied" or (c.role == "other" and c.begin < mention.begin) for c in here)
+        if any(cue.role == "other" and cue.begin < mention.begin for cue in here):
+            return True
+        return denied(self._text, mention.begin, mention.end, here, self._spans)
 
     def _role(self, mention: Mention) -> str | None:
         if mention.begin not in self._roles:

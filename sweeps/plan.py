@@ -9,7 +9,7 @@ from typing import Any
 
 from ktrain import corpus as corpora
 from ktrain import people, pools, probes, templates
-from ktrain.config import Augmentation, Cell, Corpus
+from ktrain.config import Augmentation, Cell, Corpus, Writer
 from ktrain.errors import WrongRequest
 from ktrain.lease import holder
 from ktrain.stages import Stage, axes, cell_key, chain, lowest_recall
@@ -238,7 +238,7 @@ def _cell(cell: Cell, store: Store, parts: tuple[str, ...]) -> PlannedCell:
 
 WRITTEN = {
     "kind": "bioS", "multi": 1, "permute": 0, "fullname": False, "couple": 0, "celebrity_fraction": 0.0,
-    "celebrity": Augmentation(), "background": None,
+    "celebrity": Augmentation(), "background": None, "writer": Writer(),
 }  # fmt: skip
 """Cells that differ in how their people are described share a tokenizer."""
 
