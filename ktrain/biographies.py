@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from random import Random
 from typing import ClassVar
 
@@ -127,6 +128,31 @@ def _group(
                 if given:
                     raise GuardFailure("biographies", f"{about.name}: was accepted once, but not any more: {made}")
                 raise WrongRequest(f"corpus.writer.backend=rules: cannot write clearly of {about.name}: {made}")
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A draft that was not accepted, and why."""
+
+    person: int
+    text: str
+    why: str
+
+
+def rejected(setting: Setting, seed: int, people: People, whole: Pools, texts: Texts) -> Iterator[Rejected]:
+    """The drafts that the rule-based writer threw away, written and judged again."""
+    verifier, entry = Verifier(whole), 0
+    for group in groups(setting):
+        each = max(group.permute, 1)
+        tries = texts.attempts[entry : entry + (group.end - group.begin) * group.multi * each : each]
+        for number in np.flatnonzero(tries > 1).tolist():
+            k, m = divmod(number, group.multi)
+            (about,) = facts(people, range(group.begin + k, group.begin + k + 1))
+            for draft in islice(_attempts(seed, group.name, k, m, about), int(tries[number]) - 1):
+                # What was accepted as it stands was rejected in other words.
+                why = verifier.judge(draft, about).told or "not accepted after its sentences were changed"
+                yield Rejected(group.begin + k, draft, why)
+        entry += (group.end - group.begin) * group.multi * each
 
 
 def _attempts(seed: int, group: str, person: int, m: int, about: Facts) -> Iterator[str]:

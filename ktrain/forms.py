@@ -50,7 +50,7 @@ class Form:
     """One way to write a value: `folded` is its `sentences.joined`.
 
     `capitals` says how much of it has to be written in capital letters: its first letter, all, or as many letters from
-    the end as the number says. `literal` has to stand there letter by letter, where folding leaves too little.
+    the end as the number says. A `literal` one has to stand there letter by letter, because folding leaves too little.
     """
 
     folded: str
@@ -64,8 +64,6 @@ class Form:
 
         `code` wants the last two letters in capitals, as those of a state are.
         """
-        if self.literal:
-            return begin + len(self.literal) if text.startswith(self.literal, begin) else 0
         if self.capitals == "first" and text[begin].islower():
             return 0
         if self.capitals in ("none", "first"):
@@ -95,6 +93,13 @@ def forms(kind: str, value: str) -> tuple[Form, ...]:
     return tuple({form.folded: form for form in reversed(found)}.values())[::-1]
 
 
+def literal(form: Form, text: str) -> Iterator[int]:
+    """Where a literal form begins in a text, as no part of a longer word."""
+    edges = [r"(?<!\w)" if form.literal[0].isalnum() else "", r"(?!\w)" if form.literal[-1].isalnum() else ""]
+    for match in re.finditer(re.escape(form.literal).join(edges), text):
+        yield match.start()
+
+
 def texts(kind: str, value: str) -> list[str]:
     """Other texts that stand for a value alone, for a writer to choose from."""
     if kind == "place":
@@ -113,11 +118,15 @@ def stands(kind: str, value: str, text: str) -> int:
         found = [d for d in dates(text[: begin + 60]) if d.begin == begin and d.agrees(*parsed(value))]
         return found[0].end if found else 0
     known, best, told = {form.folded: form for form in forms(kind, value)}, 0, ""
+    exact = next((form for form in known.values() if form.literal), None)
+    if exact is not None:
+        return begin + len(exact.literal) if begin in literal(exact, text) else 0
     seen = words(text[: begin + 3 * max(map(len, known)) + 8])
     for before, word in zip([None, *seen], seen, strict=False):
         if word.begin != begin if before is None else not goes_on(text, before, word):
             break
-        for folded, end in ((word.stem, word.end - 2), (word.folded, word.end)):
+        ends = {word.stem: word.end - 2, word.folded: word.end}
+        for folded, end in ends.items():
             if form := known.get(told + folded):
                 best = max(best, form.end(text, begin, end))
         told += word.folded

@@ -97,8 +97,8 @@ def spans_decode(seen: Inspected) -> str | None:
             ends = (end, end - 1, end + 12)
             text, shorter, rest = (corpus.tokenizer.decode(corpus.entries[entry][begin:e].tolist()) for e in ends)
             length = corpus.stands(int(entry), attribute, rest)
-            # A last token may hold punctuation beyond the value, but not only that.
-            if not len(shorter) < length <= len(text):
+            # A last token may hold punctuation beyond the value, but not only that; or a part of a letter.
+            if not len(shorter.rstrip("\ufffd")) < length <= len(text):
                 value = f" {corpus.people.value(corpus.person[entry], attribute)}"
                 return f"entry {entry}: {attribute} is {value!r}, its span holds {text!r}"
     return None

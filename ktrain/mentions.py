@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ktrain.config import ATTRIBUTES
-from ktrain.forms import KINDS, Form, dates, every, parsed, states
+from ktrain.forms import KINDS, Form, dates, every, literal, parsed, states
 from ktrain.pools import Pools
 from ktrain.sentences import APOSTROPHE, Word, goes_on, joined, words
 
@@ -78,8 +78,9 @@ class Index:
 
     def __init__(self, pools: Pools) -> None:
         self._found: dict[str, list[tuple[str, str, Form]]] = {}
+        self._literal: list[tuple[str, str, Form]] = []
         for kind, value, form in every(pools):
-            self._found.setdefault(form.folded, []).append((kind, value, form))
+            (self._literal if form.literal else self._found.setdefault(form.folded, [])).append((kind, value, form))
         for form in states().values():
             self._found.setdefault(form.folded, []).append(("state", form.folded, form))
         self._heads = {folded[:k] for folded in self._found for k in range(1, len(folded) + 1)}
@@ -91,24 +92,28 @@ class Index:
 
         The longest form wins; among forms of one length the person's own values do, then the person's names.
         """
-        found, rest = [], []
-        told = dates(text)
-        for date in told:
+        found: list[Mention] = []
+        rest: list[Word] = []
+        for date in dates(text):
             own = date.agrees(*facts.born) and not date.unclear
             found.append(Mention(date.begin, date.end, "date", frozenset(), date.whole, own, date.unclear))
+        for kind, value, form in self._literal:
+            own = value in facts.own.get(kind, ())
+            ends = ((begin, begin + len(form.literal)) for begin in literal(form, text))
+            found += [Mention(begin, end, kind, frozenset({value}), True, own) for begin, end in ends]
         everything = words(text)
-        for date in told:
-            everything = [word for word in everything if not date.begin <= word.begin < date.end]
+        for taken in found:
+            everything = [w for w in everything if not taken.begin <= w.begin < taken.end]
         at = 0
         while at < len(everything):
             word = everything[at]
             # Most words begin nothing, and this is asked of half a million texts.
             named = self._name(text, everything, at, facts) if word.stem in facts.words else None
             begins = word.folded in self._heads or word.stem in self._heads
-            value = self._value(text, everything, at, facts) if begins else None
+            meant = self._value(text, everything, at, facts) if begins else None
             best = named
-            if value and (not named or _outreaches(text, everything, at, value, named)):
-                best = value
+            if meant and (not named or _outreaches(text, everything, at, meant, named)):
+                best = meant
             if best is None:
                 rest.append(word)
                 at += 1

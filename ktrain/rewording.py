@@ -28,7 +28,7 @@ _ALSO = re.compile(r" and (are|were|have|do|work|hail|come|call|commute|earn|spe
 _ENDS = '.!?\u2026"\u201d)'
 _SINGULAR = {"were": "was", "are": "is", "have": "has", "do": "does"}
 _UNCHANGED = re.compile(
-    r"was|is|has|does|can|could|will|would|may|might|must|should|shall|had|did|\w+ed|\w+[^s]s|went|took|found|got|won|met"
+    r"was|is|has|does|can|could|will|would|may|might|must|should|shall|had|did|\w+ed|\w+[^sui]s|went|took|found|got|won|met"
     r"|saw|came|began|grew|spent|built|wrote|held|kept|made|put|read|drew|chose|gave|left|set|knew|led|rose|ran|sat|stood"
     r"|taught|thought|told|became|bought|brought|caught|felt|heard|lost|paid|sent|sold|swore|threw|wore|earned|learnt"
 )

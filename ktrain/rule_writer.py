@@ -171,10 +171,7 @@ def _phrases() -> dict[str, dict[str, list[Phrase]]]:
 def _parsed(text: str) -> Phrase:
     """A phrase as a function."""
     tokens = [(m[1] or "", m[2] or "", m[3] or "") for m in _TOKEN.finditer(text)]
-    parts, rest = _sequence(tokens, 0, "")
-    if rest != len(tokens):
-        raise ValueError(f"{PHRASES.name}: {text!r} closes what it has not opened")
-    return _all(parts)
+    return _all(_sequence(tokens, 0, "")[0])
 
 
 def _sequence(tokens: Sequence[tuple[str, str, str]], at: int, until: str) -> tuple[list[Phrase], int]:
@@ -194,7 +191,9 @@ def _sequence(tokens: Sequence[tuple[str, str, str]], at: int, until: str) -> tu
                 choices.append(_all(inner))
                 sign = tokens[at][1]
             parts.append(_one(choices))
-        elif slot and "|" in slot:
+        elif sign and sign in "]>":
+            raise ValueError(f"{PHRASES.name}: a {sign} closes what nothing has opened")
+        elif "|" in slot:
             parts.append(_agreed(*slot.split("|")))
         else:
             parts.append(_filled(slot) if slot else _literal(literal or sign))

@@ -101,6 +101,8 @@ def _build_corpus(store: Store, stage: Stage, cell: Cell) -> None:
     corpus = corpora.build(cell.corpus, cell.seed)
     tokens, entries = len(corpus.entries.ids), len(corpus.entries)
     metrics = {"corpus/entries": entries, "corpus/tokens": tokens, "corpus/tokens_per_entry": tokens / entries}
+    if corpus.texts is not None:
+        metrics["corpus/acceptance"] = corpus.texts.acceptance
     with store.publish(stage.key, stage.identity, stage.kind) as folder:
         corpus.save(folder)
         write(folder / "metrics.json", metrics)

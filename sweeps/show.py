@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ktrain import biographies, pools, probes
 from ktrain import corpus as corpora
-from ktrain import probes
+from ktrain.biographies import Rejected
 from ktrain.config import ATTRIBUTES, Cell
 from ktrain.corpus import Corpus
 from ktrain.stages import chain
@@ -195,6 +197,10 @@ def _people(corpus: Corpus, count: int) -> Iterator[Any]:
 
 
 def _entries(corpus: Corpus, count: int) -> Iterator[Text]:
+    if corpus.texts is not None:
+        writer = corpus.setting.writer
+        who = "rules, not by a language model" if writer.backend == "rules" else f"{writer.model} ({writer.backend})"
+        yield Text(f"written by {who}; {corpus.texts.acceptance:.1%} of the drafts were accepted", "italic")
     for entry in range(min(count, len(corpus.entries))):
         ids, spans = corpus.entries[entry], corpus.entries.spans[entry]
         text = Text(f"entry {entry} of person {corpus.person[entry]}, {len(ids)} tokens:", "bold")
@@ -207,6 +213,18 @@ def _entries(corpus: Corpus, count: int) -> Iterator[Text]:
             )
             place = end
         yield text.append(corpus.tokenizer.decode(ids[place:].tolist()), "not bold")
+    for draft in islice(_rejected(corpus), count):
+        yield Text(f"rejected, of person {draft.person}: {draft.why}:", "bold red").append(
+            draft.text, "not bold default"
+        )
+
+
+def _rejected(corpus: Corpus) -> Iterator[Rejected]:
+    """Drafts of bioR that were not accepted."""
+    if corpus.texts is None:
+        return
+    whole = pools.load(corpus.setting.pools_folder)
+    yield from biographies.rejected(corpus.setting, corpus.seed, corpus.people, whole, corpus.texts)
 
 
 def _questions(corpus: Corpus, count: int) -> Iterator[Text]:

@@ -281,10 +281,11 @@ def test_full_scale_departs_in_nothing_but_assumptions(store: Store) -> None:
 def test_what_is_not_there_yet_is_planned_and_blocked_with_the_reason(
     planned: Planner, tiny: Callable[..., Sweep]
 ) -> None:
-    rows = [{"corpus.kind": "bioR"}, {"corpus.background": TO_BE_NAMED}, {"corpus.multi": 2}]
+    model = {"corpus.kind": "bioR", "corpus.writer.backend": "http"}
+    rows = [model, {"corpus.background": TO_BE_NAMED}, {"corpus.multi": 2}]
     plan = planned(tiny({"row": tune.grid_search(rows)}))
     assert states(plan) == [
-        "blocked: corpus.kind=bioR: biographies by a language model are not here yet; bioS is",
+        "blocked: corpus.writer.backend=http: nothing was written yet",
         "blocked: corpus.background=?: name a folder of plain text with corpus.background=FOLDER",
         "planned",
     ]
@@ -293,6 +294,16 @@ def test_what_is_not_there_yet_is_planned_and_blocked_with_the_reason(
     totals = plan.totals()
     assert (totals["cells_blocked"], totals["stages_blocked"], totals["stages_to_do"]) == (2, 6, 3)
     assert totals["tokens"] == totals["tokens_to_do"] + totals["tokens_blocked"]
+
+
+def test_what_rules_write_is_planned_like_templates(planned: Planner, tiny: Callable[..., Sweep]) -> None:
+    plan = planned(tiny({"corpus.kind": tune.grid_search(["bioS", "bioR"])}))
+    assert states(plan) == ["planned", "planned"]
+    assert plan.departures()[0].startswith("bioR is written by rules, not by a language model")
+    assert [cell.key.startswith("bior.rules.single-n60-") for cell in plan.cells] == [False, True]
+    # One tokenizer and one way to refuse probes for the same people, whoever writes about them.
+    probed = planned(tiny({"corpus.kind": tune.grid_search(["bioS", "bioR"]), "readout.kind": "p_probe"}))
+    assert probed.cells[0].refused == probed.cells[1].refused != ()
 
 
 def test_background_text_is_read_where_it_is_named(
