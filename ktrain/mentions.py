@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ktrain.config import ATTRIBUTES
-from ktrain.forms import KINDS, Form, dates, every, literal, parsed, states
+from ktrain.dates import dates, parsed
+from ktrain.forms import KINDS, Form, every, literal, states
 from ktrain.pools import Pools
 from ktrain.sentences import APOSTROPHE, Word, goes_on, joined, words
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from ktrain import forms
 from ktrain.config import ATTRIBUTES
+from ktrain.dates import parsed
 from ktrain.mentions import Facts
 from ktrain.rewording import OBJECT
 from ktrain.templates import POSSESSIVE, SUBJECT
@@ -127,7 +128,7 @@ def _spelled(attribute: str, value: str, rng: Random) -> str:
     """A value in one of its forms, mostly the one that questions ask for."""
     chance = rng.random()
     if attribute == "birth_date":
-        year, _, day = forms.parsed(value)
+        year, _, day = parsed(value)
         name = value.partition(" ")[0]
         if chance < 0.12:
             return f"{name} {_ordinal(day)}, {year}"

@@ -1,7 +1,8 @@
 import pytest
 
 from ktrain import forms, pools
-from ktrain.forms import dates, stands
+from ktrain.dates import dates
+from ktrain.forms import stands
 from ktrain.sentences import joined
 
 
