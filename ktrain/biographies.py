@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from random import Random
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
@@ -29,8 +29,17 @@ CHUNK = 8_192
 SENTENCES = 16
 """Numbers that draw an order of sentences; longer texts use them again."""
 MINORITY, CELEBRITY = "minority", "celebrity"
-Drafts = Callable[[str, int], Sequence[str]]
-"""The m-th biographies of a group of people, in their order, as a language model has written them."""
+
+
+class Written(NamedTuple):
+    """A biography that a language model has written, and how many drafts it took."""
+
+    text: str
+    attempts: int
+
+
+Drafts = Callable[[str, int], Sequence[Written]]
+"""The m-th biographies of a group of people, in their order."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,8 @@ def _group(
     for k, about in enumerate(facts(people, persons)):
         for m in range(group.multi):
             made: list[tuple[str, tuple[Span, ...]]] | str = []
-            for attempt, draft in enumerate([given[m][k]] if given else _attempts(seed, group.name, k, m, about), 1):
+            drafted = [given[m][k]] if given else _attempts(seed, group.name, k, m, about)
+            for draft, attempt in drafted:
                 made = _made(draft, about, verifier, group.fullname, orders[k, m].tolist())
                 if not isinstance(made, str):
                     yield from ((text, spans, attempt) for text, spans in made)
@@ -130,17 +140,8 @@ def _group(
                 raise WrongRequest(f"corpus.writer.backend=rules: cannot write clearly of {about.name}: {made}")
 
 
-@dataclass(frozen=True)
-class Rejected:
-    """A draft that was not accepted, and why."""
-
-    person: int
-    text: str
-    why: str
-
-
-def rejected(setting: Setting, seed: int, people: People, whole: Pools, texts: Texts) -> Iterator[Rejected]:
-    """The drafts that the rule-based writer threw away, written and judged again."""
+def rejected(setting: Setting, seed: int, people: People, whole: Pools, texts: Texts) -> Iterator[tuple[int, str, str]]:
+    """Person, text and reasons of the drafts that the rule-based writer threw away, written and judged again."""
     verifier, entry = Verifier(whole), 0
     for group in groups(setting):
         each = max(group.permute, 1)
@@ -148,17 +149,18 @@ def rejected(setting: Setting, seed: int, people: People, whole: Pools, texts: T
         for number in np.flatnonzero(tries > 1).tolist():
             k, m = divmod(number, group.multi)
             (about,) = facts(people, range(group.begin + k, group.begin + k + 1))
-            for draft in islice(_attempts(seed, group.name, k, m, about), int(tries[number]) - 1):
+            for draft, _ in islice(_attempts(seed, group.name, k, m, about), int(tries[number]) - 1):
                 # What was accepted as it stands was rejected in other words.
                 why = verifier.judge(draft, about).told or "not accepted after its sentences were changed"
-                yield Rejected(group.begin + k, draft, why)
+                yield group.begin + k, draft, why
         entry += (group.end - group.begin) * group.multi * each
 
 
-def _attempts(seed: int, group: str, person: int, m: int, about: Facts) -> Iterator[str]:
+def _attempts(seed: int, group: str, person: int, m: int, about: Facts) -> Iterator[Written]:
     """Drafts of the rule-based writer, a pure function of all these."""
     for attempt in range(ATTEMPTS):
-        yield rule_writer.write(about, Random(f"{seed}/{group}/{person}/{m}/{attempt}"))
+        text = rule_writer.write(about, Random(f"{seed}/{group}/{person}/{m}/{attempt}"))
+        yield Written(text, attempt + 1)
 
 
 def _made(

@@ -65,7 +65,7 @@ class Writer(Settings):
     """Phrases put together by rules, which is no language model; a model by `transformers` or vLLM; one behind an
     endpoint that speaks OpenAI's protocol; a GGUF file."""
     model: str = Field("Qwen/Qwen2.5-7B-Instruct", min_length=1)
-    """Name or folder of the model, or the GGUF file, whose content is identity and not its path. The paper used
+    """Name of the model, or its folder or GGUF file, whose content is identity and not its path. The paper used
     Llama1-30B and reports that smaller ones do (appendix A.1); which one stands here is an assumption."""
     revision: str = ""
     """Of a model with a name: a commit or tag; empty is the newest."""

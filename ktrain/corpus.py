@@ -145,11 +145,12 @@ def load(folder: Path, setting: Setting, seed: int) -> Corpus:
     )
 
 
-def lacking(setting: Setting) -> list[str]:
-    """What a corpus cannot be built without and is not there, a line each."""
+def lacking(setting: Setting, *, written: bool = False) -> list[str]:
+    """What a corpus cannot be built without and is not there, a line each; `written` says that a model's text is."""
     lines = []
-    if setting.kind == "bioR" and setting.writer.backend != "rules":
-        lines.append(f"corpus.writer.backend={setting.writer.backend}: nothing was written yet")
+    if setting.kind == "bioR" and setting.writer.backend != "rules" and not written:
+        writer = setting.writer
+        lines.append(f"bioR by {writer.model} ({writer.backend}) is not written yet: `ktrain write` does that")
     if setting.background == background.TO_BE_NAMED:
         lines.append("corpus.background=?: name a folder of plain text with corpus.background=FOLDER")
     return lines
@@ -161,7 +162,7 @@ def build(setting: Setting, seed: int, drafts: Drafts | None = None) -> Corpus:
     `drafts` are the biographies of bioR that a language model has written. Raises `WrongRequest` for pools or templates
     that cannot serve the setting, and for text that is not there.
     """
-    if missing := lacking(setting) if drafts is None else []:
+    if missing := lacking(setting, written=drafts is not None):
         raise WrongRequest(missing[0])
     whole = pools.load(setting.pools_folder)
     drawn = pools.shrink(whole, setting.pools)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ktrain.errors import WrongRequest
+from sweeps import writing
 
 HELP = {
     "plan": "cells, distinct stages, cost, departures from the paper; touches nothing",
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
         arguments = _parsed(argv)
-        handler = globals()[f"_{arguments.command}"]
+        handler = getattr(arguments, "handler", None) or globals()[f"_{arguments.command}"]
         code = int(handler(arguments))
         sys.stdout.flush()
         return code
@@ -94,6 +95,7 @@ def _parser() -> Parser:
         "--checkpoint-seconds", type=float, default=45.0, help="longest time between two resume points (default: 45)"
     )
     run.add_argument("--no-compile", action="store_true", help="train without torch.compile")
+    writing.add(commands)
     command("status")
     why = command("why", sweep=False)
     why.add_argument("key", help="of a stage in the store, or with --sweep of a stage or cell; or how it begins")
@@ -106,6 +108,7 @@ def _parser() -> Parser:
     show.add_argument("what", choices=("people", "entries", "questions", "classes", "window"))
     show.add_argument("axes", nargs="*", metavar="axis=value", help="the setting, such as corpus.multi=5")
     show.add_argument("--scale", default="mini", help="mini (default), small or full")
+    show.add_argument("--store", default="results", help="folder of results, where a model's biographies are")
     show.add_argument("-n", type=int, default=3, help="how many (default: 3)")
     show.add_argument("--step", type=int, default=0, help="window: the training step (default: 0)")
     results = command("results")
@@ -134,7 +137,8 @@ def _overrides(words: Sequence[str]) -> dict[str, list[Any]]:
     return overrides
 
 
-def _planned(arguments: argparse.Namespace, *, writable: bool = False) -> Any:
+def planned(arguments: argparse.Namespace, *, writable: bool = False) -> Any:
+    """The plan of the sweep that the arguments name. Raises `WrongRequest`."""
     from ktrain.store import Store
     from sweeps import plan, sweep
 
@@ -155,7 +159,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     if arguments.gpus < 1:
         raise WrongRequest(f"gpus={arguments.gpus}: must be at least 1")
     chosen = cost.chosen(arguments.gpu, arguments.tokens_per_second)
-    plan = replace(_planned(arguments), chosen=chosen, gpus=arguments.gpus)
+    plan = replace(planned(arguments), chosen=chosen, gpus=arguments.gpus)
     if not arguments.json:
         show.plan(plan, everything=arguments.cells)
         return EXIT_DONE
@@ -169,7 +173,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     from sweeps import show
 
-    show.status(_planned(arguments))
+    show.status(planned(arguments))
     return EXIT_DONE
 
 
@@ -179,7 +183,7 @@ def _why(arguments: argparse.Namespace) -> int:
 
     if arguments.axes and not arguments.sweep:
         raise WrongRequest(f"{arguments.axes[0]}: axes are those of a sweep, which --sweep names")
-    plan = _planned(arguments) if arguments.sweep else None
+    plan = planned(arguments) if arguments.sweep else None
     found = why.answer(arguments.key, Store.at(arguments.store), plan)
     print(json.dumps(found.as_json(), indent=1)) if arguments.json else why.show(found)
     return EXIT_DONE
@@ -196,7 +200,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise WrongRequest(f"workers={arguments.workers}, threads={arguments.threads}: must be at least 1")
     if not arguments.checkpoint_seconds > 0:
         raise WrongRequest(f"checkpoint-seconds={arguments.checkpoint_seconds:g}: must be above 0")
-    plan = _planned(arguments, writable=True)
+    plan = planned(arguments, writable=True)
     tracker = tracking.Tracker.open(tracking.default_uri(plan.store), plan.sweep.name)
     console = Console(stderr=True)
     runtime = Runtime(
@@ -225,7 +229,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _report(arguments: argparse.Namespace) -> int:
     from sweeps import publication
 
-    publication.publish(_planned(arguments, writable=True))
+    publication.publish(planned(arguments, writable=True))
     return EXIT_DONE
 
 
@@ -233,7 +237,7 @@ def _results(arguments: argparse.Namespace) -> int:
     from analysis import paper, table
     from sweeps import publication, tracking
 
-    plan = _planned(arguments)
+    plan = planned(arguments)
     found = publication.read(plan, tracking.default_uri(plan.store))
     numbers = paper.beside(plan.sweep.figure)
     text = table.render(found, arguments.format, numbers, best_of=plan.sweep.best_of)
@@ -250,6 +254,7 @@ def _results(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
+    from ktrain.store import Store
     from sweeps import Sweep, show
     from sweeps.plan import check
     from sweeps.sweep import expand
@@ -260,7 +265,7 @@ def _show(arguments: argparse.Namespace) -> int:
     if arguments.n < 1 or not 0 <= arguments.step < cells[0].train.steps:
         raise WrongRequest(f"-n {arguments.n} --step {arguments.step}: n from 1, step below {cells[0].train.steps}")
     check(cells[0])
-    show.fed(arguments.what, cells[0], arguments.n, arguments.step)
+    show.fed(arguments.what, cells[0], arguments.n, arguments.step, Store.at(arguments.store))
     return EXIT_DONE
 
 

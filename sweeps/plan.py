@@ -12,13 +12,14 @@ from ktrain import people, pools, probes, templates
 from ktrain.config import Augmentation, Cell, Corpus, Writer
 from ktrain.errors import WrongRequest
 from ktrain.lease import holder
-from ktrain.stages import Stage, axes, cell_key, chain, lowest_recall
+from ktrain.stages import Stage, axes, cell_key, chain, lowest_recall, texts
 from ktrain.store import Store
 from sweeps import bill, cost
 from sweeps import sweep as grids
 from sweeps.cost import Device
 from sweeps.departures import assumptions, departures
 from sweeps.sweep import Sweep
+from sweeps.writing_cost import Writing, wanted
 
 log = logging.getLogger("ktrain.plan")
 
@@ -162,6 +163,7 @@ class Plan:
                 }
                 for p in self.stages
             ],
+            "writing": [writing.as_json() for writing in self.writing()],
             "totals": self.totals(),
             "departures": self.departures(),
         }
@@ -169,6 +171,11 @@ class Plan:
     def totals(self) -> dict[str, Any]:
         """What all of it costs, and what is left of that: `bill.totals`."""
         return bill.totals(self)
+
+    def writing(self) -> list[Writing]:
+        """What a language model has to write before cells can run."""
+        done = [stage.key for cell in self.cells for stage, *_ in texts(cell.cell) if finished(self.store, stage.key)]
+        return wanted(self.cells, done, self.device)
 
     def departures(self) -> list[str]:
         """Where these cells differ from the paper, and what had to be assumed because the paper does not say."""
@@ -254,7 +261,8 @@ def _state(cell: Cell, stages: Sequence[Stage], store: Store, refused: Sequence[
     _, pretrain, readout = stages
     if finished(store, readout.key):
         return "done"
-    if lacking := corpora.lacking(cell.corpus):
+    written = all(finished(store, stage.key) for stage, *_ in texts(cell))
+    if lacking := corpora.lacking(cell.corpus, written=written):
         return f"blocked: {'; '.join(lacking)}"
     if len(refused) == len(probes.TASKS):
         return f"blocked: not enough people: {refused[-1]}"

@@ -10,6 +10,7 @@ import pytest
 
 from ktrain import biographies, guards, pools, probes
 from ktrain import corpus as corpora
+from ktrain.biographies import Written
 from ktrain.config import ATTRIBUTES, Augmentation, PoolSizes, Readout, Train, Writer
 from ktrain.config import Corpus as Setting
 from ktrain.corpus import Corpus
@@ -150,17 +151,18 @@ def test_drafts_of_a_model_are_taken_as_they_are_and_judged_again(tiny: Tiny) ->
     setting = by_rules.setting.model_copy(update={"writer": Writer(backend="http", model="m"), "fullname": True})
     asked: list[tuple[str, int]] = []
 
-    def drafts(group: str, m: int) -> list[str]:
+    def drafts(group: str, m: int) -> list[Written]:
         asked.append((group, m))
-        return given[m]
+        return [Written(text, 3) for text in given[m]]
 
     corpus = corpora.build(setting, by_rules.seed, drafts)
     assert asked == [("minority", 0), ("minority", 1)]
     assert np.array_equal(corpus.entries.ids, tiny(kind="bioR", writer=RULES, multi=2, fullname=True).entries.ids)
+    assert corpus.texts is not None and corpus.texts.acceptance == 1 / 3
     given[1][7] = given[1][7].replace(by_rules.people.value(7, "major"), "Palmistry")
     with pytest.raises(GuardFailure, match=r"biographies: .* was accepted once, but not any more: major: missing"):
         corpora.build(setting, by_rules.seed, drafts)
-    with pytest.raises(WrongRequest, match=r"^corpus\.writer\.backend=http: nothing was written yet$"):
+    with pytest.raises(WrongRequest, match=r"^bioR by m \(http\) is not written yet"):
         corpora.build(setting, by_rules.seed)
 
 
@@ -171,7 +173,7 @@ def test_drafts_that_were_thrown_away_can_be_seen(monkeypatch: pytest.MonkeyPatc
     attempts[[4, 9]] = (2, 3)
     texts = replace(corpus.texts, attempts=attempts)
     seen = list(biographies.rejected(corpus.setting, 1, corpus.people, pools.load(), texts))
-    assert [draft.person for draft in seen] == [4, 9, 9]
+    assert [person for person, *_ in seen] == [4, 9, 9]
     assert texts.acceptance == 60 / (60 + 3 + (corpus.texts.attempts.sum() - 60))
 
 

@@ -285,7 +285,7 @@ def test_coupled_sentences_are_drawn_anew_for_each_entry(tiny: Tiny) -> None:
 
 
 def test_a_corpus_that_is_not_here_yet_is_refused() -> None:
-    with pytest.raises(WrongRequest, match=r"^corpus\.writer\.backend=vllm: [^\n]*$"):
+    with pytest.raises(WrongRequest, match=r"^bioR by Qwen/Qwen2\.5-7B-Instruct \(vllm\) is not written yet: [^\n]*$"):
         corpora.build(Setting(kind="bioR", people=8), seed=0)
 
 

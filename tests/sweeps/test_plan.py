@@ -10,7 +10,7 @@ import pytest
 from ray import tune
 
 from ktrain import corpus as corpora
-from ktrain import keys, pools, templates
+from ktrain import forms, keys, pools, templates
 from ktrain.background import TO_BE_NAMED
 from ktrain.errors import WrongRequest
 from ktrain.lease import lease
@@ -285,7 +285,7 @@ def test_what_is_not_there_yet_is_planned_and_blocked_with_the_reason(
     rows = [model, {"corpus.background": TO_BE_NAMED}, {"corpus.multi": 2}]
     plan = planned(tiny({"row": tune.grid_search(rows)}))
     assert states(plan) == [
-        "blocked: corpus.writer.backend=http: nothing was written yet",
+        "blocked: bioR by Qwen/Qwen2.5-7B-Instruct (http) is not written yet: `ktrain write` does that",
         "blocked: corpus.background=?: name a folder of plain text with corpus.background=FOLDER",
         "planned",
     ]
@@ -436,7 +436,7 @@ def test_the_plan_of_the_paper_reads_each_file_once_and_learns_no_tokenizer(
     keys._once.cache_clear()
     plan = make(load("paper"), "full", {}, store)
     assert len(plan.cells) == 968 and len({stage.key for cell in plan.cells for stage in cell.stages}) == 1210
-    assert 0 < calls["sha256"] <= len([*pools.files(), *templates.files()])
+    assert 0 < calls["sha256"] <= len([*pools.files(), *templates.files(), *forms.files()])
     assert calls["load"] <= 20 and not calls["bpe_of"]
     assert json.dumps(plan.as_json())
 

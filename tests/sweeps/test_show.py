@@ -145,12 +145,12 @@ def test_a_plan_of_many_cells_is_told_by_its_parts(
     assert lines[4] == ["each", "once", "6", "3", "4", "2"]
     (pretrained,) = [line for line in lines if line[:1] == ["pretrain"]]
     assert pretrained[:4] == ["pretrain", "3", "6", "0"]
-    assert "2 cells are blocked: corpus.writer.backend=http: nothing was written yet" in out
+    assert "2 cells are blocked: bioR by Qwen/Qwen2.5-7B-Instruct (http) is not written yet" in out
     assert "blocked: 1 pretrainings, " in out and "--cells" in out
     show.plan(plan, everything=True)
     out = capsys.readouterr().out
     assert all(cell.key in out for cell in plan.cells) and "--cells" not in out
-    assert out.count("nothing was written yet") == 1, "a reason stands once"
+    assert out.count("is not written yet") == 1, "a reason stands once"
 
 
 def test_axes_that_would_read_alike_keep_their_whole_names() -> None:
