@@ -9,7 +9,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import httpx2
 
@@ -91,15 +90,17 @@ class Endpoint:
             await self._wait_for_the_limit()
             try:
                 answer = await client.post(f"{self._address}{PATH}", json=body)
-                if answer.status_code == 200:
-                    return _reply(answer.json())
-                trouble = self._refusal(answer)
-            except (httpx2.TimeoutException, TimeoutError):
+            except httpx2.TimeoutException:
                 trouble = "timeout"
             except httpx2.HTTPError as e:
                 trouble = type(e).__name__
-            except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-                trouble = "garbage"
+            else:
+                if answer.status_code != 200:
+                    trouble = self._refusal(answer)
+                elif (reply := _reply(answer)) is None:
+                    trouble = "garbage"
+                else:
+                    return reply
             self.troubles[trouble] += 1
             # Not all at once again: what came together would come together each time.
             await asyncio.sleep(min(LONGEST, self._pause * 2**k) * random.uniform(0.5, 1.0))
@@ -122,11 +123,13 @@ class Endpoint:
             await asyncio.sleep(left)
 
 
-def _reply(told: Any) -> Reply:
-    """The reply in an answer; raises what a missing or odd part raises."""
-    choice, usage = told["choices"][0], told.get("usage") or {}
-    text = choice["message"]["content"]
-    if not isinstance(text, str):
-        raise TypeError("no text")
-    counts = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-    return Reply(text, *counts, cut=choice.get("finish_reason") == "length")
+def _reply(answer: httpx2.Response) -> Reply | None:
+    """The reply in an answer; None where there is none, whatever there is instead."""
+    try:
+        told = answer.json()
+        choice, usage = told["choices"][0], told.get("usage") or {}
+        counts = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+        text, cut = choice["message"]["content"], choice.get("finish_reason") == "length"
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return None
+    return Reply(text, *counts, cut=cut) if isinstance(text, str) else None

@@ -16,7 +16,7 @@ from ktrain.rewording import full_names
 from ktrain.verifier import Verifier
 
 _LEAD = re.compile(r"^(?:\s*(?:sure|certainly|of course|here(?:'s| is)|okay)\b[^\n]{0,120}[:!.]\s*\n+)+", re.I)
-_MARKS = re.compile(r"[*_#`]{1,3}(?=\S)|(?<=\S)[*_`]{1,3}")
+_MARKS = re.compile(r"^\s*#{1,6}\s+|\*\*|(?<!\w)[*_](?=\w)|(?<=[\w.!?])[*_](?!\w)|`", re.M)
 _LAST = re.compile(r"[.!?][\"'\u201d\u2019)]*(?=[^.!?]*$)")
 
 
