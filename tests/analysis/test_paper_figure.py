@@ -96,7 +96,7 @@ def test_rows_that_no_language_model_has_written_are_marked_and_the_papers_are_n
     results = regenerate("fig8", also={"corpus.writer.backend": "rules"})
     counted = words(drawn(results, "fig8"))
     for row in ("bioR single", "bioR single+wiki", "bioR single+CEL"):
-        assert counted[f"{row} [rules, no LLM]"] == 1 and counted[row] == 1
+        assert counted[f"{row} [rules, no LLM]"] == 1 and counted[row] == 1, counted
     assert counted["bioS single+permute1"] == 2
     compared = one(results, "fig8")
     ours = [line[0] for sheet in compared.sheets() for line in sheet.lines if line[0].startswith("bioR single")]
