@@ -163,10 +163,9 @@ class Plan:
                 }
                 for p in self.stages
             ],
-            "writing": [writing.as_json() for writing in self.writing()],
             "totals": self.totals(),
             "departures": self.departures(),
-        }
+        } | ({"writing": [writing.as_json() for writing in written]} if (written := self.writing()) else {})
 
     def totals(self) -> dict[str, Any]:
         """What all of it costs, and what is left of that: `bill.totals`."""

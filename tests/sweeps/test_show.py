@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from ktrain.config import ATTRIBUTES, Cell
 from ktrain.corpus import Corpus
 from ktrain.probes import TASKS, classes
 from ktrain.stages import chain
+from ktrain.store import Store
 from ktrain.windows import Windows
 from sweeps import Sweep, show
 from sweeps.plan import Plan
@@ -36,7 +38,7 @@ def printed(
     monkeypatch.setattr(show, "Screen", lambda **options: Console(**options | {"width": 500}))
 
     def text(what: str, count: int = 3, step: int = 0) -> str:
-        show.fed(what, cell, count, step)
+        show.fed(what, cell, count, step, Store.at("nowhere"))
         return capsys.readouterr().out
 
     return text
@@ -68,6 +70,25 @@ def test_the_attributes_of_an_entry_are_marked(corpus: Corpus) -> None:
         for attribute in ATTRIBUTES:
             value = marked[f"not bold underline {show.COLOURS[attribute]}"]
             assert value.strip() == corpus.people.value(int(corpus.person[k]), attribute)
+
+
+def test_entries_of_rules_say_so_and_rejected_drafts_say_why(
+    tiny: Callable[..., Sweep], store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(show, "Screen", lambda **options: Console(**options | {"width": 2000}))
+    (cell,) = expand(tiny({"corpus.kind": "bioR", "corpus.multi": 2, "corpus.fullname": True}), "mini", {})
+    corpus = corpora.build(cell.corpus, cell.seed)
+    assert corpus.texts is not None
+    attempts = corpus.texts.attempts.copy()
+    attempts[4] = 3
+    doubted = replace(corpus, texts=replace(corpus.texts, attempts=attempts))
+    monkeypatch.setattr(corpora, "build", lambda *_: doubted)
+    show.fed("entries", cell, 3, 0, store)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("written by rules, not by a language model; ") and lines[0].endswith("were accepted")
+    for entry in range(3):
+        assert lines[1 + entry].endswith(f" tokens:{corpus.entry_text(entry)}")
+    assert [line.partition(":")[0] for line in lines[4:6]] == ["rejected, of person 2"] * 2
 
 
 def test_questions_are_shown_with_prompt_and_answer(printed: Callable[..., str], corpus: Corpus) -> None:
