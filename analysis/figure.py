@@ -96,7 +96,8 @@ def _cells(
     for row in table:
         entries = tuple(tuple(entry(row, name, column) for column in COLUMNS) for name in names)
         ours = [row.folds.get(name) if paper is None else None for name in names]
-        lines.append(Line(row.name, entries, tuple("" if fold is None or fold.done else fold.state for fold in ours)))
+        states = tuple("" if fold is None or fold.done else fold.state for fold in ours)
+        lines.append(Line(row.name if paper is None else row.setting, entries, states))
     return tuple(Group(GROUPS[name], labels, widths) for name in names), tuple(lines)
 
 

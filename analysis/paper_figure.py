@@ -13,6 +13,7 @@ from analysis.matching import Match
 from analysis.names import ACCURACY, QUESTIONS
 from analysis.number import BASELINE, heading
 from analysis.percent import percent, ranged, span
+from analysis.rows import RULED
 
 GRID = 0.82
 """Width of a cell of a grid, in inches."""
@@ -36,7 +37,9 @@ def draw(comparison: Comparison) -> Plot | None:
     for _, found in groupby(matches, key=lambda m: m.number.panel):
         ours, theirs = _pair(comparison, tuple(found))
         cell = GRID if comparison.figure in paper.GRIDS else NARROW if len(ours.groups) > 5 else CELL
-        beside = cell * (ours.width + theirs.width) <= BESIDE and len(ours.lines) == len(theirs.lines)
+        # Panels beside each other share their labels, and the paper's text is by a language model.
+        alike = len(ours.lines) == len(theirs.lines) and not any(RULED in line.label for line in ours.lines)
+        beside = alike and cell * (ours.width + theirs.width) <= BESIDE
         rows += [[ours, theirs]] if beside else [[ours], [theirs]]
     described = f"{comparison.title} of arXiv 2309.14316v3 and the same measured here"
     return heat_map.draw(rows, described, cell=cell, size=7.5 if cell == NARROW else 8)

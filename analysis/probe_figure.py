@@ -109,7 +109,8 @@ def _panel(
         entries = tuple(tuple(entry(row, square) for square in squares) for squares in shown.values())
         state = row.state(kind) if row and paper is None and not row.folds[kind].done else ""
         states = (state, *[""] * (len(shown) - 1))
-        lines.append(Line(row.name if row else "majority baseline", entries, states, quiet=row is None))
+        name = "majority baseline" if row is None else row.name if paper is None else row.setting
+        lines.append(Line(name, entries, states, quiet=row is None))
     return Panel(title, note, columns, tuple(lines))
 
 

@@ -127,6 +127,10 @@ def _needed(folds: Sequence[Fold], axes: set[str]) -> set[str]:
     return axes
 
 
+RULED = " [rules, no LLM]"
+"""Of bioR that no language model has written: a part of the row's name, so that no table and no figure is without."""
+
+
 def further(fold: Fold, told: Mapping[str, Iterable[str]]) -> str:
     """What a row's name has besides the setting, such as ` [train.steps=900]`; `told` are axes by column group.
 
@@ -135,7 +139,8 @@ def further(fold: Fold, told: Mapping[str, Iterable[str]]) -> str:
     shared = {axis for axes in told.values() for axis in axes if not _of_group(axis)}
     shown = shared | {axis for axis in told.get(group(fold.params), ()) if _of_group(axis)}
     pairs = [(axis, value) for axis, value in fold.axes.items() if axis in shown and _speaks(axis, fold.axes)]
-    return "".join(f" [{axis}={written(value)}]" for axis, value in pairs if USUAL.get(axis) != value)
+    named = "".join(f" [{axis}={written(value)}]" for axis, value in pairs if USUAL.get(axis) != value)
+    return (RULED if _ruled(fold.params) else "") + named
 
 
 def groups(table: Sequence[Row]) -> tuple[str, ...]:
@@ -189,8 +194,15 @@ def written(value: Axis) -> str:
     )
 
 
+def _ruled(axes: Mapping[str, Axis]) -> bool:
+    """Whether biographies of bioR are written by rules."""
+    return axes.get("corpus.kind") == "bioR" and axes.get("corpus.writer.backend") == "rules"
+
+
 def _speaks(axis: str, axes: Mapping[str, Axis]) -> bool:
-    """Whether an axis says anything of such cells: there may be no celebrities, or nothing read besides."""
+    """Whether an axis says anything of such cells: there may be no celebrities, no writer, or nothing read besides."""
+    if axis.startswith("corpus.writer."):
+        return axes.get("corpus.kind") == "bioR" and not _ruled(axes)
     if axis == "readout.people" or axis.startswith("corpus.celebrity"):
         return bool(axes.get("corpus.celebrity_fraction"))
     return not axis.startswith("corpus.background") or bool(axes.get("corpus.background"))

@@ -55,11 +55,37 @@ class Augmentation(Settings):
         return self.multi * max(self.permute, 1)
 
 
+class Writer(Settings):
+    """Who writes the biographies of bioR, and how; identity of these alone (paper, appendix A.1).
+
+    How to reach an endpoint and how often to try again is no identity: `ktrain write` takes that.
+    """
+
+    backend: Literal["rules", "transformers", "vllm", "http", "gguf"] = "vllm"
+    """Phrases put together by rules, which is no language model; a model by `transformers` or vLLM; one behind an
+    endpoint that speaks OpenAI's protocol; a GGUF file."""
+    model: str = Field("Qwen/Qwen2.5-7B-Instruct", min_length=1)
+    """Name of the model, or its folder or GGUF file, whose content is identity and not its path. The paper used
+    Llama1-30B and reports that smaller ones do (appendix A.1); which one stands here is an assumption."""
+    revision: str = ""
+    """Of a model with a name: a commit or tag; empty is the newest."""
+    prompt: Literal["plain", "creative"] = "plain"
+    """The paper's two ways to ask: facts in any order, or with the wish for a creative order of sentences besides."""
+    words: int = Field(50, ge=20)
+    """How long a biography is asked for."""
+    temperature: float = Field(0.8, ge=0.0)
+    top_p: float = Field(0.95, gt=0.0, le=1.0)
+    """Not stated in the paper; assumptions, as is the temperature."""
+    max_tokens: int = Field(160, ge=40)
+    """Of the model; what is cut off after them loses its last sentence."""
+
+
 class Corpus(Settings):
     """What is read: the people and their biographies (paper, section 2.1 and appendix A)."""
 
     kind: Literal["bioS", "bioR"] = "bioS"
-    """Written from templates, or by a language model."""
+    """Written from templates, or freely by a writer, which should be a language model."""
+    writer: Writer = Writer()
     people: int = Field(100_000, ge=4)
     """The people under test; celebrities are counted besides."""
     multi: int = Field(1, ge=1)
@@ -101,6 +127,8 @@ class Corpus(Settings):
     def _couple_stands_alone(self) -> Self:
         if self.couple and (self.multi > 1 or self.permute):
             raise ValueError(f"couple={self.couple}: says how many entries there are, so multi=1 and permute=0")
+        if self.couple and self.kind == "bioR":
+            raise ValueError(f"couple={self.couple}: is for kind=bioS, whose sentences tell one attribute each")
         if self.celebrity_fraction and not self.celebrities:
             raise ValueError(f"celebrity_fraction={self.celebrity_fraction:g}: of {self.people} people is not one")
         return self

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from ktrain import background, pools, templates, tokenizer
+from ktrain import background, biographies, forms, pools, templated, templates, tokenizer
 from ktrain import people as population
-from ktrain.compose import Composed, Composer
+from ktrain.biographies import Drafts, Texts
+from ktrain.compose import Composed
 from ktrain.config import ATTRIBUTES
 from ktrain.config import Corpus as Setting
 from ktrain.errors import WrongRequest
 from ktrain.people import People
-from ktrain.randomness import generator
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,10 @@ class Corpus:
     """People, their entries and their questions.
 
     The people under test come first, celebrities after them. `entries` holds those of person 0, of person 1 and so on,
-    spans in the order of `ATTRIBUTES`; `order` (entries, 6) is the attribute at each sentence position. `questions`
-    holds person p's six at p * 6 .. p * 6 + 5. `train` (people,) are the people under test whose questions may be
-    trained on. `background` is other text that is read besides.
+    spans in the order of `ATTRIBUTES`; `order` (entries, 6) is the attribute at each place in the text. Entries of bioS
+    are written from the templates `drafts` (entries, 6), those of bioR are in `texts`. `questions` holds person p's six
+    at p * 6 .. p * 6 + 5. `train` (people,) are the people under test whose questions may be trained on. `background`
+    is other text that is read besides.
     """
 
     setting: Setting
@@ -40,11 +41,12 @@ class Corpus:
     drafts: np.ndarray
     questions: Composed
     background: Composed | None = None
+    texts: Texts | None = None
 
     @cached_property
     def entries_of(self) -> np.ndarray:
         """How many entries each person has, (people,)."""
-        return _entries_of(self.setting)
+        return templated.entries_of(self.setting)
 
     @cached_property
     def person(self) -> np.ndarray:
@@ -70,12 +72,23 @@ class Corpus:
         return tokenizer.eos_id(self.tokenizer)
 
     def entry_text(self, entry: int) -> str:
-        """The text of an entry, written from its templates, not decoded from its ids."""
-        composer = _entry_composer(self.tokenizer, self.people.pools, self.templates)
+        """The text of an entry, as it was written, not decoded from its ids."""
+        if self.texts is not None:
+            return self.texts[entry]
+        composer = templated.entry_composer(self.tokenizer, self.people.pools, self.templates)
         person = self.person[entry]
         fullname = np.array([self.setting.celebrity.fullname if self.celebrity[person] else self.setting.fullname])
-        programs = _programs(self.templates, self.drafts[[entry]], self.order[[entry]], fullname)
+        programs = templated.programs(self.templates, self.drafts[[entry]], self.order[[entry]], fullname)
         return composer.text(programs[0], self.people.columns[self.person[entry]])
+
+    def stands(self, entry: int, attribute: str, text: str) -> int:
+        """How many characters at the begin of `text`, a leading space with them, tell the attribute of an entry's
+        person; 0 where they do not. In bioR that is the longest of the forms that the verifier accepts.
+        """
+        value = self.people.value(int(self.person[entry]), attribute)
+        if self.texts is not None:
+            return forms.stands(forms.KINDS[attribute], value, text)
+        return len(value) + 1 if text.startswith(f" {value}") else 0
 
     def question_text(self, person: int, attribute: str) -> tuple[str, str]:
         """Prompt and expected answer, as in `What is ...? Answer:` and ` October 2, 1996.`."""
@@ -93,6 +106,7 @@ class Corpus:
             **{f"entries_{k}": v for k, v in vars(self.entries).items()},
             **{f"questions_{k}": v for k, v in vars(self.questions).items()},
             **{f"background_{k}": v for k, v in (vars(self.background) if self.background else {}).items()},
+            **{f"texts_{k}": v for k, v in (vars(self.texts) if self.texts else {}).items()},
         )
         self.tokenizer.save(str(folder / "tokenizer.json"))
         kept = {name: value for name, value in vars(self.people.pools).items()}
@@ -124,110 +138,50 @@ def load(folder: Path, setting: Setting, seed: int) -> Corpus:
         drafts=data["drafts"],
         questions=composed("questions"),
         background=composed("background") if "background_ids" in data else None,
+        texts=Texts(*(data[f"texts_{k}"] for k in ("letters", "offsets", "attempts")))
+        if "texts_letters" in data
+        else None,
     )
 
 
-def lacking(setting: Setting) -> list[str]:
-    """What a corpus cannot be built without and is not there, a line each."""
+def lacking(setting: Setting, *, written: bool = False) -> list[str]:
+    """What a corpus cannot be built without and is not there, a line each; `written` says that a model's text is."""
     lines = []
-    if setting.kind == "bioR":
-        lines.append("corpus.kind=bioR: biographies by a language model are not here yet; bioS is")
+    if setting.kind == "bioR" and setting.writer.backend != "rules" and not written:
+        writer = setting.writer
+        lines.append(f"bioR by {writer.model} ({writer.backend}) is not written yet: `ktrain write` does that")
     if setting.background == background.TO_BE_NAMED:
         lines.append("corpus.background=?: name a folder of plain text with corpus.background=FOLDER")
     return lines
 
 
-def build(setting: Setting, seed: int) -> Corpus:
+def build(setting: Setting, seed: int, drafts: Drafts | None = None) -> Corpus:
     """Draws the people and writes their entries (paper, section 2.1; settings: appendix A.2).
 
-    Raises `WrongRequest` for pools or templates that cannot serve the setting, and for text that is not there.
+    `drafts` are the biographies of bioR that a language model has written. Raises `WrongRequest` for pools or templates
+    that cannot serve the setting, and for text that is not there.
     """
-    if missing := lacking(setting):
+    if missing := lacking(setting, written=drafts is not None):
         raise WrongRequest(missing[0])
-    drawn = pools.shrink(pools.load(setting.pools_folder), setting.pools)
+    whole = pools.load(setting.pools_folder)
+    drawn = pools.shrink(whole, setting.pools)
     sentences = templates.load(setting.templates_folder)
     people = population.draw(drawn, setting.people, seed, setting.celebrities)
     bpe = _tokenizer(setting, people, sentences, seed)
-    drafts, order = _arrange(setting, sentences, seed)
-    composer = _entry_composer(bpe, drawn, sentences)
-    owner = np.repeat(np.arange(len(people)), _entries_of(setting))
-    named = np.where(owner < setting.people, setting.fullname, setting.celebrity.fullname)
-    written = composer.compose(_programs(sentences, drafts, order, named), people.columns, owner)
-    position = np.argsort(order, axis=1)[:, :, None]
-    entries = Composed(written.ids, written.offsets, np.take_along_axis(written.spans, position, axis=1))
-    asker = _question_composer(bpe, drawn)
+    texts = None
+    if setting.kind == "bioR":
+        entries, order, texts = biographies.write(setting, seed, people, whole, bpe, drafts)
+        chosen = np.zeros((0, len(ATTRIBUTES)), dtype=np.int16)
+    else:
+        chosen, order = templated.arrange(setting, sentences, seed)
+        entries = templated.composed(setting, people, bpe, sentences, chosen, order)
+    asker = templated.question_composer(bpe, drawn)
     asked = np.tile(np.arange(len(ATTRIBUTES)), len(people))[:, None]
     questions = asker.compose(asked, people.columns, np.repeat(np.arange(len(people)), len(ATTRIBUTES)))
     train = np.zeros(len(people), dtype=bool)
     train[: setting.people] = population.train_half(setting.people, setting.question_share, seed)
     besides = background.tokens(setting.background, bpe) if setting.background is not None else None
-    return Corpus(setting, seed, people, train, bpe, sentences, entries, order, drafts, questions, besides)
-
-
-def _entries_of(setting: Setting) -> np.ndarray:
-    """How many entries each person has, (people,)."""
-    return np.repeat(
-        [setting.entries_per_person, setting.celebrity.entries_per_person], [setting.people, setting.celebrities]
-    )
-
-
-def _arrange(setting: Setting, sentences: dict[str, tuple[str, ...]], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Template of each attribute and order of the attributes, both (entries, 6), fixed in the data.
-
-    M drafts per person; permute shuffles each draft P times, the same sentences every time. Coupled sentences are
-    drawn anew for each entry and shuffled in pairs.
-    """
-    counts = [len(sentences[a]) for a in ATTRIBUTES]
-    groups = [("", setting.people, setting.couple or setting.multi, setting.permute)]
-    if setting.celebrities:
-        groups.append(("celebrity ", setting.celebrities, setting.celebrity.multi, setting.celebrity.permute))
-    parts = []
-    for name, people, multi, permute in groups:
-        drafts = generator(seed, f"{name}templates").integers(counts, size=(people * multi, len(counts)))
-        drafts = np.repeat(drafts.astype(np.int16), max(permute, 1), axis=0)
-        order = np.tile(np.arange(len(counts), dtype=np.int8), (len(drafts), 1))
-        if permute:
-            order = generator(seed, f"{name}permute").permuted(order, axis=1)
-        elif not name and setting.couple:
-            pairs = generator(seed, "couple").permuted(order[:, ::2], axis=1)
-            order = np.stack([pairs, pairs + 1], axis=2).reshape(order.shape)
-        parts.append((drafts, order))
-    return np.concatenate([d for d, _ in parts]), np.concatenate([o for _, o in parts])
-
-
-def _programs(
-    sentences: dict[str, tuple[str, ...]], drafts: np.ndarray, order: np.ndarray, fullname: np.ndarray
-) -> np.ndarray:
-    """Program number of each sentence of each entry, (entries, 6): named forms first, pronoun forms after.
-
-    `fullname` (entries,) bool says which entries name their person in every sentence.
-    """
-    counts = np.array([len(sentences[a]) for a in ATTRIBUTES])
-    base = np.cumsum(counts) - counts
-    programs = np.take_along_axis(drafts + base, order.astype(np.int64), axis=1)
-    programs[:, 1:] += np.where(fullname, 0, counts.sum())[:, None]
-    return programs
-
-
-def _entry_composer(bpe: Tokenizer, drawn: pools.Pools, sentences: dict[str, tuple[str, ...]]) -> Composer:
-    return Composer(
-        bpe,
-        [
-            templates.fragments(sentence, attribute, drawn, named=named)
-            for named in (True, False)
-            for attribute in ATTRIBUTES
-            for sentence in sentences[attribute]
-        ],
-    )
-
-
-def _question_composer(bpe: Tokenizer, drawn: pools.Pools) -> Composer:
-    programs = [templates.fragments(templates.QUESTIONS[a], a, drawn, named=True) for a in ATTRIBUTES]
-    # A question is the first text of its row, so its first word has no space before it.
-    for program in programs:
-        first = program[0]
-        program[0] = templates.Fragment(first.column, tuple(t.removeprefix(" ") for t in first.texts), first.inside)
-    return Composer(bpe, programs)
+    return Corpus(setting, seed, people, train, bpe, sentences, entries, order, chosen, questions, besides, texts)
 
 
 def bpe_of(setting: Setting, seed: int) -> Tokenizer:
@@ -248,9 +202,11 @@ def _tokenizer(setting: Setting, people: People, sentences: dict[str, tuple[str,
     plain = setting.model_copy(update={"multi": 1, "permute": 0, "couple": 0, "celebrity_fraction": 0.0})
     columns = people.columns[: setting.people]
     # Fragments are the same whatever tokenizer encodes them: GPT-2's is only the carrier of the texts.
-    writer = _entry_composer(tokenizer.gpt2(), people.pools, sentences)
-    asker = _question_composer(tokenizer.gpt2(), people.pools)
-    programs = _programs(sentences, *_arrange(plain, sentences, seed), np.zeros(setting.people, dtype=bool))
+    writer = templated.entry_composer(tokenizer.gpt2(), people.pools, sentences)
+    asker = templated.question_composer(tokenizer.gpt2(), people.pools)
+    programs = templated.programs(
+        sentences, *templated.arrange(plain, sentences, seed), np.zeros(setting.people, dtype=bool)
+    )
     texts = [writer.text(program, row) for program, row in zip(programs, columns, strict=True)]
     texts += [asker.text([a], row) for row in columns for a in range(len(ATTRIBUTES))]
     return tokenizer.train(texts, int(setting.tokenizer.removeprefix("bpe-")))

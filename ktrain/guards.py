@@ -94,10 +94,12 @@ def spans_decode(seen: Inspected) -> str | None:
     corpus = seen.corpus
     for entry in _sample(len(corpus.entries)):
         for attribute, (begin, end) in zip(ATTRIBUTES, corpus.entries.spans[entry], strict=True):
-            text, shorter = (corpus.tokenizer.decode(corpus.entries[entry][begin:e].tolist()) for e in (end, end - 1))
-            value = f" {corpus.people.value(corpus.person[entry], attribute)}"
-            # A last token may hold punctuation beyond the value, but not only that.
-            if not text.startswith(value) or shorter.startswith(value):
+            ends = (end, end - 1, end + 12)
+            text, shorter, rest = (corpus.tokenizer.decode(corpus.entries[entry][begin:e].tolist()) for e in ends)
+            length = corpus.stands(int(entry), attribute, rest)
+            # A last token may hold punctuation beyond the value, but not only that; or a part of a letter.
+            if not len(shorter.rstrip("\ufffd")) < length <= len(text):
+                value = f" {corpus.people.value(corpus.person[entry], attribute)}"
                 return f"entry {entry}: {attribute} is {value!r}, its span holds {text!r}"
     return None
 
@@ -211,7 +213,8 @@ def probe_places(seen: InspectedProbes) -> str | None:
         for attribute, sentence in zip(ATTRIBUTES, rows.sentence[row], strict=True):
             # The EOS before the entry takes one place.
             rest = corpus.tokenizer.decode(corpus.entries[entry][int(rows.places[row, sentence]) :].tolist())
-            if not rest.startswith(value := f" {corpus.people.value(person, attribute)}"):
+            if not corpus.stands(int(entry), attribute, rest):
+                value = f" {corpus.people.value(person, attribute)}"
                 return f"entry {entry}: {attribute} is {value!r}, after its place stands {rest[:40]!r}"
     return None
 
@@ -224,7 +227,7 @@ def probe_targets(seen: InspectedProbes) -> str | None:
         some = _sample(len(rows))
         # What stands at a place has been read, and the EOS before the entry takes one place.
         before = rows.places[some] - 1 < begins[rows.entry[some], column].astype(int)[:, None]
-        allowed = before | (rows.entry[some] < 0)[:, None]
+        allowed = (before | (rows.entry[some] < 0)[:, None]) & rows.told[some, column, None]
         if not np.array_equal(rows.valid(task)[some], allowed):
             return f"{task} is counted at places after its attribute, or not at all places before it"
         _, places, _, weights = stream.batch(0)

@@ -19,7 +19,7 @@ from ktrain.crew import Asked, Crew, joined, own
 from ktrain.errors import WrongRequest
 from ktrain.fleet import Fleet
 from ktrain.heads import Classifier
-from ktrain.probes import Rows, Stream, Task
+from ktrain.probes import Stream, Task
 from ktrain.stages import chain
 from ktrain.store import Store
 from ktrain.training import Diverged, Progress
@@ -41,7 +41,7 @@ def read_out(
     found = {task: probes.classes(corpus, task) for task in probes.TASKS if task not in left_out}
     if not found:
         raise WrongRequest(f"not enough people: {list(left_out.values())[-1]}")
-    rows = _kept(probes.rows(corpus, readout, network.config.pad_token_id), learned | tested_people)
+    rows = probes.rows(corpus, readout, network.config.pad_token_id).kept(learned | tested_people)
     stages = [chain(cell)[2] for cell in cells]
     parent = stages[0].parent
     assert parent is not None
@@ -58,7 +58,7 @@ def read_out(
     said: dict[str, dict[Task, np.ndarray]] = {stage.key: {} for stage in stages}
     heard: dict[str, list[Progress]] = {}
     tensors: dict[str, dict[str, Tensor]] = {stage.key: {} for stage in stages}
-    tested = _kept(rows, tested_people)
+    tested = rows.kept(tested_people)
 
     def batch(wave: Sequence[Asked], step: int) -> tuple[Tensor, ...]:
         parts = [streams[_task(one)].batch(step) for one in wave]
@@ -105,12 +105,6 @@ def read_out(
 def _task(one: Asked) -> Task:
     assert one.task is not None
     return one.task
-
-
-def _kept(rows: Rows, people: np.ndarray) -> Rows:
-    """The rows of some people."""
-    chosen = np.flatnonzero(people[rows.person])
-    return Rows(*(column[chosen] for column in (rows.ids, rows.places, rows.sentence, rows.person, rows.entry)))
 
 
 def _of_head(fleet: Fleet, index: int, classes: int) -> dict[str, Tensor]:

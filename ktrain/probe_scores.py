@@ -60,7 +60,8 @@ def _parts(said: Said) -> Iterator[tuple[Task, str, np.ndarray, np.ndarray]]:
             if (at := valid[:, place]).any():
                 yield task, f"{task.measure}/{place}", right[at, place], rows.person[at]
         own = rows.sentence[:, ATTRIBUTES.index(task.attribute)]
-        yield task, f"{task.measure}/own", right[np.arange(len(own)), own], rows.person
+        if (asked := valid.any(axis=1)).any():
+            yield task, f"{task.measure}/own", right[asked, own[asked]], rows.person[asked]
         read = seen(rows)
         for code in np.unique(read[valid]):
             at_row, at_place = np.nonzero(valid & (read == code))

@@ -61,9 +61,7 @@ def classes(corpus: Corpus, task: Task) -> Classes:
     """The values, or first tokens with their leading space, that the people of a corpus have."""
     column = ATTRIBUTES.index(task.attribute)
     if task.measure == "first":
-        asked = np.arange(len(corpus.people)) * len(ATTRIBUTES) + column
-        begin = corpus.questions.spans[asked, 0, 0]
-        found, labels = np.unique(corpus.questions.ids[corpus.questions.offsets[asked] + begin], return_inverse=True)
+        found, labels = np.unique(_answers(corpus)[:, column], return_inverse=True)
         return Classes(task, labels, tuple(corpus.tokenizer.decode([int(i)]) for i in found))
     _, first, labels = np.unique(corpus.people.classes(task.attribute), return_index=True, return_inverse=True)
     return Classes(task, labels, tuple(corpus.people.value(int(p), task.attribute) for p in first))
@@ -93,7 +91,9 @@ class Rows:
     """What probes read: `ids` (rows, T) int64, padded; `places` (rows, P) int64; `person` and `entry` (rows,).
 
     `sentence` (rows, 6) is the position at which each attribute stands, P for a Q-probe: a target may be read at
-    position i if and only if i <= sentence. `entry` is -1 where the row is a name.
+    position i if and only if i <= sentence. `entry` is -1 where the row is a name. `told` (rows, 6) says of which
+    attributes a row may be asked: those that begin in the text with the token that answers begin with. In bioR an entry
+    may say `MIT`, and the state before it is not asked for `Massachusetts`.
     """
 
     ids: np.ndarray
@@ -101,14 +101,22 @@ class Rows:
     sentence: np.ndarray
     person: np.ndarray
     entry: np.ndarray
+    told: np.ndarray
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    def kept(self, people: np.ndarray) -> "Rows":
+        """The rows of some people (bool, (people,))."""
+        chosen = people[self.person]
+        columns = (self.ids, self.places, self.sentence, self.person, self.entry, self.told)
+        return Rows(*(column[chosen] for column in columns))
+
     def valid(self, task: Task) -> np.ndarray:
         """At which places a task is asked, (rows, P) bool: never after its attribute."""
-        last = self.sentence[:, ATTRIBUTES.index(task.attribute)]
-        return np.asarray(np.arange(self.places.shape[1]) <= last[:, None])
+        column = ATTRIBUTES.index(task.attribute)
+        before = np.arange(self.places.shape[1]) <= self.sentence[:, column, None]
+        return np.asarray(before & self.told[:, column, None])
 
 
 def rows(corpus: Corpus, readout: Readout, pad: int | None = None) -> Rows:
@@ -133,7 +141,14 @@ def _biographies(corpus: Corpus, per_person: int) -> Rows:
     ids = _padded(corpus, corpus.entries.offsets[entries] - 1, length)
     ids[:, 0] = corpus.eos
     sentence = np.argsort(corpus.order[entries], axis=1)
-    return Rows(ids, places, sentence, corpus.person[entries], entries)
+    told = corpus.entries.ids[corpus.entries.offsets[entries, None] + begin] == _answers(corpus)[corpus.person[entries]]
+    return Rows(ids, places, sentence, corpus.person[entries], entries, told)
+
+
+def _answers(corpus: Corpus) -> np.ndarray:
+    """The first token of each answer, (people, 6)."""
+    first = corpus.questions.offsets[:-1] + corpus.questions.spans[:, 0, 0]
+    return np.asarray(corpus.questions.ids[first].reshape(-1, len(ATTRIBUTES)))
 
 
 def _names(corpus: Corpus, pad: int) -> Rows:
@@ -145,7 +160,8 @@ def _names(corpus: Corpus, pad: int) -> Rows:
         row[: len(name.ids) + 2] = [corpus.eos, *name.ids, corpus.eos]
     places = np.array([[len(e.ids) + 1] for e in encoded], dtype=np.int64)
     people = np.arange(len(encoded))
-    return Rows(ids, places, np.ones((len(people), len(ATTRIBUTES)), np.int64), people, np.full(len(people), -1))
+    every = np.ones((len(people), len(ATTRIBUTES)), np.int64)
+    return Rows(ids, places, every, people, np.full(len(people), -1), every.astype(bool))
 
 
 def _padded(corpus: Corpus, begin: np.ndarray, length: np.ndarray) -> np.ndarray:

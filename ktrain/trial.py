@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ktrain import corpus as corpora
-from ktrain import evaluation, guards, memory, model, readouts, scores
+from ktrain import evaluation, guards, ledger, memory, model, readouts, scores
 from ktrain.config import Cell, Runtime
 from ktrain.corpus import Corpus
 from ktrain.engine import join_alone
@@ -123,9 +123,11 @@ def _finished(store: Store, stage: Stage) -> Path:
 
 
 def _build_corpus(store: Store, stage: Stage, cell: Cell) -> None:
-    corpus = corpora.build(cell.corpus, cell.seed)
+    corpus = corpora.build(cell.corpus, cell.seed, ledger.reader(store, cell))
     tokens, entries = len(corpus.entries.ids), len(corpus.entries)
     metrics = {"corpus/entries": entries, "corpus/tokens": tokens, "corpus/tokens_per_entry": tokens / entries}
+    if corpus.texts is not None:
+        metrics["corpus/acceptance"] = corpus.texts.acceptance
 
     def fill(folder: Path) -> None:
         corpus.save(folder)

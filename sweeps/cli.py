@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from ktrain.errors import WrongRequest
 from ktrain.patience import StorageAway
-from sweeps import bench_schedule, cluster, dashboard, doctor, jobs, spot
+from sweeps import bench_schedule, cluster, dashboard, doctor, jobs, spot, writing
 
 HELP = {
     "plan": "cells, distinct stages, cost, departures from the paper; touches nothing",
@@ -105,6 +105,8 @@ def _parser() -> Parser:
     run.add_argument("--no-compile", action="store_true", help="train without torch.compile")
     run.add_argument("--gpus-max", type=int, help="GPUs that the cluster can grow to, where it does not tell itself")
     run.add_argument("--gpu-memory", type=float, help="GiB of the smallest GPU, where they cannot be asked")
+    writing.add(commands)
+    _store(commands.choices["write"])
     dashboard.options(command("status"))
     why = command("why", sweep=False)
     why.add_argument("key", help="of a stage in the store, or with --sweep of a stage or cell; or how it begins")
@@ -117,6 +119,7 @@ def _parser() -> Parser:
     show.add_argument("what", choices=("people", "entries", "questions", "classes", "window"))
     show.add_argument("axes", nargs="*", metavar="axis=value", help="the setting, such as corpus.multi=5")
     show.add_argument("--scale", default="mini", help="mini (default), small or full")
+    _store(show)
     show.add_argument("-n", type=int, default=3, help="how many (default: 3)")
     show.add_argument("--step", type=int, default=0, help="window: the training step (default: 0)")
     results = command("results")
@@ -146,7 +149,8 @@ def _store(command: Parser) -> None:
     command.add_argument("--store", default=named, help=told.replace("%", "%%"))
 
 
-def _planned(arguments: argparse.Namespace, *, writable: bool = False) -> Any:
+def planned(arguments: argparse.Namespace, *, writable: bool = False) -> Any:
+    """The plan of the sweep that the arguments name. Raises `WrongRequest`."""
     from ktrain.store import Store
     from sweeps import plan, sweep
 
@@ -167,7 +171,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     if arguments.gpus < 1:
         raise WrongRequest(f"gpus={arguments.gpus}: must be at least 1")
     chosen = cost.chosen(arguments.gpu, arguments.tokens_per_second)
-    plan = replace(_planned(arguments), chosen=chosen, gpus=arguments.gpus)
+    plan = replace(planned(arguments), chosen=chosen, gpus=arguments.gpus)
     if not arguments.json:
         show.plan(plan, everything=arguments.cells)
         return EXIT_DONE
@@ -188,7 +192,7 @@ def _status(arguments: argparse.Namespace) -> int:
             print("its cells: say where the cluster keeps results, with --store or --cluster")
             return EXIT_DONE
         arguments.store = store
-    show.status(_planned(arguments))
+    show.status(planned(arguments))
     return EXIT_DONE
 
 
@@ -198,7 +202,7 @@ def _why(arguments: argparse.Namespace) -> int:
 
     if arguments.axes and not arguments.sweep:
         raise WrongRequest(f"{arguments.axes[0]}: axes are those of a sweep, which --sweep names")
-    plan = _planned(arguments) if arguments.sweep else None
+    plan = planned(arguments) if arguments.sweep else None
     found = why.answer(arguments.key, Store.at(arguments.store), plan)
     print(json.dumps(found.as_json(), indent=1)) if arguments.json else why.show(found)
     return EXIT_DONE
@@ -213,7 +217,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from sweeps.delivery import Delivery
 
     run.check(arguments.workers, arguments.threads, arguments.checkpoint_seconds)
-    plan = _planned(arguments, writable=True)
+    plan = planned(arguments, writable=True)
     tracker = tracking.Tracker.open(tracking.default_uri(plan.store), plan.sweep.name)
     console = Console(stderr=True)
     runtime = Runtime(
@@ -249,7 +253,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _report(arguments: argparse.Namespace) -> int:
     from sweeps import publication
 
-    publication.publish(_planned(arguments))
+    publication.publish(planned(arguments))
     return EXIT_DONE
 
 
@@ -257,7 +261,7 @@ def _results(arguments: argparse.Namespace) -> int:
     from analysis import paper, table
     from sweeps import publication, tracking
 
-    plan = _planned(arguments)
+    plan = planned(arguments)
     found = publication.read(plan, tracking.default_uri(plan.store))
     numbers = paper.beside(plan.sweep.figure)
     text = table.render(found, arguments.format, numbers, best_of=plan.sweep.best_of)
@@ -274,6 +278,7 @@ def _results(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
+    from ktrain.store import Store
     from sweeps import Sweep, show
     from sweeps.plan import check
     from sweeps.sweep import expand, overridden
@@ -284,7 +289,7 @@ def _show(arguments: argparse.Namespace) -> int:
     if arguments.n < 1 or not 0 <= arguments.step < cells[0].train.steps:
         raise WrongRequest(f"-n {arguments.n} --step {arguments.step}: n from 1, step below {cells[0].train.steps}")
     check(cells[0])
-    show.fed(arguments.what, cells[0], arguments.n, arguments.step)
+    show.fed(arguments.what, cells[0], arguments.n, arguments.step, Store.at(arguments.store))
     return EXIT_DONE
 
 

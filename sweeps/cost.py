@@ -12,7 +12,7 @@ from ktrain.stages import Stage
 
 TOKENS_PER_QUESTION = 24
 TOKENS_PER_NAME = 8
-TOKENS_PER_ENTRY = {"gpt2": 73, "bpe": 82}
+TOKENS_PER_ENTRY = {("bioS", "gpt2"): 73, ("bioS", "bpe"): 82, ("bioR", "gpt2"): 73, ("bioR", "bpe"): 120}
 BYTES_PER_TOKEN = 4
 """Typical lengths, of background text the last, for estimates only."""
 TOKENS_WITHOUT_TRAINING = 5e6
@@ -123,7 +123,7 @@ def row(cell: Cell) -> int:
 
 
 def _entry(cell: Cell) -> int:
-    return TOKENS_PER_ENTRY["gpt2" if cell.corpus.tokenizer == "gpt2" else "bpe"]
+    return TOKENS_PER_ENTRY[cell.corpus.kind, "gpt2" if cell.corpus.tokenizer == "gpt2" else "bpe"]
 
 
 def _background(cell: Cell) -> int:

@@ -15,6 +15,7 @@ VARIES = {
     "readout.people_per_class", "seed",
 }  # fmt: skip
 """Axes that the paper itself varies, or that decide nothing: no departure."""
+RULED = "bioR is written by rules, not by a language model: the paper has Llama1-30B (corpus.writer.backend)"
 OF_MIXED = ("readout.recall_gate", "readout.beam")
 """What of a readout matters where nothing is trained after mixed training."""
 
@@ -22,15 +23,17 @@ OF_MIXED = ("readout.recall_gate", "readout.beam")
 def departures(cells: Iterable[Cell]) -> list[str]:
     """One line for each axis on which cells are not as in the paper, with its value and theirs."""
     lines: dict[str, dict[str, None]] = {}
+    ruled = False
     for cell in cells:
+        ruled |= cell.corpus.kind == "bioR" and cell.corpus.writer.backend == "rules"
         here, kind = axes(cell), cell.readout.kind
         for axis, value in published(cell).items():
             idle = kind == "mixed" and axis.startswith("readout.") and axis not in OF_MIXED
-            if axis in VARIES or idle or here[axis] == value:
+            if axis in VARIES or axis.startswith("corpus.writer.") or idle or here[axis] == value:
                 continue
             about = f" ({kind})" if axis.startswith("readout.") else ""
             lines.setdefault(f"{axis}{about}: the paper has {value}, here ", {})[str(here[axis])] = None
-    return [line + ", ".join(values) for line, values in lines.items()]
+    return [*([RULED] if ruled else []), *(line + ", ".join(values) for line, values in lines.items())]
 
 
 def published(cell: Cell) -> dict[str, Any]:
@@ -71,6 +74,10 @@ def _family(name: str) -> Callable[[Cell], bool]:
     return lambda cell: cell.model.family == name
 
 
+def _generated(cell: Cell) -> bool:
+    return cell.corpus.kind == "bioR" and cell.corpus.writer.backend != "rules"
+
+
 def _any(cell: Cell) -> bool:
     return True
 
@@ -97,6 +104,9 @@ ASSUMED: dict[str, Callable[[Cell], bool]] = {
     "biography templates and pools are this project's own, of the paper's sizes": lambda cell: (
         cell.corpus.kind == "bioS"
     ),
+    "bioR is written by the model, prompt and sampling of corpus.writer, where the paper has Llama1-30B with sampling "
+    "that it does not state; an entry is kept if it tells all six facts in forms that docs/bior.md lists, where the "
+    "paper gives no rule": _generated,
     "couples: the templates of each entry are drawn anew": lambda cell: cell.corpus.couple > 0,
     "celebrities: as many training steps as without them, every entry equally likely, so that the people under test "
     "write one entry in six where they have one and celebrities five (the paper says that of the celebrities)": (

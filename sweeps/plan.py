@@ -9,15 +9,16 @@ from typing import Any
 
 from ktrain import corpus as corpora
 from ktrain import people, pools, probes, templates
-from ktrain.config import Augmentation, Cell, Corpus
+from ktrain.config import Augmentation, Cell, Corpus, Writer
 from ktrain.errors import WrongRequest
-from ktrain.stages import Stage, axes, cell_key, chain, lowest_recall
+from ktrain.stages import Stage, axes, cell_key, chain, lowest_recall, texts
 from ktrain.store import Glance, Store
 from sweeps import bill, cost
 from sweeps import sweep as grids
 from sweeps.cost import Device
 from sweeps.departures import assumptions, departures
 from sweeps.sweep import Sweep
+from sweeps.writing_cost import Writing, wanted
 
 log = logging.getLogger("ktrain.plan")
 
@@ -142,7 +143,7 @@ class Plan:
     def again(self, keys: Collection[str]) -> "Plan":
         """The cells of these keys alone, as they stand in the store now."""
         chosen = [cell for cell in self.cells if cell.key in keys]
-        seen = self.store.glance({stage.key for cell in chosen for stage in cell.stages})
+        seen = self.store.glance(_keys({cell.cell: cell.stages for cell in chosen}))
         cells = tuple(replace(c, state=_state(c.cell, c.stages, seen, c.refused)) for c in chosen)
         return replace(self, seen=seen, cells=cells)
 
@@ -176,11 +177,15 @@ class Plan:
             ],
             "totals": self.totals(),
             "departures": self.departures(),
-        }
+        } | ({"writing": [writing.as_json() for writing in written]} if (written := self.writing()) else {})
 
     def totals(self) -> dict[str, Any]:
         """What all of it costs, and what is left of that: `bill.totals`."""
         return bill.totals(self)
+
+    def writing(self) -> list[Writing]:
+        """What a language model has to write before cells can run."""
+        return wanted(self.cells, self.seen.done.keys(), self.device)
 
     def departures(self) -> list[str]:
         """Where these cells differ from the paper, and what had to be assumed because the paper does not say."""
@@ -202,9 +207,15 @@ def make(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], store
     # The user's files may have changed since the last plan.
     _refused.cache_clear()
     chains = {cell: chain(cell) for cell in parts}
-    seen = store.glance({stage.key for stages in chains.values() for stage in stages})
+    seen = store.glance(_keys(chains))
     planned = tuple(_cell(cell, chains[cell], seen, tuple(names)) for cell, names in parts.items())
     return Plan(sweep, scale, store, seen, planned)
+
+
+def _keys(chains: Mapping[Cell, Sequence[Stage]]) -> set[str]:
+    """Of all stages of cells, those that a language model writes among them."""
+    written = {stage.key for cell in chains for stage, *_ in texts(cell)}
+    return written | {stage.key for stages in chains.values() for stage in stages}
 
 
 def check(cell: Cell, workers: int = 1) -> None:
@@ -241,7 +252,7 @@ def _cell(cell: Cell, stages: tuple[Stage, ...], seen: Glance, parts: tuple[str,
 
 WRITTEN = {
     "kind": "bioS", "multi": 1, "permute": 0, "fullname": False, "couple": 0, "celebrity_fraction": 0.0,
-    "celebrity": Augmentation(), "background": None,
+    "celebrity": Augmentation(), "background": None, "writer": Writer(),
 }  # fmt: skip
 """Cells that differ in how their people are described share a tokenizer."""
 
@@ -257,7 +268,8 @@ def _state(cell: Cell, stages: Sequence[Stage], seen: Glance, refused: Sequence[
     _, pretrain, readout = stages
     if readout.key in seen.done:
         return "done"
-    if lacking := corpora.lacking(cell.corpus):
+    written = all(stage.key in seen.done for stage, *_ in texts(cell))
+    if lacking := corpora.lacking(cell.corpus, written=written):
         return f"blocked: {'; '.join(lacking)}"
     if len(refused) == len(probes.TASKS):
         return f"blocked: not enough people: {refused[-1]}"

@@ -1,11 +1,12 @@
 """Scales: the same experiment on a laptop, on one GPU and as in the paper. Sizes and budgets, nothing else."""
 
-from ktrain.config import Cell, Corpus, Model, PoolSizes, Readout, Train
+from ktrain.config import Cell, Corpus, Model, PoolSizes, Readout, Train, Writer
 
 MINI = Cell(
     corpus=Corpus(
         people=500,
         tokenizer="bpe-2048",
+        writer=Writer(backend="rules"),
         pools=PoolSizes(
             first_names=400,
             middle_names=400,

@@ -1,7 +1,8 @@
 """What commands print: the plan, the state of cells, and what a model is fed with its attributes marked."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ktrain import biographies, ledger, pools, probes
 from ktrain import corpus as corpora
-from ktrain import probes
 from ktrain.config import ATTRIBUTES, Cell
 from ktrain.corpus import Corpus
 from ktrain.stages import chain
+from ktrain.store import Store
 from ktrain.windows import Windows
+from sweeps import writing_cost
 from sweeps.live import clock
 from sweeps.plan import Plan
 
@@ -54,6 +57,10 @@ def plan(plan: Plan, *, everything: bool = False) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     wide.print("", _kinds(plan) if many else _stages(plan))
     console.print("", *_bill(plan.totals()), sep="\n", highlight=False)
+    if written := plan.writing():
+        console.print("\nBiographies that a language model has to write first", style="bold")
+        for line in writing_cost.told(written, plan.sweep.name, plan.device):
+            console.print(f"  {line}", highlight=False, markup=False)
     if refused := plan.refused():
         console.print("\nProbe tasks that are refused, because their classes have too few people", style="bold")
         for line in refused:
@@ -169,14 +176,20 @@ def status(plan: Plan) -> None:
         Screen().print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def fed(what: str, cell: Cell, count: int, step: int) -> None:
-    """People, entries, questions, the classes of probes, or the windows of a step."""
+def fed(what: str, cell: Cell, count: int, step: int, store: Store) -> None:
+    """People, entries, questions, the classes of probes, or the windows of a step.
+
+    With the entries of bioR come drafts that were rejected, and why. Raises `WrongRequest` for text that is not there.
+    """
     console = Screen(soft_wrap=True, highlight=False)
-    corpus = corpora.build(cell.corpus, cell.seed)
+    corpus = corpora.build(cell.corpus, cell.seed, ledger.reader(store, cell))
     printers = {"people": _people, "entries": _entries, "questions": _questions, "classes": _classes}
     if what != "window":
         for text in printers[what](corpus, count):
             console.print(text)
+        if what == "entries" and corpus.texts is not None:
+            for text in _rejected(corpus, cell, store, count):
+                console.print(text)
         return
     windows = Windows(corpus, chain(cell)[0].key, cell.train, cell.seed)
     for row, (ids, kind) in enumerate(zip(windows.rows(step)[:count], windows.kinds(step), strict=False)):
@@ -195,6 +208,10 @@ def _people(corpus: Corpus, count: int) -> Iterator[Any]:
 
 
 def _entries(corpus: Corpus, count: int) -> Iterator[Text]:
+    if corpus.texts is not None:
+        writer = corpus.setting.writer
+        who = "rules, not by a language model" if writer.backend == "rules" else f"{writer.model} ({writer.backend})"
+        yield Text(f"written by {who}; {corpus.texts.acceptance:.1%} of the drafts were accepted", "italic")
     for entry in range(min(count, len(corpus.entries))):
         ids, spans = corpus.entries[entry], corpus.entries.spans[entry]
         text = Text(f"entry {entry} of person {corpus.person[entry]}, {len(ids)} tokens:", "bold")
@@ -207,6 +224,19 @@ def _entries(corpus: Corpus, count: int) -> Iterator[Text]:
             )
             place = end
         yield text.append(corpus.tokenizer.decode(ids[place:].tolist()), "not bold")
+
+
+def _rejected(corpus: Corpus, cell: Cell, store: Store, count: int) -> Iterator[Text]:
+    """The first drafts of bioR that were not accepted, each with the reasons."""
+    drafts: Iterable[tuple[int, str, str]]
+    if cell.corpus.writer.backend == "rules":
+        assert corpus.texts is not None
+        whole = pools.load(cell.corpus.pools_folder)
+        drafts = biographies.rejected(cell.corpus, cell.seed, corpus.people, whole, corpus.texts)
+    else:
+        drafts = ((draft.person, draft.text, draft.why) for draft in ledger.rejected(store, cell))
+    for person, text, why in islice(drafts, count):
+        yield Text(f"rejected, of person {person}: {why}:", "bold red").append(text, "not bold default")
 
 
 def _questions(corpus: Corpus, count: int) -> Iterator[Text]:

@@ -21,6 +21,7 @@ BUILTIN = Path(__file__).parent
 AXES = tuple(axes(Cell()))
 """The names of all axes: every identity field of the config."""
 BACKGROUND = "corpus.background"
+MODEL = "corpus.writer.model"
 FOLDERS = ("corpus.pools_folder", "corpus.templates_folder", BACKGROUND)
 
 
@@ -224,7 +225,8 @@ def _cell(base: Cell, changes: Mapping[str, Any]) -> Cell:
         node = tree
         for part in path:
             node = node[part]
-        if axis in FOLDERS and value and value != TO_BE_NAMED and isinstance(value, str | Path):
+        here = axis in FOLDERS or (axis == MODEL and Path(str(value)).exists())
+        if here and value and value != TO_BE_NAMED and isinstance(value, str | Path):
             # Workers run elsewhere: a folder is named in full.
             value = str(Path(value).absolute())
         node[last] = value

@@ -21,6 +21,9 @@ CONTENT = {
     "corpus.templates_content": "content of the templates (corpus.templates_folder)",
     "corpus.background_content": "content of the text (corpus.background)",
     "corpus.tokenizer_content": "content of the tokenizer (corpus.tokenizer)",
+    "corpus.writer.phrases_content": "content of the phrases that rules write with",
+    "corpus.writer.forms_content": "content of the customary names that are accepted",
+    "corpus.writer.model_content": "content of the GGUF file (corpus.writer.model)",
 }
 """Fields that hold the digest of files, in the user's words."""
 

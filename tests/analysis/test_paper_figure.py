@@ -92,6 +92,19 @@ def test_further_rows_of_ours_are_one_of_the_papers(regenerate: REGENERATE) -> N
     assert one(results, "fig8").counts == (10, 10, 5, 5)
 
 
+def test_rows_that_no_language_model_has_written_are_marked_and_the_papers_are_not(regenerate: REGENERATE) -> None:
+    results = regenerate("fig8", also={"corpus.writer.backend": "rules"})
+    counted = words(drawn(results, "fig8"))
+    for row in ("bioR single", "bioR single+wiki", "bioR single+CEL"):
+        assert counted[f"{row} [rules, no LLM]"] == 1 and counted[row] == 1, counted
+    assert counted["bioS single+permute1"] == 2
+    compared = one(results, "fig8")
+    ours = [line[0] for sheet in compared.sheets() for line in sheet.lines if line[0].startswith("bioR single")]
+    assert ours and all("[rules, no LLM]" in name for name in ours)
+    frame = compared.frame()
+    assert frame[frame.row.str.startswith("bioR") & frame.ours.notna()].row.str.endswith(" [rules, no LLM]").all()
+
+
 def test_what_the_paper_leaves_blank_is_blank(regenerate: REGENERATE) -> None:
     results = regenerate("fig13a", running=["bioS multi2"])
     assert hatched(drawn(results, "fig13a")) == 21, "a fixed order is a triangle"

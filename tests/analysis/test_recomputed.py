@@ -69,8 +69,7 @@ def probed(corpus: Corpus, cell: Cell, folder: Path, dice: np.random.Generator) 
     """Classes at every place of every task, right more often the later the place."""
     asked = corpus.halves(cell.readout.people)[1]
     rows = probes.rows(corpus, cell.readout)
-    mine = asked[rows.person]
-    tested = probes.Rows(**{name: column[mine] for name, column in vars(rows).items()})
+    tested = rows.kept(asked)
     found = {task: probes.classes(corpus, task) for task in probes.TASKS}
     guesses = {}
     for task, about in found.items():

@@ -56,6 +56,28 @@ def test_celebrities_are_told_by_the_name_unless_they_differ(make: Callable[...,
     assert [row.name.partition(" [")[2] for row in asked] == ["readout.people=celebrity]", "readout.people=minority]"]
 
 
+RULES: dict[str, Axis] = {"corpus.kind": "bioR", "corpus.writer.backend": "rules", "corpus.writer.words": 50}
+
+
+def test_what_no_language_model_has_written_says_so_in_every_row(make: Callable[..., Cell]) -> None:
+    def cell(mean: float, **axes: Axis) -> Cell:
+        more = {name.replace("__", "."): value for name, value in axes.items()}
+        made = make(mean)
+        return replace(made, key=str(mean), axes=made.axes | more, params=made.params | more)
+
+    ruled = replace(make(0.1), key="r", axes=make(0.1).axes | RULES, params=make(0.1).params | RULES)
+    assert [row.name for row in rows(Results("s", (ruled,)))] == ["bioR single [rules, no LLM]"]
+    assert rows(Results("s", (ruled,)))[0].setting == "bioR single", "what finds the paper's numbers"
+    plain = cell(0.2, corpus__writer__backend="rules", corpus__writer__words=70)
+    other = cell(0.3, corpus__kind="bioR", corpus__writer__backend="http", corpus__writer__words=70)
+    names = [row.name for row in rows(Results("s", (ruled, plain, other)))]
+    assert names[:2] == ["bioR single [rules, no LLM]", "bioS single"], "who would write says nothing of templates"
+    assert names[2] == "bioR single" and len(set(names)) == 3
+    more = cell(0.4, corpus__kind="bioR", corpus__writer__backend="http", corpus__writer__words=50)
+    names = [row.name for row in rows(Results("s", (ruled, other, more)))]
+    assert names[1:] == ["bioR single [corpus.writer.words=70]", "bioR single [corpus.writer.words=50]"]
+
+
 def test_another_family_finds_its_own_numbers_of_the_paper(make: Callable[..., Cell]) -> None:
     cells = [make(0.1), make(0.2)]
     axes = cells[1].axes | {"model.family": "llama"}

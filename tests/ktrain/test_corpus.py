@@ -285,8 +285,13 @@ def test_coupled_sentences_are_drawn_anew_for_each_entry(tiny: Tiny) -> None:
 
 
 def test_a_corpus_that_is_not_here_yet_is_refused() -> None:
-    with pytest.raises(WrongRequest, match=r"^corpus\.kind=bioR: [^\n]*$"):
+    with pytest.raises(WrongRequest, match=r"^bioR by Qwen/Qwen2\.5-7B-Instruct \(vllm\) is not written yet: [^\n]*$"):
         corpora.build(Setting(kind="bioR", people=8), seed=0)
+
+
+def test_couples_are_of_templates() -> None:
+    with pytest.raises(ValueError, match=r"couple=2: is for kind=bioS"):
+        Setting(kind="bioR", couple=2)
 
 
 def test_questions_are_asked_in_the_words_of_the_paper(tiny: Tiny) -> None:

@@ -281,8 +281,7 @@ def test_scores_are_counted_by_hand(found_in: corpora.Corpus, people: str) -> No
     """Probes that say the truth at some places of some rows: each metric by a plain loop over the examples."""
     rows = probes.rows(found_in, P)
     asked = found_in.halves(people)[1]
-    tested = np.flatnonzero(asked[rows.person])
-    rows = Rows(*(vars(rows)[n][tested] for n in ("ids", "places", "sentence", "person", "entry")))
+    rows = rows.kept(asked)
     classes = {task: probes.classes(found_in, task) for task in TASKS}
     drawn = np.random.default_rng(0)
     predicted = {}

@@ -33,6 +33,9 @@ OTHER: dict[str, Any] = {
     "corpus.pools.birth_cities": 99, "corpus.pools.universities": 99, "corpus.pools.majors": 99,
     "corpus.pools.companies": 99, "corpus.couple": 2, "corpus.celebrity_fraction": 0.25, "corpus.celebrity.multi": 2,
     "corpus.celebrity.permute": 0, "corpus.celebrity.fullname": True, "corpus.background_share": 0.25,
+    "corpus.writer.backend": "http", "corpus.writer.model": "m", "corpus.writer.revision": "r",
+    "corpus.writer.prompt": "creative", "corpus.writer.words": 70, "corpus.writer.temperature": 0.5,
+    "corpus.writer.top_p": 0.5, "corpus.writer.max_tokens": 99,
     "model.family": "llama", "model.size": "302m", "model.dropout": 0.1,
     "train.steps": 5000, "train.batch": 7, "train.context": 256, "train.qa_ratio": 0.8, "train.learning_rate": 0.5,
     "train.final_learning_rate": 0.5, "train.warmup": 5, "train.weight_decay": 0.5, "train.epsilon": 0.5,
@@ -46,10 +49,11 @@ OTHER: dict[str, Any] = {
     "seed": 1,
 }  # fmt: skip
 """Another value for each axis; a new field needs a line here, and its stages are then checked."""
+WRITER = {axis for axis in OTHER if axis.startswith("corpus.writer.")}
 CELEBRITY = {"corpus.celebrity.multi", "corpus.celebrity.permute", "corpus.celebrity.fullname"}
 NEEDING = {
     "readout.zero", "readout.method", "readout.kind", "readout.token_share", "readout.people", "corpus.couple",
-    "corpus.background_share", *CELEBRITY,
+    "corpus.background_share", *CELEBRITY, *WRITER,
 }  # fmt: skip
 """Axes whose other value needs, or refuses, another axis, or says nothing without one."""
 
@@ -69,9 +73,11 @@ def with_axes(cell: Cell, changes: dict[str, Any]) -> Cell:
 def base(axis: str) -> Cell:
     """A mixed readout is only allowed of a model that has seen questions, sharding only of a whole network.
 
-    How celebrities are written says something where there are some, as does how much text is read besides.
+    How celebrities are written says something where there are some, as does how much text is read besides, and who
+    writes where anybody does.
     """
     needed = {
+        **{axis: {"corpus.kind": "bioR"} for axis in WRITER},
         **{axis: {"corpus.celebrity_fraction": 0.5} for axis in CELEBRITY | {"readout.people"}},
         "corpus.background_share": {"corpus.background": str(templates.BUILTIN)},
         "readout.kind": {"train.qa_ratio": 0.5},
@@ -122,7 +128,7 @@ def test_several_axes_change_what_any_of_them_reaches(changes: dict[str, None]) 
     assert chain(after) == chain(with_axes(Cell(), {axis: OTHER[axis] for axis in reversed(list(changes))}))
 
 
-@pytest.mark.parametrize("axis", sorted(CELEBRITY | {"corpus.background_share"}))
+@pytest.mark.parametrize("axis", sorted(CELEBRITY | WRITER | {"corpus.background_share"}))
 def test_how_something_would_be_that_is_not_there_is_no_identity(axis: str) -> None:
     after = with_axes(Cell(), {axis: OTHER[axis]})
     assert chain(after) == chain(Cell()) and cell_key(after) == cell_key(Cell())
@@ -137,6 +143,18 @@ def test_what_is_absent_has_no_place_in_an_identity() -> None:
     }  # fmt: skip
     assert pretrain["model"].keys() == {"family", "size", "dropout"}
     assert readout["readout"].keys() == {n.partition(".")[2] for n in OTHER if n.startswith("readout.")} - {"people"}
+
+
+def test_of_a_writer_by_rules_only_that_is_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the content of its phrases, of the customary names, and the version of what it is written with."""
+    ruled = with_axes(Cell(), {"corpus.kind": "bioR", "corpus.writer.backend": "rules"})
+    (identity, keys) = chain(ruled)[0].identity["corpus"], [stage.key for stage in chain(ruled)]
+    assert identity["writer"].keys() == {"backend", "version", "phrases_content", "forms_content"}
+    for axis in WRITER - {"corpus.writer.backend"}:
+        assert chain(with_axes(ruled, {axis: OTHER[axis]})) == chain(ruled)
+    monkeypatch.setitem(stages.VERSIONS, "biographies", 99)
+    assert not {stage.key for stage in chain(ruled)} & set(keys)
+    assert "writer" not in chain(Cell())[0].identity["corpus"]
 
 
 def test_what_is_operational_is_no_axis() -> None:
@@ -161,10 +179,14 @@ def test_a_key_says_what_its_stage_is() -> None:
     assert pretrain.key.startswith("pretrain-mini-multi5.permute1-n500-qa0.8-")
     assert readout.key.startswith("qa-finetune-mini-multi5.permute1-n500-qa0.8-")
     assert cell_key(Cell(seed=2)).startswith("single-n100000-s2-")
-    told = {"corpus.couple": 2, "corpus.celebrity_fraction": 0.5, "model.family": "gbert", "corpus.kind": "bioR"}
+    told = {"corpus.couple": 2, "corpus.celebrity_fraction": 0.5, "model.family": "gbert"}
     corpus, pretrain, _ = chain(with_axes(Cell(), {**told, "corpus.background": str(templates.BUILTIN)}))
-    assert corpus.key.startswith("corpus-bior.couple2.cel0.5.text-n100000-")
-    assert pretrain.key.startswith("pretrain-gbert-124m-bior.couple2.cel0.5.text-n100000-")
+    assert corpus.key.startswith("corpus-couple2.cel0.5.text-n100000-")
+    assert pretrain.key.startswith("pretrain-gbert-124m-couple2.cel0.5.text-n100000-")
+    written = [with_axes(Cell(), {"corpus.kind": "bioR", "corpus.writer.backend": by}) for by in ("rules", "vllm")]
+    assert [chain(cell)[0].key[:-8] for cell in written] == [
+        "corpus-bior.rules.single-n100000-", "corpus-bior.single-n100000-",
+    ]  # fmt: skip
     assert all(NAME.fullmatch(stage.key) for stage in chain(Cell()))
 
 

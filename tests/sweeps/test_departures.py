@@ -4,7 +4,7 @@ import pytest
 
 from ktrain.config import Cell
 from sweeps import Sweep
-from sweeps.departures import ASSUMED, assumptions, departures, published
+from sweeps.departures import ASSUMED, RULED, assumptions, departures, published
 from sweeps.sweep import expand
 
 
@@ -62,6 +62,14 @@ def test_nothing_is_trained_after_mixed_training_so_it_cannot_depart() -> None:
     ]
 
 
+def test_who_has_written_is_told_where_it_is_no_language_model() -> None:
+    ruled = cell(corpus__kind="bioR", corpus__writer__backend="rules", model__size="302m", train__steps=150_000)
+    assert departures([cell(), ruled]) == [RULED] and "not by a language model" in RULED
+    # A writer says nothing where there is nothing for it to write.
+    assert departures([cell(corpus__writer__backend="rules")]) == []
+    assert not [line for line in assumptions([ruled]) if "bioR" in line]
+
+
 def test_values_of_several_cells_stand_in_one_line() -> None:
     assert departures([cell(corpus__people=n) for n in (5, 7, 5)]) == ["corpus.people: the paper has 100000, here 5, 7"]
 
@@ -72,6 +80,7 @@ WORDS = {
     "couples": {"corpus__couple": 2},
     "celebrities": {"corpus__celebrity_fraction": 0.5},
     "background": {"corpus__background": "?"},
+    "bioR": {"corpus__kind": "bioR"},
     "P-probes": {"readout__kind": "p_probe"},
     "Q-probes": {"readout__kind": "q_probe"},
 }

@@ -121,7 +121,7 @@ def test_celebrities_are_what_is_finetuned_on_where_there_are_some(scale: str) -
 def test_what_a_row_lacks_is_known_before_it_is_run() -> None:
     for cell in cells("paper", "full"):
         missing = " ".join(lacking(cell.corpus))
-        assert ("corpus.kind=bioR" in missing) == (cell.corpus.kind == "bioR")
+        assert ("is not written yet" in missing) == (cell.corpus.kind == "bioR")
         assert ("corpus.background=FOLDER" in missing) == row(cell).endswith("+wiki")
 
 

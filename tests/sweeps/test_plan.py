@@ -10,7 +10,7 @@ import pytest
 from ray import tune
 
 from ktrain import corpus as corpora
-from ktrain import keys, pools, templates
+from ktrain import forms, keys, pools, templates
 from ktrain.background import TO_BE_NAMED
 from ktrain.errors import WrongRequest
 from ktrain.lease import lease
@@ -281,10 +281,11 @@ def test_full_scale_departs_in_nothing_but_assumptions(store: Store) -> None:
 def test_what_is_not_there_yet_is_planned_and_blocked_with_the_reason(
     planned: Planner, tiny: Callable[..., Sweep]
 ) -> None:
-    rows = [{"corpus.kind": "bioR"}, {"corpus.background": TO_BE_NAMED}, {"corpus.multi": 2}]
+    model = {"corpus.kind": "bioR", "corpus.writer.backend": "http"}
+    rows = [model, {"corpus.background": TO_BE_NAMED}, {"corpus.multi": 2}]
     plan = planned(tiny({"row": tune.grid_search(rows)}))
     assert states(plan) == [
-        "blocked: corpus.kind=bioR: biographies by a language model are not here yet; bioS is",
+        "blocked: bioR by Qwen/Qwen2.5-7B-Instruct (http) is not written yet: `ktrain write` does that",
         "blocked: corpus.background=?: name a folder of plain text with corpus.background=FOLDER",
         "planned",
     ]
@@ -293,6 +294,16 @@ def test_what_is_not_there_yet_is_planned_and_blocked_with_the_reason(
     totals = plan.totals()
     assert (totals["cells_blocked"], totals["stages_blocked"], totals["stages_to_do"]) == (2, 6, 3)
     assert totals["tokens"] == totals["tokens_to_do"] + totals["tokens_blocked"]
+
+
+def test_what_rules_write_is_planned_like_templates(planned: Planner, tiny: Callable[..., Sweep]) -> None:
+    plan = planned(tiny({"corpus.kind": tune.grid_search(["bioS", "bioR"])}))
+    assert states(plan) == ["planned", "planned"]
+    assert plan.departures()[0].startswith("bioR is written by rules, not by a language model")
+    assert [cell.key.startswith("bior.rules.single-n60-") for cell in plan.cells] == [False, True]
+    # One tokenizer and one way to refuse probes for the same people, whoever writes about them.
+    probed = planned(tiny({"corpus.kind": tune.grid_search(["bioS", "bioR"]), "readout.kind": "p_probe"}))
+    assert probed.cells[0].refused == probed.cells[1].refused != ()
 
 
 def test_background_text_is_read_where_it_is_named(
@@ -425,7 +436,7 @@ def test_the_plan_of_the_paper_reads_each_file_once_and_learns_no_tokenizer(
     keys._once.cache_clear()
     plan = make(load("paper"), "full", {}, store)
     assert len(plan.cells) == 968 and len({stage.key for cell in plan.cells for stage in cell.stages}) == 1210
-    assert 0 < calls["sha256"] <= len([*pools.files(), *templates.files()])
+    assert 0 < calls["sha256"] <= len([*pools.files(), *templates.files(), *forms.files()])
     assert calls["load"] <= 20 and not calls["bpe_of"]
     assert json.dumps(plan.as_json())
 

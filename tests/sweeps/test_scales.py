@@ -22,7 +22,15 @@ def test_full_scale_is_the_paper() -> None:
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_scale_changes_sizes_and_budgets_never_what_is_asked(scale: str) -> None:
     here, full = axes(SCALES[scale]), axes(SCALES["full"])
-    sizes = ("corpus.people", "corpus.tokenizer", "corpus.pools.", "model.size", "train.", "readout.")
+    sizes = (
+        "corpus.people",
+        "corpus.tokenizer",
+        "corpus.writer.backend",
+        "corpus.pools.",
+        "model.size",
+        "train.",
+        "readout.",
+    )
     changed = {axis for axis in full if here[axis] != full[axis]}
     assert all(axis.startswith(sizes) for axis in changed)
     assert not changed & {"readout.kind", "readout.loss", "train.qa_ratio", "seed"}

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from ktrain.config import ATTRIBUTES, Cell
 from ktrain.corpus import Corpus
 from ktrain.probes import TASKS, classes
 from ktrain.stages import chain
+from ktrain.store import Store
 from ktrain.windows import Windows
 from sweeps import Sweep, show
 from sweeps.plan import Plan
@@ -36,7 +38,7 @@ def printed(
     monkeypatch.setattr(show, "Screen", lambda **options: Console(**options | {"width": 500}))
 
     def text(what: str, count: int = 3, step: int = 0) -> str:
-        show.fed(what, cell, count, step)
+        show.fed(what, cell, count, step, Store.at("nowhere"))
         return capsys.readouterr().out
 
     return text
@@ -68,6 +70,25 @@ def test_the_attributes_of_an_entry_are_marked(corpus: Corpus) -> None:
         for attribute in ATTRIBUTES:
             value = marked[f"not bold underline {show.COLOURS[attribute]}"]
             assert value.strip() == corpus.people.value(int(corpus.person[k]), attribute)
+
+
+def test_entries_of_rules_say_so_and_rejected_drafts_say_why(
+    tiny: Callable[..., Sweep], store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(show, "Screen", lambda **options: Console(**options | {"width": 2000}))
+    (cell,) = expand(tiny({"corpus.kind": "bioR", "corpus.multi": 2, "corpus.fullname": True}), "mini", {})
+    corpus = corpora.build(cell.corpus, cell.seed)
+    assert corpus.texts is not None
+    attempts = corpus.texts.attempts.copy()
+    attempts[4] = 3
+    doubted = replace(corpus, texts=replace(corpus.texts, attempts=attempts))
+    monkeypatch.setattr(corpora, "build", lambda *_: doubted)
+    show.fed("entries", cell, 3, 0, store)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("written by rules, not by a language model; ") and lines[0].endswith("were accepted")
+    for entry in range(3):
+        assert lines[1 + entry].endswith(f" tokens:{corpus.entry_text(entry)}")
+    assert [line.partition(":")[0] for line in lines[4:6]] == ["rejected, of person 2"] * 2
 
 
 def test_questions_are_shown_with_prompt_and_answer(printed: Callable[..., str], corpus: Corpus) -> None:
@@ -129,7 +150,8 @@ def test_a_plan_of_many_cells_is_told_by_its_parts(
     planned: Planner, tiny: Callable[..., Sweep], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(show, "Screen", lambda **options: Console(**options | {"width": 500}))
-    parts = tiny(name="plain"), tiny({"corpus.kind": "bioR"}, name="other"), tiny({"corpus.multi": 1}, name="again")
+    model = {"corpus.kind": "bioR", "corpus.writer.backend": "http"}
+    parts = tiny(name="plain"), tiny(model, name="other"), tiny({"corpus.multi": 1}, name="again")
     plan = planned(Sweep("whole", parts=parts), readout__steps=[20, 30])
     show.plan(plan)
     assert plan.cells[0].key in capsys.readouterr().out
@@ -144,12 +166,12 @@ def test_a_plan_of_many_cells_is_told_by_its_parts(
     assert lines[4] == ["each", "once", "6", "3", "4", "2"]
     (pretrained,) = [line for line in lines if line[:1] == ["pretrain"]]
     assert pretrained[:4] == ["pretrain", "3", "6", "0"]
-    assert "2 cells are blocked: corpus.kind=bioR: biographies by a language model" in out
+    assert "2 cells are blocked: bioR by Qwen/Qwen2.5-7B-Instruct (http) is not written yet" in out
     assert "blocked: 1 pretrainings, " in out and "--cells" in out
     show.plan(plan, everything=True)
     out = capsys.readouterr().out
     assert all(cell.key in out for cell in plan.cells) and "--cells" not in out
-    assert out.count("biographies by a language model") == 1, "a reason stands once"
+    assert out.count("is not written yet") == 1, "a reason stands once"
 
 
 def test_axes_that_would_read_alike_keep_their_whole_names() -> None:

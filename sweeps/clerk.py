@@ -1,0 +1,92 @@
+"""Clerks: workers of Ray Data, each with a model of its own, which write blocks of people."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from ktrain.config import Corpus
+from ktrain.errors import WrongRequest
+from ktrain.ledger import Ledger, Tally, tally
+from ktrain.scribe import Draft, Scribe, Task
+
+Batch = dict[str, np.ndarray]
+
+
+class Clerk:
+    """Loads the model once and writes block after block."""
+
+    def __init__(self, told: str, threads: int) -> None:
+        """`told` is the task as JSON."""
+        from ktrain import local_models
+
+        about = json.loads(told)
+        task = Task(Corpus.model_validate(about["setting"]), about["seed"], about["group"], about["m"])
+        self._attempts = about["attempts"]
+        self._scribe = Scribe(task, local_models.load(task.writer, threads))
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Rows of people and attempts as JSON to one row with the drafts, as JSON."""
+        written = []
+        for block in batch["block"].tolist():
+            drafts = self._scribe.write([tuple(pair) for pair in json.loads(block)], self._attempts)
+            written.append(json.dumps([asdict(draft) for draft in drafts]))
+        return {"drafts": np.array(written, dtype=object)}
+
+
+@contextmanager
+def cluster() -> Iterator[dict[str, float]]:
+    """Ray, as `sweeps.run` has it, and what it has to compute on. Raises `WrongRequest` where it does not answer."""
+    import logging
+
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    own = {"include_dashboard": False, "object_store_memory": 100_000_000} if address == "local" else {}
+    try:
+        ray.init(address=address, **own, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError) as e:
+        raise WrongRequest(f"RAY_ADDRESS={address}: does not answer: {e}") from e
+    try:
+        yield dict(ray.cluster_resources())
+    finally:
+        ray.shutdown()
+
+
+def work(
+    ledger: Ledger, blocks: Sequence[Any], attempts: int, models: int, resources: dict[str, float]
+) -> Iterator[Tally]:
+    """What each block came to, kept as soon as it is done, in any order."""
+    from ray import data
+
+    context = data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.verbose_progress = False
+    gpus = int(resources.get("GPU", 0)) if ledger.task.writer.backend != "gguf" else 0
+    many = min(models or gpus or max(1, int(resources.get("CPU", 1))), len(blocks))
+    task = ledger.task
+    told = json.dumps(
+        {
+            "setting": task.setting.model_dump(mode="json"),
+            "seed": task.seed,
+            "group": task.group,
+            "m": task.m,
+            "attempts": attempts,
+        }
+    )
+    rows = [{"block": json.dumps(block)} for block in blocks]
+    done = data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        Clerk,
+        fn_constructor_args=(told, 1),
+        batch_size=1,
+        concurrency=many,
+        **({"num_gpus": 1} if gpus else {"num_cpus": 1}),
+    )
+    for row in done.iter_rows():
+        drafts = [Draft(**draft) for draft in json.loads(row["drafts"])]
+        ledger.keep(drafts)
+        yield tally(drafts)
