@@ -68,7 +68,7 @@ def edited(lab: Any) -> str:
     ]
     if not SERVICES:
         del tree["head_setup_commands"][:]
-        tree["head_start_ray_commands"] = [c for c in tree["head_start_ray_commands"] if "head.sh" not in c]
+        tree["head_start_ray_commands"] = [c for c in tree["head_start_ray_commands"] if "services" not in c]
     return str(yaml.safe_dump(tree))
 
 
