@@ -14,7 +14,7 @@ SERVICES = {8265: DASHBOARD, 10001: CLIENT, 5000: MLFLOW, 5432: POSTGRES, 6379: 
 """What listens where unless it is told otherwise."""
 MEANS = {
     DASHBOARD: ("whoever reaches it runs any code on all nodes", "start Ray with --dashboard-host=127.0.0.1"),
-    CLIENT: ("whoever reaches it runs any code on all nodes", "set RAY_AUTH_MODE=token on every node before Ray starts"),
+    CLIENT: ("whoever reaches it runs any code on all nodes", "start Ray with RAY_AUTH_MODE=token on every node"),
     MLFLOW: ("whoever reaches it may try to read and delete results", "start it with --host 127.0.0.1"),
 }
 """What it means that others reach a service that is meant for its own machine, and how to close it."""
