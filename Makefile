@@ -13,7 +13,7 @@ demo: $(INSTALLED)
 	$(BIN)/ktrain run demo
 
 test: $(INSTALLED)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -168,7 +168,7 @@ def _secrets(variables: Mapping[str, str]) -> Iterator[Finding]:
             files += sorted(Path(folder).expanduser().glob(names))
     for file in files:
         with suppress(OSError):
-            about = file.stat()
-            if stat.S_ISREG(about.st_mode) and about.st_mode & 0o077:
+            about, closed = file.stat(), not file.parent.stat().st_mode & 0o077
+            if stat.S_ISREG(about.st_mode) and about.st_mode & 0o077 and not closed:
                 mode = stat.S_IMODE(about.st_mode)
                 yield fail(NAME, f"{file} holds a secret, and others may read it (mode {mode:o})", f"chmod 600 {file}")

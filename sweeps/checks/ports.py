@@ -14,7 +14,7 @@ SERVICES = {8265: DASHBOARD, 10001: CLIENT, 5000: MLFLOW, 5432: POSTGRES, 6379: 
 """What listens where unless it is told otherwise."""
 MEANS = {
     DASHBOARD: ("whoever reaches it runs any code on all nodes", "start Ray with --dashboard-host=127.0.0.1"),
-    CLIENT: ("whoever reaches it runs any code on all nodes", "start Ray with --ray-client-server-port=0"),
+    CLIENT: ("whoever reaches it runs any code on all nodes", "start Ray with RAY_AUTH_MODE=token on every node"),
     MLFLOW: ("whoever reaches it may try to read and delete results", "start it with --host 127.0.0.1"),
 }
 """What it means that others reach a service that is meant for its own machine, and how to close it."""
@@ -46,8 +46,8 @@ def ports(setting: Setting) -> Iterator[Finding]:
 def judged(found: Iterable[Listener], own: Iterable[str], services: Mapping[int, str]) -> Iterator[Finding]:
     """A line for each service that is open too far, or one for all; `own` are the addresses of this machine.
 
-    The dashboard, Ray's client port and MLflow belong on loopback; what nodes need of each other may be at private
-    addresses, where the firewall decides.
+    The dashboard and MLflow belong on loopback, and so does Ray's client port where no token is asked for; what nodes
+    need of each other may be at private addresses, where the firewall decides.
     """
     wrong, seen, own = [], [], list(own)
     for listener in sorted(set(found), key=lambda each: (each.port, each.address)):
@@ -59,7 +59,8 @@ def judged(found: Iterable[Listener], own: Iterable[str], services: Mapping[int,
         what = f"{service} ({listener.program})" if listener.program else service
         place = f"{what} on {listener.address} port {listener.port}"
         seen.append(f"{service} {listener.port}")
-        if reached and service in MEANS:
+        # Ray opens its client's port in any case; with the token it is as closed as those between the nodes.
+        if reached and service in MEANS and not (service == CLIENT and _guarded()):
             means, close = MEANS[service]
             wrong.append(_open(service, f"{place}: {means}", close + TUNNEL.format(port=listener.port)))
         elif public:
@@ -82,11 +83,15 @@ def addresses() -> list[str]:
 
 
 def _open(service: str, seen: str, fix: str) -> Finding:
-    pod = "KUBERNETES_SERVICE_HOST" in os.environ and os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
-    if pod and service == DASHBOARD:
+    if "KUBERNETES_SERVICE_HOST" in os.environ and _guarded() and service == DASHBOARD:
         # KubeRay asks the dashboard of a pod from outside of it.
         return warn("ports", f"{seen}, with the token", "let a NetworkPolicy admit KubeRay's operator alone")
     return fail("ports", seen, fix)
+
+
+def _guarded() -> bool:
+    """Whether Ray asks for its token."""
+    return os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
 
 
 def _private(own: Iterable[str]) -> str:

@@ -16,11 +16,11 @@ pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parents[2]
 AXES = (
     "corpus.people=60 corpus.tokenizer=bpe-600 corpus.pools.birth_years=5 corpus.pools.birth_cities=5 "
-    "train.steps=2400 train.warmup=10 train.batch=4 train.context=64 "
+    "train.steps=1200 train.warmup=10 train.batch=4 train.context=64 "
     "readout.steps=20 readout.batch=8 readout.recall_gate=0"
 )
 """Small enough to train in seconds, long enough to be stopped meanwhile."""
-EVERY = 24
+EVERY = 12
 """Steps between two lines of a curve; the first line of a training from the beginning is there."""
 SUBMIT = f"submit demo {AXES} --no-compile --checkpoint-seconds 0.5"
 SERVICES = (ROOT / "cluster" / "services" / "head.sh").is_file() and Path("/usr/lib/postgresql").is_dir()
@@ -68,7 +68,7 @@ def edited(lab: Any) -> str:
     ]
     if not SERVICES:
         del tree["head_setup_commands"][:]
-        tree["head_start_ray_commands"] = [c for c in tree["head_start_ray_commands"] if "head.sh" not in c]
+        tree["head_start_ray_commands"] = [c for c in tree["head_start_ray_commands"] if "services" not in c]
     return str(yaml.safe_dump(tree))
 
 

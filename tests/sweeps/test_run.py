@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -306,8 +307,9 @@ def test_a_run_that_is_stopped_or_killed_is_continued_by_the_next(
 
 
 def test_a_run_whose_first_trials_die_of_one_error_is_stopped(start: Callable[..., Driver], tmp_path: Path) -> None:
-    sick = f'{{"train.steps": {STEPS}, "train.learning_rate": 1e30, "seed": k}}'
-    well = '{"train.steps": 30_000, "seed": k}'
+    # The longest come first.
+    sick = '{"train.steps": 30_000, "train.learning_rate": 1e30, "seed": k}'
+    well = '{"train.steps": 29_000, "seed": k}'
     grid = f'"run": tune.grid_search([{sick} for k in range(4)] + [{well} for k in range(4)]),'
     text = TINY.format(multi=[1], steps=STEPS)
     assert f'"train.steps": {STEPS},' in text
@@ -319,7 +321,7 @@ def test_a_run_whose_first_trials_die_of_one_error_is_stopped(start: Callable[..
     gone(family, 30)
     said = driver.said
     told, _, shown = said.partition("stopped, because the first 3 trials to end have all failed so")
-    assert told.count("Diverged") == 1 and f"3 cells failed: Diverged: the loss is nan at step {EVERY}\n" in told
+    assert told.count("Diverged") == 1 and re.search(r"3 cells failed: Diverged: the loss is nan at step \d+\n", told)
     assert "train.learning_rate=1e+30" in told and "the same command continues" in " ".join(shown.split())
     assert "Traceback" not in said
     # What comes after is the report, whose verdicts and tables tell the states once more.

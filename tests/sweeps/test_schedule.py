@@ -93,7 +93,6 @@ def test_drivers_outnumber_processors_sizes_are_mixed_and_one_trial_fails(
 def test_a_cluster_tells_what_it_can_grow_to(
     cluster: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ray._private.state import state
     from ray._raylet import GcsClient
     from ray.core.generated.autoscaler_pb2 import ClusterConfig, NodeGroupConfig
 
@@ -108,7 +107,7 @@ def test_a_cluster_tells_what_it_can_grow_to(
     assert grown.gpus == 20 and Node(8, 4, None, 79 * room.GIB, 5) in grown.nodes
     # What the autoscaler itself reports comes first.
     group = NodeGroupConfig(resources={"CPU": 4, "GPU": 8}, max_count=8, name="gpu")
-    client = GcsClient(address=state.global_state_accessor and _address())
+    client = GcsClient(address=_address())
     client.report_cluster_config(ClusterConfig(node_group_configs=[group]).SerializeToString())
     assert found()[0].gpus == 64
 

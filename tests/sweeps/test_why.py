@@ -267,7 +267,7 @@ def command(
 ) -> Callable[..., tuple[int, str, str]]:
     monkeypatch.setattr(why, "Screen", lambda **options: Console(**options | {"width": 200}))
     monkeypatch.setattr(cli.logging, "basicConfig", lambda **_: None)
-    monkeypatch.setattr(run, "cache", lambda _: None)
+    monkeypatch.setattr(run, "prepare", lambda: None)
 
     def told(*words: str) -> tuple[int, str, str]:
         code = cli.main(["why", *words, "--store", str(store.root)])

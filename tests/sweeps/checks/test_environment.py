@@ -113,9 +113,13 @@ def test_secrets_are_for_their_owner_alone(home: Path, name: str) -> None:
         file.chmod(mode)
         (found,) = environment.judged({})
         assert found.result == FAIL and f"(mode {mode:o})" in found.seen and found.fix == f"chmod 600 {file}"
+    # Into a folder that is closed nobody else comes.
+    file.parent.chmod(0o700)
+    assert [f.result for f in environment.judged({})] == [OK]
 
 
 def test_a_named_file_of_a_token_too(home: Path) -> None:
+    home.chmod(0o755)
     (home / "t").touch(0o644)
     (found,) = environment.judged({"RAY_AUTH_TOKEN_PATH": str(home / "t"), "RAY_AUTH_MODE": "token"})
     assert found.fix == f"chmod 600 {home / 't'}"
