@@ -29,7 +29,7 @@ LINES = 10
 """Reports of a pretraining."""
 POINTS = 10
 """How often memory is looked at."""
-SECONDS = 300.0
+SECONDS = 500.0
 """Of the earliest end that is possible, unless told otherwise."""
 LONGEST = 600.0
 """Seconds that Ray may take to place workers for whom there is room."""

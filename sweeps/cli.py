@@ -133,7 +133,7 @@ def _parser() -> Parser:
     bench.add_argument("what", choices=("train", "fleet", "schedule"))
     bench.add_argument("--json", action="store_true", help="machine-readable")
     bench.add_argument("--scale", help="mini, small or full (default: mini, of schedule full)")
-    bench.add_argument("--seconds", type=float, help="measured seconds of each loop (5), or earliest end of all (300)")
+    bench.add_argument("--seconds", type=float, help="measured seconds of each loop (5), or earliest end of all (500)")
     bench_schedule.add(bench)
     jobs.add(commands)
     cluster.add(commands)
