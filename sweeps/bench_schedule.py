@@ -25,6 +25,8 @@ from ktrain.store import Store
 
 GPU_GIB = 79.0
 """Memory of the GPUs that are declared, in GiB: an H100's."""
+SLEEPER = 130e6
+"""Bytes that a trial that sleeps takes, measured as PSS; a real one takes `room.LEAD`."""
 LINES = 10
 """Reports of a pretraining."""
 POINTS = 10
@@ -71,7 +73,7 @@ def schedule(
         plan = _plan(sweep, scale, trials, Store.open(Path(folder) / "results"))
         own = {"num_gpus": gpus, "resources": {DRIVER: gpus + 100}, "object_store_memory": 100 * 2**20}
         with run.connected("local", include_dashboard=False, **own):
-            room, driver = found(gpu_gib=GPU_GIB)
+            room, driver = found(gpu_gib=GPU_GIB, lead=SLEEPER)
             placement = Placement(plan, room, Runtime(store=plan.store.address))
             placement.check()
             waiting = run.waiting(plan, placement.need)

@@ -20,6 +20,9 @@ from the last one what a worker needs whole, and the trial would wait for ever."
 HEAD = "node:__internal_head__"
 """What Ray declares on the head of every cluster, 1 of it: drivers are there where nothing says `driver_slot`."""
 DRIVER_OF_HEAD = 0.001
+LEAD = 0.7 * GIB
+"""What a trial that runs takes of the memory of the machine where its driver is: 0.67 GB was measured (PSS) of the
+driver, Ray Train's controller, and the four helpers that Ray starts for them."""
 GROWN = Path("~/ray_bootstrap_config.yaml")
 """What `ray up` leaves on the head: the cluster file with the resources of each node type filled in."""
 GPU_GIB = {
@@ -131,12 +134,15 @@ class Room:
         return need.workers / max(1, self.workers(need))
 
 
-def found(gpus_most: int | None = None, gpu_gib: float | None = None) -> tuple[Room, dict[str, float]]:
+def found(
+    gpus_most: int | None = None, gpu_gib: float | None = None, *, lead: float = LEAD
+) -> tuple[Room, dict[str, float]]:
     """The room of the cluster that Ray is connected to, and the resources of a trial's driver in it.
 
     Nodes that are there, and those that autoscaling may add: as Ray's autoscaler reports or as `ray up` has left word
     on the head, where either does; `gpus_most` says it where neither does. `gpu_gib` is the memory of a GPU in GiB
-    where it is to be taken for something else than it is. Raises `WrongRequest` for numbers that cannot be.
+    where it is to be taken for something else than it is; `lead` bytes are what leading a trial takes. Raises
+    `WrongRequest` for numbers that cannot be.
     """
     import ray
 
@@ -159,7 +165,10 @@ def found(gpus_most: int | None = None, gpu_gib: float | None = None) -> tuple[R
         nodes = [Node(n.cpus, n.gpus, n.memory, gpu_gib * GIB if n.gpus else None, n.count) for n in nodes]
     slots = total.get(DRIVER, 0.0)
     driver = {DRIVER: 1.0} if slots else {HEAD: DRIVER_OF_HEAD}
-    return Room(tuple(nodes), slots or 0.5 / DRIVER_OF_HEAD), driver
+    leads = [n["Resources"] for n in alive if n["Resources"].get(DRIVER if slots else HEAD)]
+    memory = sum(resources.get("memory", math.inf) for resources in leads)
+    # One can always be led: a machine that is too small for that is not told by its memory alone.
+    return Room(tuple(nodes), min(slots or 0.5 / DRIVER_OF_HEAD, max(1.0, memory // lead))), driver
 
 
 def _node(

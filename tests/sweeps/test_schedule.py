@@ -56,6 +56,8 @@ def test_drivers_outnumber_processors_sizes_are_mixed_and_one_trial_fails(
     sizes = [Need(gpus=Fraction(1)), Need(gpus=Fraction(1, 2)), Need(3, gpus=Fraction(1)), Need(gpus=Fraction(1, 2))]
     needs = {name: sizes[k % len(sizes)] for k, name in enumerate(names)}
     here, driver = found()
+    # Each trial that runs takes memory where its driver is.
+    assert found(lead=1e18)[0].drivers == 1 and 1 < found(lead=1e9)[0].drivers < found(lead=1.0)[0].drivers
     assert driver == {HEAD: 0.001} and here.gpus == 4 and here.gpu_memory is None
     log = tmp_path / "log"
     log.mkdir()
