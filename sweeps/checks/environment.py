@@ -14,7 +14,7 @@ from sweeps.checks.databases import bare
 from sweeps.checks.finding import Finding, Setting, fail, ok, warn
 
 NAME = "environment"
-OWN = ("KTRAIN_STORE", "KTRAIN_CACHE", "KTRAIN_DATABASE_URL", "KTRAIN_ARTIFACTS")
+OWN = ("KTRAIN_STORE", "KTRAIN_CACHE", "KTRAIN_DATABASE_URL", "KTRAIN_ARTIFACTS", "KTRAIN_ENDPOINT_KEY")
 """The variables of this project; whatever else begins so is misspelt."""
 OTHERS = (
     *("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
