@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ktrain.config import Corpus
-from ktrain.errors import WrongRequest
 from ktrain.ledger import Ledger, Tally, tally
 from ktrain.scribe import Draft, Scribe, Task
 
@@ -41,20 +40,16 @@ class Clerk:
 @contextmanager
 def cluster() -> Iterator[dict[str, float]]:
     """Ray, as `sweeps.run` has it, and what it has to compute on. Raises `WrongRequest` where it does not answer."""
-    import logging
-
     import ray
 
+    from sweeps.run import connected
+
+    # Of each actor that Ray Data starts it is said otherwise that it might not be started again.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     address = os.environ.get("RAY_ADDRESS") or "local"
     own = {"include_dashboard": False, "object_store_memory": 100_000_000} if address == "local" else {}
-    try:
-        ray.init(address=address, **own, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError) as e:
-        raise WrongRequest(f"RAY_ADDRESS={address}: does not answer: {e}") from e
-    try:
+    with connected(address, **own):
         yield dict(ray.cluster_resources())
-    finally:
-        ray.shutdown()
 
 
 def work(
@@ -62,6 +57,8 @@ def work(
 ) -> Iterator[Tally]:
     """What each block came to, kept as soon as it is done, in any order."""
     from ray import data
+
+    from sweeps.run import muted
 
     context = data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -83,10 +80,11 @@ def work(
         Clerk,
         fn_constructor_args=(told, 1),
         batch_size=1,
-        concurrency=many,
+        compute=data.ActorPoolStrategy(size=many),
         **({"num_gpus": 1} if gpus else {"num_cpus": 1}),
     )
-    for row in done.iter_rows():
-        drafts = [Draft(**draft) for draft in json.loads(row["drafts"])]
-        ledger.keep(drafts)
-        yield tally(drafts)
+    with muted():
+        for row in done.iter_rows():
+            drafts = [Draft(**draft) for draft in json.loads(row["drafts"])]
+            ledger.keep(drafts)
+            yield tally(drafts)

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import logging
 import os
 import shutil
@@ -189,7 +190,11 @@ def connected(address: str, **own: Any) -> Iterator[None]:
     except KeyboardInterrupt:
         raise Interrupted from None
     finally:
+        # Where another thread collects garbage with references to Ray while it shuts down, Ray ends the process.
+        gc.disable()
+        gc.collect()
         ray.shutdown()
+        gc.enable()
 
 
 def waiting(plan: "Plan", need: Callable[[str], Any]) -> "list[Waiting]":
@@ -273,15 +278,21 @@ def _name(trial: Any) -> str:
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Without Ray Tune's tables and hints, and what Ray says of how many processes it has started."""
+def muted() -> Iterator[None]:
+    """Without what Ray's libraries say of themselves."""
     loggers = [logging.getLogger(n) for n in ("ray.tune", "ray.train", "ray.data", "ray")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            yield
+        yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Without Ray Tune's tables and hints, and what Ray says of how many processes it has started."""
+    with muted(), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield

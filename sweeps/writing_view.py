@@ -9,36 +9,45 @@ from rich.live import Live
 
 from ktrain.ledger import Tally
 
+QUIET_SECONDS = 20.0
+"""Between two lines, without a terminal."""
 REASONS = 8
 """Reasons for a rejection that the summary tells."""
 
 
 class View:
-    """One line that is rewritten: how far it is, how many drafts are accepted, why not, how fast, and what it costs."""
+    """One line that is rewritten: how far it is, how many drafts are accepted, why not, how fast, and what it costs.
+
+    Without a terminal it is a new line every `QUIET_SECONDS`.
+    """
 
     def __init__(self, name: str, people: int, before: Tally, prices: tuple[float, float], console: Console) -> None:
         """`before` is what earlier runs have kept, `prices` are dollars for a million tokens read and written."""
         self._name, self._people, self._prices, self._console = name, people, prices, console
         self._done, self._now = before, Tally()
-        self._began = time.monotonic()
+        self._began = self._spoke = time.monotonic()
         self._live = Live(console=console, refresh_per_second=2, transient=True)
         self.troubles: dict[str, int] = {}
 
     def __enter__(self) -> "View":
-        self._live.__enter__()
-        self._show()
+        if self._console.is_terminal:
+            self._live.start()
+            self._live.update(self._line())
         return self
 
-    def __exit__(self, *raised: Any) -> None:
-        self._live.__exit__(*raised)
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
 
     def add(self, told: Tally) -> None:
         """A block is kept."""
         self._done, self._now = self._done + told, self._now + told
-        self._show()
-
-    def _show(self) -> None:
-        self._live.update(self._line())
+        now = time.monotonic()
+        if self._console.is_terminal:
+            self._live.update(self._line())
+        elif now - self._spoke >= QUIET_SECONDS:
+            self._spoke = now
+            self._console.print(self._line(), markup=False)
 
     def _line(self) -> str:
         done = self._done

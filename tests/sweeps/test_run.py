@@ -333,3 +333,36 @@ def continued(driver: Driver, last: int) -> None:
     """The first line about the pretraining is the first one after the resume point `last`."""
     line = next(line for line in driver.said.splitlines() if ": pretrain " in line)
     assert f": pretrain {last + EVERY:,}/{STEPS:,}" in line, driver.said
+
+
+def test_ray_ends_while_another_thread_collects_garbage(tmp_path: Path) -> None:
+    """Ray ends the whole process, in silence, if a reference to it is collected while it shuts down."""
+    program = """
+import gc, threading
+import ray
+from sweeps.run import connected, prepare
+
+def cycle():
+    loop = []
+    loop.append((loop, ray.put(1)))
+    return loop
+
+def collect(held, over):
+    while not over.is_set():
+        held.pop()
+        if gc.isenabled():  # As the interpreter does by itself, after so many allocations.
+            gc.collect()
+
+prepare()
+over = threading.Event()
+with connected("local", include_dashboard=False, num_cpus=1):
+    held = [cycle() for _ in range(5_000)]
+    thread = threading.Thread(target=collect, args=(held, over))
+    thread.start()
+assert gc.isenabled()
+over.set()
+thread.join()
+print("and goes on", flush=True)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0 and "and goes on" in ran.stdout, ran.stderr
