@@ -136,6 +136,8 @@ class Gguf:
         told.n_ctx, told.n_parallel, told.warmup = 1024, 1, False
         told.cpuparams.n_threads = told.cpuparams_batch.n_threads = threads
         told.n_gpu_layers = 999
+        # Otherwise it keeps gigabytes of prompts that are never asked again.
+        told.cache_prompt, told.cache_ram_mib, told.n_ctx_checkpoints = False, 0, 0
         told.verbosity = 0
         self._server = xllamacpp.Server(told)
 

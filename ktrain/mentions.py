@@ -188,20 +188,25 @@ def strangers(text: str, found: Sequence[Mention], rest: Sequence[Word], index: 
     known = sorted([*others, *ours, *(w for w in rest if len(w.folded) == 1)], key=lambda word: word.begin)
     for k, first in enumerate(known):
         run = [first]
-        for word in known[k + 1 : k + 3]:
+        for word in known[k + 1 : k + 4]:
             gap = text[run[-1].end : word.begin]
             if gap != " " and (gap != ". " or len(run[-1].folded) > 1):
                 break
             run.append(word)
-        for length in (3, 2):
+        for length in (4, 3, 2):
             if len(run) >= length and _stranger([word.stem for word in run[:length]], index, facts):
                 yield text[run[0].begin : run[length - 1].end]
                 break
 
 
 def _stranger(run: Sequence[str], index: Index, facts: Facts) -> bool:
-    """Whether two or three words are the name of somebody else; a middle name may be an initial."""
+    """Whether two to four words are the name of somebody else; a middle name may be an initial."""
     mine = tuple(map(joined, (facts.first, facts.middle, facts.last)))
+    if len(run) == 4:
+        # The person's own name, and a name more before it or after it.
+        return (tuple(run[1:]) == mine and run[0] in index.names) or (
+            tuple(run[:3]) == mine and run[3] in index.last_names
+        )
     first, *between, last = run
     # Three names in a row are a person, whatever the first one is; two may be "Young Melissa".
     begins = first in index.names if between else first in index.first_names

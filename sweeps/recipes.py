@@ -29,6 +29,8 @@ STEPS = {"plain": 5_400, "mixed": 10_800, "celebrity": 16_200, "gbert": 43_200}
 """Of the miniature, for 500 people; other numbers take them in proportion. With these, networks of the sweep `claims`
 recall what they have read (docs/miniature.md): questions, celebrities and masks leave less of what is seen for the
 biographies of the people under test."""
+FREE_TEXT = 2
+"""Times so many for bioR, whose entries are longer and less alike; the paper has 150,000 steps there for 80,000."""
 FINETUNED_STEPS = 400
 """Of the miniature's finetuning, for 500 people, as above."""
 QA_RATIO, QA_RATIO_MINI, QA_RATIO_GBERT_MINI = 0.8, 0.5, 0.2
@@ -161,7 +163,8 @@ def _budget(scale: str, axes: Mapping[str, Any], size: str, people: int) -> Vari
         arm = "gbert" if gbert else "mixed" if asks else "plain"
         if axes.get("corpus.celebrity_fraction"):
             arm = "celebrity"
-        budget: Variant = {"corpus.people": people, "train.steps": STEPS[arm] * people // PEOPLE}
+        times = FREE_TEXT if axes["corpus.kind"] == "bioR" else 1
+        budget: Variant = {"corpus.people": people, "train.steps": times * STEPS[arm] * people // PEOPLE}
         if axes["readout.kind"] == "qa_finetune":
             # Of celebrities everyone is asked about, of the people under test one half.
             asked = 2 if axes["readout.people"] == "celebrity" else 1

@@ -57,7 +57,7 @@ class View:
         parts = [
             f"{self._name}: {done.accepted:,} of {self._people:,} people",
             f"{done.acceptance:.0%} of {done.drafts:,} drafts accepted" + (f" ({why})" if why else ""),
-            f"{60 * pace:,.0f} a minute" + (f", {left:,.0f} minutes left" if left else ""),
+            f"{60 * pace:,.3g} a minute" + (f", {left:,.0f} minutes left" if left else ""),
             f"{done.prompt_tokens + done.tokens:,} tokens{self._dollars(done)}",
         ]
         return "; ".join(parts)

@@ -69,6 +69,11 @@ def test_one_change_of_steps_reaches_every_cell_of_its_arm(monkeypatch: pytest.M
     assert [cell.train.steps for cell in cells("mini", "bioS single", mixed, finetuned)] == [7_000, 5_400]
 
 
+def test_free_text_takes_twice_the_steps_at_mini() -> None:
+    for row, steps in {"bioS single": [10_800, 5_400], "bioR single": [21_600, 10_800]}.items():
+        assert [cell.train.steps for cell in cells("mini", row, mixed, finetuned)] == steps
+
+
 def test_probes_of_the_wider_networks_have_larger_ranks() -> None:
     ranks = [cells("full", row, recipes.q_probe, q_control) for row in ("bioS single", "bioR single")]
     assert [[cell.readout.rank_embedding for cell in found] for found in ranks] == [[16, 64], [32, 128]]

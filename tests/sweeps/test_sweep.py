@@ -54,7 +54,7 @@ def refusal(call: Callable[[], object]) -> str:
 
 def test_the_sweeps_of_the_project_are_known_by_name() -> None:
     figures = [f"fig{number}" for number in range(1, 20) if number != 4]
-    assert builtin() == ["claims", "demo", *figures, "paper", "probes"]
+    assert builtin() == ["bior", "claims", "demo", *figures, "paper", "probes"]
     for name in builtin():
         assert load(name).name == name
 
@@ -105,7 +105,7 @@ def test_a_file_that_is_wrong_is_told_in_one_line(write: Callable[..., str], tex
 
 def test_a_name_that_does_not_exist_lists_those_that_do() -> None:
     message = refusal(lambda: load("figg3"))
-    assert "there are claims, demo, fig1, fig2, fig3, fig5, " in message and "did you mean fig3?" in message
+    assert "there are bior, claims, demo, fig1, fig2, fig3, fig5, " in message and "did you mean fig3?" in message
     assert "sweep fig4: Figure 4 is an illustration without data; there are" in refusal(lambda: load("fig4"))
     assert "no such sweep or file" in refusal(lambda: load("nowhere/mine.py"))
 
