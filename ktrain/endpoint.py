@@ -19,6 +19,8 @@ from ktrain.scribe import Asked, Reply
 PATH = "/chat/completions"
 LONGEST = 60.0
 """Seconds between two tries, at most, unless the endpoint itself asks for more."""
+FIRST_TRIES = 3
+"""Of an endpoint that nobody has reached yet: its address may be wrong."""
 REFUSED = {
     400: "does not take the request",
     401: "needs a key",
@@ -56,6 +58,7 @@ class Endpoint:
         self._writer, self._key = writer, key
         self._concurrency, self._timeout, self._tries, self._pause = concurrency, timeout, tries, pause
         self._open = 0.0
+        self._reached = False
         self.troubles: Counter[str] = Counter()
 
     def replies(self, asked: Sequence[Asked]) -> list[Reply]:
@@ -85,16 +88,19 @@ class Endpoint:
             "top_p": self._writer.top_p,
             "seed": asked.seed,
         }
-        trouble = ""
-        for k in range(self._tries):
+        trouble, k = "", 0
+        while k < (self._tries if self._reached else min(FIRST_TRIES, self._tries)):
             await self._wait_for_the_limit()
             try:
                 answer = await client.post(f"{self._address}{PATH}", json=body)
-            except httpx2.TimeoutException:
-                trouble = "timeout"
-            except httpx2.HTTPError as e:
+            except httpx2.ConnectError as e:
                 trouble = type(e).__name__
+            except httpx2.TimeoutException:
+                self._reached, trouble = True, "timeout"
+            except httpx2.HTTPError as e:
+                self._reached, trouble = True, type(e).__name__
             else:
+                self._reached = True
                 if answer.status_code != 200:
                     trouble = self._refusal(answer)
                 elif (reply := _reply(answer)) is None:
@@ -102,9 +108,10 @@ class Endpoint:
                 else:
                     return reply
             self.troubles[trouble] += 1
+            k += 1
             # Not all at once again: what came together would come together each time.
-            await asyncio.sleep(min(LONGEST, self._pause * 2**k) * random.uniform(0.5, 1.0))
-        raise EndpointFailure(f"{self._address}: no answer after {self._tries} tries, the last time: {trouble}")
+            await asyncio.sleep(min(LONGEST, self._pause * 2 ** (k - 1)) * random.uniform(0.5, 1.0))
+        raise EndpointFailure(f"{self._address}: no answer after {k} tries, the last time: {trouble}")
 
     def _refusal(self, answer: httpx2.Response) -> str:
         """What a status says; raises `WrongRequest` for one that stays."""

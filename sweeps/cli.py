@@ -120,6 +120,7 @@ def _parser() -> Parser:
     show.add_argument("axes", nargs="*", metavar="axis=value", help="the setting, such as corpus.multi=5")
     show.add_argument("--scale", default="mini", help="mini (default), small or full")
     _store(show)
+    show.add_argument("--kind", help="bioS or bioR, short for corpus.kind=...")
     show.add_argument("-n", type=int, default=3, help="how many (default: 3)")
     show.add_argument("--step", type=int, default=0, help="window: the training step (default: 0)")
     results = command("results")
@@ -283,9 +284,10 @@ def _show(arguments: argparse.Namespace) -> int:
     from sweeps.plan import check
     from sweeps.sweep import expand, overridden
 
-    cells = expand(Sweep("show", {}), arguments.scale, overridden(arguments.axes))
+    axes = [*arguments.axes, *([f"corpus.kind={arguments.kind}"] if arguments.kind else [])]
+    cells = expand(Sweep("show", {}), arguments.scale, overridden(axes))
     if len(cells) > 1:
-        raise WrongRequest(f"{' '.join(arguments.axes)}: show takes one setting, these are {len(cells)}")
+        raise WrongRequest(f"{' '.join(axes)}: show takes one setting, these are {len(cells)}")
     if arguments.n < 1 or not 0 <= arguments.step < cells[0].train.steps:
         raise WrongRequest(f"-n {arguments.n} --step {arguments.step}: n from 1, step below {cells[0].train.steps}")
     check(cells[0])

@@ -59,6 +59,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Handles the command: 0 where all is written, 1 where somebody has no biography or the endpoint is away."""
+    from ktrain.endpoint import EndpointFailure
     from sweeps.cli import EXIT_DONE, EXIT_FAILED, planned
     from sweeps.show import Screen
 
@@ -76,8 +77,12 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_DONE
     if not ways.endpoint and any(task.writer.backend == "http" for _, task in wanted):
         raise WrongRequest("endpoint: corpus.writer.backend=http needs --endpoint ADDRESS")
-    failed = [stage.key for stage, task in wanted if not write(stage, task, plan.store, ways, console)]
-    return EXIT_FAILED if failed else EXIT_DONE
+    try:
+        written = [write(stage, task, plan.store, ways, console) for stage, task in wanted]
+    except EndpointFailure as e:
+        console.print(f"{e}; what is written is kept, and the same command continues", style="yellow", markup=False)
+        return EXIT_FAILED
+    return EXIT_DONE if all(written) else EXIT_FAILED
 
 
 def missing(plan: "Plan") -> list[tuple["Stage", "Task"]]:
@@ -89,7 +94,10 @@ def missing(plan: "Plan") -> list[tuple["Stage", "Task"]]:
 
 
 def write(stage: "Stage", task: "Task", store: "Store", ways: Ways, console: "Console") -> bool:
-    """Writes what is left of one stage; returns whether everyone has a biography now, and tells of those who do not."""
+    """Writes what is left of one stage; returns whether everyone has a biography now, and tells of those who do not.
+
+    Raises `EndpointFailure` where the endpoint is away.
+    """
     from ktrain.endpoint import EndpointFailure
     from ktrain.ledger import Ledger, tally
     from sweeps.writing_view import View
@@ -101,19 +109,19 @@ def write(stage: "Stage", task: "Task", store: "Store", ways: Ways, console: "Co
         blocks = [left[i : i + ways.batch] for i in range(0, len(left), ways.batch)]
         view = View(stage.key, ledger.task.people, tally(before), ways.prices, console)
         work = _asked if ledger.task.writer.backend == "http" else _run_here
-        gone = ""
         try:
             with view:
                 for told in work(ledger, blocks, ways, view) if blocks else ():
                     view.add(told)
-        except EndpointFailure as e:
-            gone = f"{e}; what is written is kept, and the same command continues"
+        except EndpointFailure:
+            view.summary(tally(ledger.drafts()))
+            raise
         finally:
             ledger.note(view.run)
             store.settle()
         drafts = ledger.drafts()
-        lacking = [person for person, _ in ledger.todo(drafts)]
         view.summary(tally(drafts))
+        lacking = [person for person, _ in ledger.todo(drafts)]
         if not lacking:
             ledger.seal(store, stage)
     if lacking:
@@ -122,7 +130,7 @@ def write(stage: "Stage", task: "Task", store: "Store", ways: Ways, console: "Co
         few = (
             f"{len(lacking)} of {len(names)} people have no accepted biography after {ways.attempts} attempts: {listed}"
         )
-        console.print(gone or f"{few}; a higher --attempts goes on from here", style="yellow", markup=False)
+        console.print(f"{few}; a higher --attempts goes on from here", style="yellow", markup=False)
     return not lacking
 
 

@@ -129,9 +129,9 @@ WRONG = {
     "file that raises": ("run raises.py", "sweep raises.py: the file raises ZeroDivisionError in line 2: "),
     "file that leaves": ("run leaves.py", "sweep leaves.py: the file raises SystemExit in line 2: 0"),
     "file without a sweep": ("plan empty.py", "sweep empty.py: the file defines no `sweep = Sweep(...)`"),
-    "no such file": ("run nowhere.py", "sweep nowhere.py: no such sweep or file; there are claims, demo, fig1, "),
+    "no such file": ("run nowhere.py", "sweep nowhere.py: no such sweep or file; there are bior, claims, demo, fig1, "),
     "no such sweep": ("status figg3", "did you mean fig3?"),
-    "figure without data": ("plan fig4", "sweep fig4: Figure 4 is an illustration without data; there are claims"),
+    "figure without data": ("plan fig4", "sweep fig4: Figure 4 is an illustration without data; there are bior"),
     "no such GPU": ("plan demo --gpu h10", "gpu=h10: must be one of h100, "),
     "no GPUs": ("plan demo --gpus 0", "gpus=0: must be at least 1"),
     "no speed": ("plan demo --tokens-per-second 0", "tokens-per-second=0: must be above 0"),
@@ -394,6 +394,14 @@ def test_what_a_model_is_fed_is_shown(run: Run, what: str) -> None:
     told = {"people": "birth date", "entries": "entry 1 of person", "questions": "person 1", "window": "step 3 row 1"}
     told["classes"] = "whole/company_city"
     assert told[what] in out
+
+
+def test_entries_of_free_text_are_shown(run: Run) -> None:
+    by_axis = run("show", "entries", "corpus.kind=bioR", "corpus.people=60", "-n", "1")
+    assert run("show", "entries", "--kind", "bioR", "corpus.people=60", "-n", "1") == by_axis
+    assert by_axis[0] == 0 and by_axis[1].startswith("written by rules, not by a language model")
+    code, _, error = run("show", "entries", "--kind", "bioX")
+    assert code == 2 and "corpus.kind=bioX: must be 'bioS' or 'bioR'" in error
 
 
 # Results.

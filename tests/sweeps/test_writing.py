@@ -1,5 +1,6 @@
 """`ktrain write`: biographies by an endpoint that misbehaves, killed at any moment, and by models that run here."""
 
+import functools
 import importlib.util
 import json
 import os
@@ -480,6 +481,17 @@ def test_an_endpoint_that_refuses_or_is_away_ends_the_run_and_keeps_what_is_writ
         Endpoint("http://127.0.0.1:9/v1", each.corpus.writer, tries=2, pause=0.001).replies([Asked("x", 1)])
     with pytest.raises(WrongRequest, match="must begin with http"):
         Endpoint("ftp://x", each.corpus.writer)
+
+
+def test_an_endpoint_that_nobody_has_reached_is_given_up_soon_and_for_all_that_is_to_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each = cell()
+    monkeypatch.setattr("ktrain.endpoint.Endpoint", functools.partial(Endpoint, pause=0.001))
+    where = [sweep_of(each, tmp_path), "--store", str(tmp_path / "results"), "corpus.multi=1,3"]
+    assert cli.main(["write", *where, "--endpoint", "http://127.0.0.1:9/v1", "--concurrency", "2"]) == 1
+    out = " ".join(told(capsys)[0].split())
+    assert "asked again after 6 x ConnectError" in out and out.count("no answer after 3 tries") == 1
 
 
 def test_a_key_is_sent_and_never_shown(
