@@ -5,7 +5,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -61,7 +62,7 @@ class Engine:
         rows: int,
         *,
         compile: bool,
-        clip: Callable[[float], None] | None = None,
+        clip: Callable[[float], Any] | None = None,
     ) -> None:
         """`rows` is the batch of this rank; `module` holds the weights to start from.
 
@@ -69,13 +70,15 @@ class Engine:
         """
         join_alone()
         assert clip is None or not setting.zero
-        self._clip, self._limit = clip, setting.clip
+        # DeepSpeed's own way to clip whole gradients looks at each alone.
+        whole = partial(nn.utils.clip_grad_norm_, list(module.parameters()))
+        self._clip, self._limit = clip or (None if setting.zero else whole), setting.clip
         self._zero = setting.zero
         self._module = module
         config = {
             "train_micro_batch_size_per_gpu": rows,
             "gradient_accumulation_steps": 1,
-            "gradient_clipping": 0.0 if clip else setting.clip,
+            "gradient_clipping": 0.0 if self._clip else setting.clip,
             "zero_optimization": {"stage": setting.zero},
             "torch_autocast": {
                 "enabled": setting.precision == "bf16",
@@ -86,6 +89,9 @@ class Engine:
             "steps_per_print": sys.maxsize,
         }
         self._engine, *_ = deepspeed.initialize(model=module, optimizer=_adamw(module, setting), config=config)
+        if dist.get_world_size() == 1 and not setting.zero:
+            # It would copy all gradients into one buffer and back.
+            self._engine.enable_backward_allreduce = False
         if compile:
             self._engine.compile()
 

@@ -65,7 +65,7 @@ def answer(network: PreTrainedModel, corpus: Corpus, *, beam: int = 1, people: n
             upto = len(right) if fill or right.all() else int(right.argmin()) + 1
             predicted[k] = _text(corpus, said[:upto])
     if beam > 1:
-        exact, predicted = _beam(network, corpus, questions, beam)
+        exact, predicted = by_generation(network, corpus, questions, beam)
     return Answers(questions // len(ATTRIBUTES), questions % len(ATTRIBUTES), exact, first, predicted)
 
 
@@ -165,7 +165,9 @@ def generate(network: PreTrainedModel, prompts: Tensor, tokens: int, *, eos: int
     return output
 
 
-def _beam(network: PreTrainedModel, corpus: Corpus, questions: np.ndarray, beam: int) -> tuple[np.ndarray, list[str]]:
+def by_generation(
+    network: PreTrainedModel, corpus: Corpus, questions: np.ndarray, beam: int
+) -> tuple[np.ndarray, list[str]]:
     """Exact match and text with beam search; prompts of one length share a batch, so nothing is padded."""
     composed = corpus.questions
     exact = np.zeros(len(questions), dtype=bool)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ktrain.adapters import Adapters
-from ktrain.forward import hidden
+from ktrain.forward import Tables, hidden
 
 
 class Fleet(nn.Module):
@@ -25,6 +25,7 @@ class Fleet(nn.Module):
         super().__init__()
         network.requires_grad_(False)
         self.network, self.adapters, self.head = network, adapters, head
+        self.tables = Tables(network)
 
     def forward(self, ids: Tensor, places: Tensor, targets: Tensor, weights: Tensor, seeds: Tensor) -> Tensor:
         self.adapters.at(seeds)
@@ -35,7 +36,7 @@ class Fleet(nn.Module):
 
     def logits(self, ids: Tensor, places: Tensor) -> Tensor:
         """What each member's head says at its places, (K, B, P, classes or vocabulary)."""
-        states = hidden(self.network, ids.flatten(0, 1), self.adapters, places.flatten(0, 1))
+        states = hidden(self.network, ids.flatten(0, 1), self.tables, self.adapters, places.flatten(0, 1))
         said: Tensor = self.head(states.unflatten(0, (len(ids), -1)))
         return said
 

@@ -1,8 +1,8 @@
 """The training forward: the function of the `transformers` network, written for the compiler.
 
 Same modules, same weights, same result as `model(input_ids)` (tests hold it to that); faster because on a CPU the
-attention is plain matrix products, which a compiler fuses, because the loss never makes a shifted copy, and because
-the last layer is computed only where its states are wanted.
+attention is plain matrix products, which a compiler fuses, because angles and masks are read from tables, because the
+loss never makes a shifted copy, and because the last layer is computed only where its states are wanted.
 """
 
 import math
@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+GELU = 2 * math.sqrt(2 / math.pi)
 
 
 class Adapter(Protocol):
@@ -38,24 +40,56 @@ class Loss(nn.Module):
 
     def __init__(self, network: Any) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.tables = network, Tables(network)
 
     def forward(self, ids: Tensor, weights: Tensor) -> Tensor:
-        logits = self.network.get_output_embeddings()(hidden(self.network, ids)[:, :-1])
+        logits = self.network.get_output_embeddings()(hidden(self.network, ids, self.tables)[:, :-1])
         losses = F.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
         return (losses * weights[:, 1:].flatten()).sum()
 
 
-def hidden(network: Any, ids: Tensor, adapter: Adapter | None = None, places: Tensor | None = None) -> Tensor:
+class Tables(nn.Module):
+    """What each step needs and no weight changes: angles of the rotary embedding, and what a token may not see.
+
+    A compiler would compute them anew for every element of every head, which costs a sixth of a step on a CPU.
+    """
+
+    cosine: Tensor
+    sine: Tensor
+    unseen: Tensor
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        length = network.config.max_position_embeddings
+        cosine, sine = _rotary(network, length, network.device)
+        self.register_buffer("cosine", cosine, persistent=False)
+        self.register_buffer("sine", sine, persistent=False)
+        self.register_buffer("unseen", _unseen(length, network.device), persistent=False)
+
+
+def hidden(
+    network: Any,
+    ids: Tensor,
+    tables: Tables | None = None,
+    adapter: Adapter | None = None,
+    places: Tensor | None = None,
+) -> Tensor:
     """States after the final norm, (rows, T, width), or (rows, P, width) at `places` (rows, P) int64.
 
-    With an `adapter` the network's own dropout is off, and the adapter's is used.
+    With an `adapter` the network's own dropout is off, and the adapter's is used. Without `tables`, or for rows that
+    are longer than those, the angles are computed.
     """
     body = _NeoX(network) if network.config.model_type == "gpt_neox" else _Llama(network)
     heads = network.config.num_attention_heads
     # A network that sees what comes after must not see padding there.
     read = ids != network.config.pad_token_id if bidirectional(network) else None
-    turn = _rotary(network, ids.shape[1], ids.device)
+    length = ids.shape[1]
+    if tables is not None and length <= len(tables.cosine):
+        turn, unseen = (tables.cosine[:length], tables.sine[:length]), tables.unseen[:length, :length]
+    else:
+        turn, unseen = _rotary(network, length, ids.device), _unseen(length, ids.device)
+    if read is not None:
+        unseen = torch.zeros_like(unseen)
 
     def dropped(state: Tensor, own: Callable[[Tensor], Tensor], site: int) -> Tensor:
         """An adapter drops where the network does."""
@@ -74,11 +108,11 @@ def hidden(network: Any, ids: Tensor, adapter: Adapter | None = None, places: Te
             value = _plus(value, adapter.value(index, normed))
         query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
         query = _turned(query, *(turn if wanted is None else (x[wanted][:, None] for x in turn)))
-        mixed = _attention(query, _turned(key, *turn), value, wanted, layer, adapter, 3 * index + 1, read)
+        mixed = _attention(query, _turned(key, *turn), value, wanted, layer, adapter, 3 * index + 1, read, unseen)
         attended = body.output(layer, mixed.transpose(1, 2).flatten(2))
         state = state if wanted is None else _take(state, wanted)
         state = state + dropped(attended, body.drop_attention(layer), 3 * index + 2)
-        changed = layer.mlp(layer.post_attention_layernorm(state))
+        changed = body.mlp(layer, layer.post_attention_layernorm(state))
         state = state + dropped(changed, body.drop_mlp(layer), 3 * index + 3)
     normed_last: Tensor = body.norm(state)
     return normed_last
@@ -114,6 +148,14 @@ class _NeoX:
         projected: Tensor = layer.attention.dense(mixed)
         return projected
 
+    def mlp(self, layer: Any, state: Tensor) -> Tensor:
+        """GELU by tanh, 0.5 x (1 + tanh u), written as x sigmoid(2 u): an exponential is the cheaper function."""
+        up = layer.mlp.dense_h_to_4h(state)
+        x = up.float()
+        bent = x * torch.sigmoid(GELU * (x + 0.044715 * x**3))
+        changed: Tensor = layer.mlp.dense_4h_to_h(bent.to(up.dtype))
+        return changed
+
     def drop_attention(self, layer: Any) -> Any:
         return layer.post_attention_dropout
 
@@ -136,6 +178,10 @@ class _Llama:
     def output(self, layer: Any, mixed: Tensor) -> Tensor:
         projected: Tensor = layer.self_attn.o_proj(mixed)
         return projected
+
+    def mlp(self, layer: Any, state: Tensor) -> Tensor:
+        changed: Tensor = layer.mlp(state)
+        return changed
 
     def drop_attention(self, layer: Any) -> Any:
         return _kept
@@ -166,6 +212,11 @@ def _rotary(network: Any, length: int, device: torch.device) -> tuple[Tensor, Te
     return angle.cos(), angle.sin()
 
 
+def _unseen(length: int, device: torch.device) -> Tensor:
+    """What is added to the scores of tokens (T, T) that stand after the one that asks."""
+    return torch.full((length, length), float("-inf"), device=device).triu(1)
+
+
 def _turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     turned, kept = x[..., : cosine.shape[-1]], x[..., cosine.shape[-1] :]
     half = turned.shape[-1] // 2
@@ -182,20 +233,21 @@ def _attention(
     adapter: Adapter | None,
     site: int,
     read: Tensor | None,
+    unseen: Tensor,
 ) -> Tensor:
     """Attention of queries (rows, heads, P or T, width), which stand at `places` or at every token: causal, or to all
     tokens that `read` (rows, T) bool says.
     """
     module = getattr(layer, "attention", None) or layer.self_attn
     rate = module.attention_dropout if module.training and adapter is None else 0.0
-    length = key.shape[2]
-    column = torch.arange(length, device=key.device)
-    at = column if places is None else places[:, None, :]
-    allowed = column <= at[..., None] if read is None else read[:, None, None, :]
-    if query.is_cuda and getattr(adapter, "rate", 0.0) == 0.0:
-        if places is None and read is None:
-            return F.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=rate)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=rate)
+    dense = query.is_cuda and getattr(adapter, "rate", 0.0) == 0.0
+    if dense and places is None and read is None:
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=rate)
+    barred = unseen if places is None else unseen[places][:, None]
+    if read is not None:
+        barred = barred.masked_fill(~read[:, None, None, :], float("-inf"))
+    if dense:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=barred.to(query.dtype), dropout_p=rate)
     scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
-    weights = torch.softmax(scores.float().masked_fill(~allowed, float("-inf")), dim=-1).to(value.dtype)
+    weights = torch.softmax(scores.float() + barred, dim=-1).to(value.dtype)
     return (F.dropout(weights, rate) if adapter is None else adapter.drop(weights, site)) @ value

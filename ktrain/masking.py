@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from ktrain.forward import hidden
+from ktrain.forward import Tables, hidden
 from ktrain.randomness import generator
 from ktrain.tokenizer import EOS, eos_id
 
@@ -69,10 +69,10 @@ class Filling(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.tables = network, Tables(network)
 
     def forward(self, ids: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        logits = self.network.get_output_embeddings()(hidden(self.network, ids))  # type: ignore[operator]
+        logits = self.network.get_output_embeddings()(hidden(self.network, ids, self.tables))  # type: ignore[operator]
         losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
         summed: Tensor = (losses * weights.flatten()).sum()
         return summed

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from ktrain.errors import WrongRequest
 from ktrain.patience import StorageAway
-from sweeps import bench_schedule, cluster, dashboard, doctor, jobs, spot, writing
+from sweeps import benches, cluster, dashboard, doctor, jobs, spot, writing
 
 HELP = {
     "plan": "cells, distinct stages, cost, departures from the paper; touches nothing",
@@ -22,7 +22,7 @@ HELP = {
     "results": "cells x metrics, read from MLflow",
     "report": "verdicts, tables, figures with their numbers, and one self-contained page",
     "ui": "open MLflow on the tracking store",
-    "bench": "speed of training or of fleets against reference loops, or how well trials fill a cluster, as ratios",
+    "bench": "speed of training, fleets, corpus, evaluation, a trial or a whole schedule against references, as ratios",
 }
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -131,11 +131,7 @@ def _parser() -> Parser:
     _store(ui)
     ui.add_argument("--port", type=int, default=5000, help="where to serve it (default: 5000)")
     bench = command("bench", sweep=False)
-    bench.add_argument("what", choices=("train", "fleet", "schedule"))
-    bench.add_argument("--json", action="store_true", help="machine-readable")
-    bench.add_argument("--scale", help="mini, small or full (default: mini, of schedule full)")
-    bench.add_argument("--seconds", type=float, help="measured seconds of each loop (5), or earliest end of all (500)")
-    bench_schedule.add(bench)
+    benches.add(bench)
     jobs.add(commands)
     cluster.add(commands)
     doctor.add(commands)
@@ -325,29 +321,6 @@ def _list_views(uri: str, port: int = 5000) -> None:
         return
     for experiment, links in found.items():
         print("\n".join((experiment, *(link.line(uri, port) for link in links))), flush=True)
-
-
-def _bench(arguments: argparse.Namespace) -> int:
-    from sweeps.scales import SCALES, base
-
-    if arguments.scale not in (None, *SCALES):
-        raise WrongRequest(f"scale={arguments.scale}: must be one of {', '.join(SCALES)}")
-    if arguments.what == "schedule":
-        return bench_schedule.command(arguments)
-    from ktrain import bench, bench_fleet
-
-    scale, seconds = arguments.scale or "mini", 5.0 if arguments.seconds is None else arguments.seconds
-    cell = SCALES[scale]
-    if arguments.what == "train":
-        found = bench.train(cell.train, cell.model, seconds=seconds)
-        shown = bench.text(found)
-    else:
-        readouts = {kind: base(scale, kind).readout for kind in ("qa_finetune", "p_probe", "q_probe")}
-        size = bench.VOCABULARY if scale == "mini" else 50_257
-        found = bench_fleet.fleet(readouts, cell.model, size, seconds=seconds)
-        shown = bench_fleet.text(found)
-    print(json.dumps(found, indent=1) if arguments.json else shown)
-    return EXIT_DONE
 
 
 if __name__ == "__main__":

@@ -43,7 +43,8 @@ def plain_loop(network: GPTNeoXForCausalLM, setting: Train, batches: Steps) -> t
         betas=(setting.beta1, setting.beta2),
         eps=setting.epsilon,
         weight_decay=setting.weight_decay,
-        fused=False,
+        # A weight that differs in its last bit may round to another bf16, which is no rounding of fp32 any more.
+        fused=setting.precision == "bf16",
     )
     losses = []
     for step, batch in enumerate(batches):

@@ -237,7 +237,8 @@ def test_a_sweep_runs_once_and_an_extended_one_runs_what_is_new(start: Callable[
     # And by two workers each.
     third = start("seed=0,1", "--workers", "2")
     assert third.wait() == 0, third.said
-    told = [line for line in third.said.splitlines() if line.startswith("[")]
+    # On a slow machine there are lines about all trials together too.
+    told = [line for line in third.said.splitlines() if line.startswith("[") and " trials done" not in line]
     assert told and all("-s1: " in line for line in told)
     assert before.items() <= runs(tmp_path).items() and len(runs(tmp_path)) == 16
     assert manifests == {p: p.stat().st_mtime_ns for p in manifests}

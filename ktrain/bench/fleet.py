@@ -4,10 +4,7 @@ One by one is the best loop there is for it: the same forward for one member, co
 fused AdamW and without an engine. The two take turns, on all cores.
 """
 
-import os
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,15 +16,14 @@ from torch import Tensor, nn
 
 from ktrain import model, waves
 from ktrain.adapters import Adapters, Member, Rank
+from ktrain.bench import machine, turns
+from ktrain.bench.turns import WARM, Loop, Row
 from ktrain.config import Model, Readout, Runtime
 from ktrain.dropout import seeds
 from ktrain.engine import Engine, join_alone
 from ktrain.fleet import Fleet
 from ktrain.heads import Classifier, LanguageHead
 
-ROUNDS = 3
-WARM = 3
-"""Steps before the clock starts: compilation, allocation."""
 RANKS_QV: tuple[int, ...] = (2, 4, 8, 16, 32)
 RANKS_EMBEDDING: tuple[Rank, ...] = (0, 16, 32, 64, 128, "full")
 SAMPLED: tuple[tuple[Rank, int], ...] = ((0, 8), (16, 8), (128, 8), ("full", 8))
@@ -35,9 +31,6 @@ SAMPLED: tuple[tuple[Rank, int], ...] = ((0, 8), (16, 8), (128, 8), ("full", 8))
 TASKS = 11
 
 COMPILE = True
-
-Loop = Callable[[float], float]
-"""Runs steps for about so many seconds and returns seconds a step."""
 
 
 @dataclass(frozen=True)
@@ -78,50 +71,35 @@ def loads(readouts: dict[str, Readout], vocabulary: int) -> list[Load]:
 
 
 def fleet(readouts: dict[str, Readout], network: Model, vocabulary: int, *, seconds: float) -> dict[str, Any]:
-    """Seconds a step of all members, together and one by one, and the ratios of the two for each kind of fleet."""
+    """Seconds for one step of all members, one by one; `ratios` are those together over those one by one."""
     join_alone()
     torch.manual_seed(0)
-    peak = _peak(readouts["p_probe"].precision)
-    rows = [_measured(load, network, vocabulary, seconds, peak) for load in loads(readouts, vocabulary)]
-    return {
-        "ratios": {row["name"]: row["fleet"] / row["one_by_one"] for row in rows},
-        "share_of_peak": {row["name"]: row["share_of_peak"] for row in rows},
-        "rows": rows,
-        "peak_flops": peak,
-        "setting": {
-            "model": network.size,
-            "vocabulary": vocabulary,
-            "dropout": network.dropout,
-            "precision": readouts["p_probe"].precision,
-            "device": "cuda" if torch.cuda.is_available() else "cpu",
-            "torch": torch.__version__,
-        },
-    }
+    about = machine.told()
+    precision = readouts["p_probe"].precision
+    peak = about["peak_flops"][precision]
+    rows: list[Row] = []
+    ratios: dict[str, float] = {}
+    shares: dict[str, float] = {}
+    for load in loads(readouts, vocabulary):
+        together, alone, flops = _measured(load, network, vocabulary, seconds)
+        rows += [together, alone]
+        ratios[load.name] = together.median / alone.median
+        shares |= {row.name: flops / row.median / peak for row in (together, alone)}
+    told = {"model": network.size, "vocabulary": vocabulary, "dropout": network.dropout, "precision": precision}
+    formula = (
+        "4 d^2 (12 (L - 1) T + 2 T + 10 P) + 8 L d T^2 + 4 C d P FLOPs of a member and row; ratios under 1 are faster"
+    )
+    return turns.result(rows, ratios, shares, about, told, formula)
 
 
-def text(found: dict[str, Any]) -> str:
-    """The result as a small table."""
-    setting = found["setting"]
-    lines = [
-        f"{setting['model']}, {setting['precision']}, matrix products reach {found['peak_flops'] / 1e9:,.0f} GFLOP/s:",
-        f"  {'':<12}{'members':>8}{'wave':>6}{'together':>12}{'one by one':>13}{'ratio':>8}{'of peak':>9}{'alone':>8}",
-    ]
-    for row in found["rows"]:
-        lines.append(
-            f"  {row['name']:<12}{row['members']:>8}{'/'.join(map(str, row['waves'])):>6}{row['fleet']:>10.3f} s"
-            f"{row['one_by_one']:>11.3f} s{found['ratios'][row['name']]:>8.2f}{row['share_of_peak']:>9.1%}"
-            f"{row['share_of_peak_one_by_one']:>8.1%}"
-        )
-    return "\n".join(lines)
-
-
-def _measured(load: Load, network: Model, vocabulary: int, seconds: float, peak: float) -> dict[str, Any]:
-    cores = os.cpu_count() or 1
+def _measured(load: Load, network: Model, vocabulary: int, seconds: float) -> tuple[Row, Row, float]:
+    """The rows of all members together and one by one, and their FLOPs."""
+    cores = machine.cores()
     torch.set_num_threads(cores)
     # Every loop is a compilation of its own of the same functions; beyond the limit they would run uncompiled.
     torch.compiler.reset()
     torch._dynamo.config.recompile_limit = 64
-    frozen = model.build(network, vocabulary, 512, 0, 0).to(_device())
+    frozen = model.build(network, vocabulary, 512, 0, 0).to(machine.device())
     make = partial(_fleet, load, network, frozen)
     together: list[tuple[int, Loop]] = []
     sizes = []
@@ -139,24 +117,17 @@ def _measured(load: Load, network: Model, vocabulary: int, seconds: float, peak:
         if rest := len(kind) % size:
             together.append((1, _engine_loop(load, make(kind[-rest:]))))
     alone = [(count, _plain_loop(load, make([member]))) for member, count in _sampled(load)]
-    timed: dict[str, list[float]] = {"fleet": [], "one_by_one": []}
-    for _ in range(ROUNDS):
-        for name, loops in (("fleet", together), ("one_by_one", alone)):
-            timed[name].append(sum(count * loop(seconds / len(loops)) for count, loop in loops))
-    best = {name: statistics.median(runs) for name, runs in timed.items()}
-    flops = load.flops(network) * len(load.members)
-    return {
-        "name": load.name,
-        "members": len(load.members),
-        "waves": sizes,
-        **best,
-        "spread": {name: max(runs) - min(runs) for name, runs in timed.items()},
-        "unit": "seconds for one step of all members",
-        "threads": cores,
-        "flops": flops,
-        "share_of_peak": flops / best["fleet"] / peak,
-        "share_of_peak_one_by_one": flops / best["one_by_one"] / peak,
-    }
+
+    def total(loops: Sequence[tuple[int, Loop]]) -> Loop:
+        return lambda seconds: sum(count * loop(seconds / len(loops)) for count, loop in loops)
+
+    timed = turns.rounds({"together": total(together), "alone": total(alone)}, seconds)
+    members = f"{len(load.members)} members"
+    return (
+        turns.row(load.name, timed["together"], "s", f"{members} in waves of {'/'.join(map(str, sizes))}"),
+        turns.row(f"{load.name} one by one", timed["alone"], "s", members),
+        load.flops(network) * len(load.members),
+    )
 
 
 def _sampled(load: Load) -> list[tuple[Member, int]]:
@@ -176,10 +147,10 @@ def _sampled(load: Load) -> list[tuple[Member, int]]:
 def _fleet(load: Load, network: Model, frozen: Any, members: Sequence[Member]) -> Fleet:
     adapters = Adapters(frozen, members, 1.0, network.dropout)
     if load.name == "lora_grid":
-        return Fleet(frozen, adapters, LanguageHead(frozen)).to(_device()).train()
+        return Fleet(frozen, adapters, LanguageHead(frozen)).to(machine.device()).train()
     width = frozen.config.hidden_size
     head = Classifier(members, [load.classes] * len(members), width, batch_norm=load.name == "q_probe")
-    return Fleet(frozen, adapters, head).to(_device()).train()
+    return Fleet(frozen, adapters, head).to(machine.device()).train()
 
 
 def _first(make: Callable[[Sequence[Member]], Fleet], kind: Sequence[Member], count: int) -> Any:
@@ -197,7 +168,7 @@ def _batch(load: Load, fleet: Fleet) -> tuple[Tensor, ...]:
     targets = torch.randint(0, load.classes, (members, rows, load.places))
     weights = torch.full(targets.shape, 1 / (rows * load.places))
     parts = (ids, places.expand(members, rows, -1), targets, weights, seeds([(0, "bench")] * members, 0))
-    return tuple(part.to(_device()) for part in parts)
+    return tuple(part.to(machine.device()) for part in parts)
 
 
 def _engine_loop(load: Load, fleet: Fleet) -> Loop:
@@ -213,7 +184,7 @@ def _plain_loop(load: Load, fleet: Fleet) -> Loop:
     compiled: Callable[..., Tensor] = torch.compile(fleet)
 
     def step() -> None:
-        with torch.autocast(_device().type, torch.bfloat16, enabled=setting.precision == "bf16"):
+        with torch.autocast(machine.device().type, torch.bfloat16, enabled=setting.precision == "bf16"):
             loss = compiled(*batch).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(learned, setting.clip)
@@ -230,30 +201,7 @@ def _timed(step: Callable[[], Any]) -> Loop:
         for _ in range(0 if warmed else WARM):
             step()
         warmed.append(True)
-        _wait()
-        begin, steps = time.perf_counter(), 0
-        while not steps or time.perf_counter() - begin < seconds:
-            step()
-            steps += 1
-            _wait()
-        return (time.perf_counter() - begin) / steps
+        steps, passed = turns.repeated(lambda _: step(), seconds)
+        return passed / steps
 
     return loop
-
-
-def _peak(precision: str) -> float:
-    """FLOPs a second that a matrix product of the precision reaches here, on all cores."""
-    size = 8192 if torch.cuda.is_available() else 2048
-    torch.set_num_threads(os.cpu_count() or 1)
-    kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b = (torch.randn(size, size, device=_device(), dtype=kind) for _ in range(2))
-    return 2 * size**3 / min(_timed(lambda: a @ b)(0.3) for _ in range(3))
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

@@ -2,8 +2,10 @@
 
 import pytest
 
-from ktrain import bench_fleet, model
-from ktrain.bench_fleet import loads
+from ktrain import model
+from ktrain.bench import fleet as bench_fleet
+from ktrain.bench import machine, turns
+from ktrain.bench.fleet import loads
 from ktrain.config import Model, Readout
 
 SMALL = {"steps": 1, "batch": 2, "precision": "fp32", "people_per_class": 0}
@@ -16,8 +18,10 @@ READOUTS = {
 
 def test_the_result_has_the_ratios_and_what_they_are_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(model.SHAPES, "mini", model.Shape(2, 2, 32))
-    monkeypatch.setattr(bench_fleet, "ROUNDS", 1)
-    monkeypatch.setattr(bench_fleet.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(turns, "ROUNDS", 1)
+    monkeypatch.setitem(machine.PRODUCT, "cpu", 64)
+    monkeypatch.setitem(machine.COPIED, "cpu", 2**16)
+    monkeypatch.setattr(machine, "cores", lambda: 1)
     # Every rank would be compiled; two adapters of each kind say as much about the contract.
     monkeypatch.setattr(bench_fleet, "RANKS_QV", (2,))
     monkeypatch.setattr(bench_fleet, "RANKS_EMBEDDING", (16, "full"))
@@ -27,15 +31,19 @@ def test_the_result_has_the_ratios_and_what_they_are_made_of(monkeypatch: pytest
     monkeypatch.setattr(bench_fleet, "COMPILE", False)
     found = bench_fleet.fleet(READOUTS, Model(size="mini"), 97, seconds=0.05)
     names = ["lora_grid", "p_probe", "q_probe"]
-    assert list(found["ratios"]) == list(found["share_of_peak"]) == [row["name"] for row in found["rows"]] == names
-    for row in found["rows"]:
-        assert row["members"] == 2 and row["fleet"] > 0 and row["one_by_one"] > 0
-        assert found["ratios"][row["name"]] == row["fleet"] / row["one_by_one"]
-        assert row["share_of_peak"] == pytest.approx(row["flops"] / row["fleet"] / found["peak_flops"])
-        assert row["unit"] == "seconds for one step of all members"
-    lines = bench_fleet.text(found).splitlines()
-    assert lines[0].startswith("mini, fp32, matrix products reach")
-    assert [line.split()[0] for line in lines[2:]] == names
+    rows = {row["name"]: row for row in found["rows"]}
+    assert list(rows) == list(found["share_of_peak"]) == [x for n in names for x in (n, f"{n} one by one")]
+    assert list(found["ratios"]) == names
+    for name in names:
+        together, alone = rows[name], rows[f"{name} one by one"]
+        assert together["note"].startswith("2 members in waves of") and together["unit"] == "s"
+        assert found["ratios"][name] == together["median"] / alone["median"]
+    network = Model(size="mini")
+    for load in loads(READOUTS, 97):
+        flops = 2 * load.flops(network)
+        share = flops / rows[load.name]["median"] / found["machine"]["peak_flops"]["fp32"]
+        assert found["share_of_peak"][load.name] == pytest.approx(share)
+    assert all(name in turns.text(found) for name in rows)
 
 
 def test_the_loads_are_the_papers() -> None:

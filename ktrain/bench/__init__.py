@@ -1,0 +1,1 @@
+"""Benchmarks: speed against named references in one run, the loops taking turns."""
