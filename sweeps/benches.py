@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ktrain.errors import WrongRequest
@@ -35,6 +36,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not seconds > 0:
         raise WrongRequest(f"seconds={seconds:g}: must be above 0")
     scale = arguments.scale or "mini"
+    if arguments.what == "train" and find_spec("accelerate") is None:
+        raise WrongRequest(
+            "bench train: the Trainer needs accelerate, which is not installed (pip install 'ktrain[bench]')"
+        )
     found, shown = _measured(arguments.what, scale, SCALES[scale], seconds)
     print(json.dumps(found, indent=1, default=vars) if arguments.json else shown)
     return 0
