@@ -36,7 +36,7 @@ class Fleet(nn.Module):
 
     def logits(self, ids: Tensor, places: Tensor) -> Tensor:
         """What each member's head says at its places, (K, B, P, classes or vocabulary)."""
-        states = hidden(self.network, ids.flatten(0, 1), self.tables, self.adapters, places.flatten(0, 1))
+        states = hidden(self.network, ids.flatten(0, 1), self.adapters, places.flatten(0, 1), tables=self.tables)
         said: Tensor = self.head(states.unflatten(0, (len(ids), -1)))
         return said
 

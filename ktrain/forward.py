@@ -43,7 +43,7 @@ class Loss(nn.Module):
         self.network, self.tables = network, Tables(network)
 
     def forward(self, ids: Tensor, weights: Tensor) -> Tensor:
-        logits = self.network.get_output_embeddings()(hidden(self.network, ids, self.tables)[:, :-1])
+        logits = self.network.get_output_embeddings()(hidden(self.network, ids, tables=self.tables)[:, :-1])
         losses = F.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
         return (losses * weights[:, 1:].flatten()).sum()
 
@@ -70,9 +70,10 @@ class Tables(nn.Module):
 def hidden(
     network: Any,
     ids: Tensor,
-    tables: Tables | None = None,
     adapter: Adapter | None = None,
     places: Tensor | None = None,
+    *,
+    tables: Tables | None = None,
 ) -> Tensor:
     """States after the final norm, (rows, T, width), or (rows, P, width) at `places` (rows, P) int64.
 

@@ -72,7 +72,7 @@ class Filling(nn.Module):
         self.network, self.tables = network, Tables(network)
 
     def forward(self, ids: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        logits = self.network.get_output_embeddings()(hidden(self.network, ids, self.tables))  # type: ignore[operator]
+        logits = self.network.get_output_embeddings()(hidden(self.network, ids, tables=self.tables))  # type: ignore[operator]
         losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
         summed: Tensor = (losses * weights.flatten()).sum()
         return summed

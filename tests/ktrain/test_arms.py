@@ -295,7 +295,7 @@ def test_adapters_of_a_gbert_are_its_merged_network(gbert: Done) -> None:
             row[: len(text)] = torch.from_numpy(text)
         with torch.no_grad():
             wanted = plain(input_ids=ids, attention_mask=(ids != VOCABULARY + 1).long()).logits
-            found = network.get_output_embeddings()(hidden(network, ids, None, adapters))
+            found = network.get_output_embeddings()(hidden(network, ids, adapters))
         read = ids != VOCABULARY + 1
         assert torch.allclose(found[read], wanted[read], atol=1e-4)
 

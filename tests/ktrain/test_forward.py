@@ -107,10 +107,10 @@ def test_padding_is_not_read_by_a_network_that_sees_what_comes_after(small: Make
         for row, length in enumerate(lengths):
             alone = ids[row : row + 1, :length]
             for adapter in (None, adapters):
-                wanted = hidden(network, alone, None, adapter)
-                assert off(hidden(network, padded, None, adapter)[row, :length], wanted[0]) <= RELATIVE
+                wanted = hidden(network, alone, adapter)
+                assert off(hidden(network, padded, adapter)[row, :length], wanted[0]) <= RELATIVE
                 places = torch.tensor([[0, length - 1]] * 3)
-                assert off(hidden(network, padded, None, adapter, places)[row], wanted[0, [0, length - 1]]) <= RELATIVE
+                assert off(hidden(network, padded, adapter, places)[row], wanted[0, [0, length - 1]]) <= RELATIVE
             assert off(theirs[row, :length], hidden(network, alone)[0]) <= RELATIVE
 
 
@@ -127,9 +127,9 @@ def test_an_adapter_drops_out_where_its_network_does(small: Make, random_batch: 
     spy = Spy(network, [Member("a", 0, 4, 2)], 0.5, 0.3).train()
     spy.at(seeds([(0, "a")], 0))
     ids, _ = random_batch(0, rows=2)
-    said = hidden(network, ids, None, spy)
+    said = hidden(network, ids, spy)
     assert sorted(asked) == ([1, 4] if family == "llama" else list(range(7)))
-    assert off(said, hidden(network, ids, None, spy.eval())) > 100 * RELATIVE
+    assert off(said, hidden(network, ids, spy.eval())) > 100 * RELATIVE
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gbert"])
