@@ -93,7 +93,7 @@ class Endpoint:
             await self._wait_for_the_limit()
             try:
                 answer = await client.post(f"{self._address}{PATH}", json=body)
-            except httpx2.ConnectError as e:
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as e:
                 trouble = type(e).__name__
             except httpx2.TimeoutException:
                 self._reached, trouble = True, "timeout"

@@ -70,7 +70,7 @@ class Engine:
         """
         join_alone()
         assert clip is None or not setting.zero
-        # DeepSpeed's own way to clip whole gradients looks at each alone.
+        # DeepSpeed's own way to clip whole gradients runs over them one after another.
         whole = partial(nn.utils.clip_grad_norm_, list(module.parameters()))
         self._clip, self._limit = clip or (None if setting.zero else whole), setting.clip
         self._zero = setting.zero

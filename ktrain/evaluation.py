@@ -168,7 +168,9 @@ def generate(network: PreTrainedModel, prompts: Tensor, tokens: int, *, eos: int
 def by_generation(
     network: PreTrainedModel, corpus: Corpus, questions: np.ndarray, beam: int
 ) -> tuple[np.ndarray, list[str]]:
-    """Exact match and text with beam search; prompts of one length share a batch, so nothing is padded."""
+    """Exact match and text by generation, greedy where `beam` is 1; prompts of one length share a batch, so nothing is
+    padded.
+    """
     composed = corpus.questions
     exact = np.zeros(len(questions), dtype=bool)
     predicted = [""] * len(questions)

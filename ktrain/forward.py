@@ -89,8 +89,6 @@ def hidden(
         turn, unseen = (tables.cosine[:length], tables.sine[:length]), tables.unseen[:length, :length]
     else:
         turn, unseen = _rotary(network, length, ids.device), _unseen(length, ids.device)
-    if read is not None:
-        unseen = torch.zeros_like(unseen)
 
     def dropped(state: Tensor, own: Callable[[Tensor], Tensor], site: int) -> Tensor:
         """An adapter drops where the network does."""
@@ -236,17 +234,18 @@ def _attention(
     read: Tensor | None,
     unseen: Tensor,
 ) -> Tensor:
-    """Attention of queries (rows, heads, P or T, width), which stand at `places` or at every token: causal, or to all
-    tokens that `read` (rows, T) bool says.
+    """Attention of queries (rows, heads, P or T, width), which stand at `places` or at every token: causal, by what
+    `unseen` (T, T) adds to scores, or to all tokens that `read` (rows, T) bool says.
     """
     module = getattr(layer, "attention", None) or layer.self_attn
     rate = module.attention_dropout if module.training and adapter is None else 0.0
     dense = query.is_cuda and getattr(adapter, "rate", 0.0) == 0.0
     if dense and places is None and read is None:
         return F.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=rate)
-    barred = unseen if places is None else unseen[places][:, None]
-    if read is not None:
-        barred = barred.masked_fill(~read[:, None, None, :], float("-inf"))
+    if read is None:
+        barred = unseen if places is None else unseen[places][:, None]
+    else:
+        barred = torch.zeros(read.shape, device=read.device).masked_fill(~read, float("-inf"))[:, None, None, :]
     if dense:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=barred.to(query.dtype), dropout_p=rate)
     scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)

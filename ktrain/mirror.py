@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ktrain.patience import persist
 from ktrain.register import locked
-from ktrain.resume import KEPT, POINT, ResumePoints, found
+from ktrain.resume import KEPT, POINT, STATE, ResumePoints, found
 from ktrain.storage import Entry, Objects
 
 _log = logging.getLogger("ktrain.store")
@@ -99,30 +99,41 @@ class Mirror:
             self._failed = True
 
     def _push(self) -> None:
-        points = found(self._folder)
         for path in sorted(self._folder.iterdir()):
             if path.is_file() and path.suffix != ".part":
                 content = path.read_bytes()
                 if self._kept.get(path.name) != content:
                     self._objects.put(f"{self._prefix}/{path.name}", content)
                     self._kept[path.name] = content
-        if not points or points[-1].name in self._kept:
-            return
-        newest = points[-1]
-        target = f"{self._prefix}/{newest.name}~{uuid.uuid4().hex[:8]}"
         # Linked, because training may remove the point while it is on its way.
         held = self._folder.with_name(f"{self._folder.name}.{uuid.uuid4().hex[:8]}")
-        held.mkdir()
         try:
-            for path in newest.iterdir():
-                os.link(path, held / path.name)
+            newest = self._link_newest(held)
+            if newest is None or newest in self._kept:
+                return
+            target = f"{self._prefix}/{newest}~{uuid.uuid4().hex[:8]}"
             for path in sorted(held.iterdir(), key=lambda path: path.name == POINT):
                 self._objects.put(f"{target}/{path.name}", path)
         finally:
             shutil.rmtree(held, ignore_errors=True)
-        self._kept[newest.name] = None
+        self._kept[newest] = None
         for _, parts in self._points(list(self._objects.entries(self._prefix)))[KEPT:]:
             self._remove(parts)
+
+    def _link_newest(self, held: Path) -> str | None:
+        """The name of the newest resume point, whose files `held` then has; None where there is none."""
+        while points := found(self._folder):
+            newest = points[-1]
+            if newest.name in self._kept:
+                return newest.name
+            held.mkdir()
+            try:
+                for file in (STATE, POINT):
+                    os.link(newest / file, held / file)
+                return newest.name
+            except FileNotFoundError:  # Training removes a point when there are newer ones.
+                shutil.rmtree(held)
+        return None
 
     def _points(self, there: list[Entry]) -> list[tuple[str, list[Entry]]]:
         """Whole resume points in the store, the newest first."""

@@ -21,7 +21,7 @@ KEPT = 2
 FIRST = 30.0
 """Seconds to the first point of a start, when nothing is known of what it costs."""
 POINT = "point.json"
-_STATE = "state.safetensors"
+STATE = "state.safetensors"
 _log = logging.getLogger("ktrain.resume")
 
 
@@ -56,9 +56,9 @@ class ResumePoints:
         partial = self._folder / f"partial-{os.getpid()}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        save_file(point.tensors, partial / _STATE)
+        save_file(point.tensors, partial / STATE)
         about = {"step": point.step, "record": point.record}
-        text = json.dumps({**about, "sha256": _digest(partial / _STATE, about)})
+        text = json.dumps({**about, "sha256": _digest(partial / STATE, about)})
         (partial / POINT).write_text(text)
         final = self._path(point.step)
         shutil.rmtree(final, ignore_errors=True)
@@ -114,8 +114,8 @@ def _read(folder: Path) -> Point | None:
     try:
         about = json.loads((folder / POINT).read_text())
         digest = about.pop("sha256")
-        if digest == _digest(folder / _STATE, about):
-            return Point(about["step"], load_file(folder / _STATE), about["record"])
+        if digest == _digest(folder / STATE, about):
+            return Point(about["step"], load_file(folder / STATE), about["record"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     return None

@@ -37,8 +37,6 @@ def trial() -> dict[str, Any]:
 
     `ratios` is the whole time of a Ray Train job over that of a bare process with a warm cache of compiled code.
     """
-    import ray
-
     from ktrain.bench import machine, turns
     from sweeps import run
     from sweeps.room import DRIVER
@@ -51,7 +49,6 @@ def trial() -> dict[str, Any]:
         tempfile.TemporaryDirectory(prefix="ktrain-bench-") as folder,
         run.connected("local", include_dashboard=False, resources={DRIVER: 8}),
     ):
-        assert ray.is_initialized()
         for number in range(ROUNDS + 1):
             jobs.append(_job(Path(folder) / f"job{number}", memory))
             bare.append(_bare(Path(folder) / f"bare{number}"))

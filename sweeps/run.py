@@ -193,8 +193,10 @@ def connected(address: str, **own: Any) -> Iterator[None]:
         # Where another thread collects garbage with references to Ray while it shuts down, Ray ends the process.
         gc.disable()
         gc.collect()
-        ray.shutdown()
-        gc.enable()
+        try:
+            ray.shutdown()
+        finally:
+            gc.enable()
 
 
 def waiting(plan: "Plan", need: Callable[[str], Any]) -> "list[Waiting]":

@@ -71,7 +71,7 @@ def loads(readouts: dict[str, Readout], vocabulary: int) -> list[Load]:
 
 
 def fleet(readouts: dict[str, Readout], network: Model, vocabulary: int, *, seconds: float) -> dict[str, Any]:
-    """Seconds for one step of all members, one by one; `ratios` are those together over those one by one."""
+    """Seconds for one step of all members, together and one by one; `ratios` are the former over the latter."""
     join_alone()
     torch.manual_seed(0)
     about = machine.told()

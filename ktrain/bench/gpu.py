@@ -11,7 +11,6 @@ from ktrain.config import Model, Readout, Train
 
 SECONDS = 12.0
 """Of each loop and round."""
-PROBE = {"rank_qv": 0, "learning_rate": 1e-3, "decay": "linear", "final_learning_rate": 0.0, "weight_decay": 0.3}
 
 
 def main(setting: Train, network: Model, seconds: float) -> None:
@@ -25,8 +24,8 @@ def main(setting: Train, network: Model, seconds: float) -> None:
     print(profile.text(profile.step(setting, network, vocabulary)), flush=True)
     readouts = {
         "qa_finetune": Readout(),
-        "p_probe": Readout.model_validate({"kind": "p_probe", "rank_embedding": 2, "batch": 50, **PROBE}),
-        "q_probe": Readout.model_validate({"kind": "q_probe", "rank_embedding": 16, "batch": 200, **PROBE}),
+        "p_probe": Readout.model_validate({"kind": "p_probe", "rank_qv": 0, "rank_embedding": 2, "batch": 50}),
+        "q_probe": Readout.model_validate({"kind": "q_probe", "rank_qv": 0, "rank_embedding": 16, "batch": 200}),
     }
     fleets = fleet.fleet(readouts, network, vocabulary, seconds=seconds)
     print(f"\n{turns.text(fleets)}", flush=True)

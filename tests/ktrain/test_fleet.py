@@ -164,7 +164,7 @@ def test_loss_and_gradients_of_one_member_are_those_of_the_slow_way(network: Bui
     learned = [p for p in one.parameters() if p.requires_grad]
     ours = one(*rows).sum()
     wanted = plain_loss(model, family, one, rows)
-    assert float(ours) == pytest.approx(float(wanted), rel=1e-5)
+    assert ours.item() == pytest.approx(float(wanted), rel=1e-5)
     for mine, theirs in zip(torch.autograd.grad(ours, learned), torch.autograd.grad(wanted, learned), strict=True):
         assert float((mine - theirs).norm()) <= 1e-4 * float(theirs.norm())
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -181,24 +182,45 @@ def test_a_loss_of_the_machine_at_any_request_leaves_a_whole_point(
 
 def test_training_does_not_wait_for_the_storage(machine: Machine, objects: Objects, proxy: Any) -> None:
     """While one point is on its way, later ones are saved; then the newest is sent, and not those between."""
-    store, hold = machine(), threading.Event()
+    store, begun, hold = machine(), threading.Event(), threading.Event()
     place = store.place(KEY)
     points = KeptPoints(place.folder, place.keep)
 
     def slow(method: str, *_: Any) -> None:
         if method == "PUT":
+            begun.set()
             assert hold.wait(60)
 
     proxy.before = slow
     for step in range(1, 6):
         points.save(point(step))
         assert latest(store) == step
+        assert begun.wait(60)
     assert steps(objects) == []
     hold.set()
     store.settle()
     assert steps(objects)[-1] == 5 and len(steps(objects)) <= 2
     assert len([path for method, path in proxy.seen if method == "PUT" and "point.json" in path]) == 2
     assert latest(machine()) == 5
+
+
+def test_a_point_that_training_removes_before_it_is_sent_gives_way_to_a_newer_one(
+    machine: Machine, objects: Objects, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, link, later = machine(), os.link, iter([2, 3, 4])
+    place = store.place(KEY)
+    points = ResumePoints(place.folder)
+
+    def removed(path: Path, target: Path) -> None:
+        """Between the look for the newest point and the first file of it, training saves three."""
+        for step in later:
+            points.save(point(step))
+        link(path, target)
+
+    monkeypatch.setattr(os, "link", removed)
+    save(store, 1)
+    assert steps(objects) == [4] and latest(machine()) == 4
+    assert not caplog.records
 
 
 def test_a_storage_that_refuses_costs_points_and_is_told_once(
