@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from ktrain import waves
 from ktrain.adapters import Adapters, Member
 from ktrain.config import Readout, Runtime
+from ktrain.device import device, moved
 from ktrain.dropout import seeds
 from ktrain.fleet import Fleet
 from ktrain.keys import digest
@@ -57,7 +57,7 @@ class Crew:
         What a wave has learned stays in the work folder until all are published, so that a crash costs no wave.
         Raises `Diverged`, `Leaving`.
         """
-        self.network.to(_device())
+        self.network.to(device())
         planned = list(self._waves(store, runtime))
         for index, wave in enumerate(planned):
             fleet = self.fleet(wave)
@@ -82,7 +82,7 @@ class Crew:
             self.network, [one.member for one in wave], self.readout.lora_scale, self.dropout, self.tokens
         )
         adapters.rank, adapters.ranks = dist.get_rank(), dist.get_world_size()
-        return Fleet(self.network, adapters, self.head(wave)).to(_device()).train()
+        return Fleet(self.network, adapters, self.head(wave)).to(device()).train()
 
     def rows(self, wave: Wave, step: int) -> tuple[Tensor, ...]:
         """What this rank feeds to a wave at a step."""
@@ -106,7 +106,7 @@ class Crew:
 
     def _first(self, kind: Wave, count: int) -> tuple[Fleet, tuple[Tensor, ...]]:
         """The first members of a kind and their first step."""
-        return self.fleet(kind[:count]), tuple(t.to(_device()) for t in self.rows(kind[:count], 0))
+        return self.fleet(kind[:count]), tuple(moved(t, device()) for t in self.rows(kind[:count], 0))
 
 
 def own(curve: Sequence[Progress], members: Sequence[int]) -> list[Progress]:
@@ -126,10 +126,6 @@ def joined(before: list[Progress], after: list[Progress]) -> list[Progress]:
         loss = sum(members) / len(members)
         lines.append(replace(b, loss=loss, members=members, tokens=a.tokens + b.tokens, seconds=a.seconds + b.seconds))
     return lines or after
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _key(wave: Wave) -> str:

@@ -87,6 +87,8 @@ class Engine:
                 "lower_precision_safe_modules": [],
             },
             "steps_per_print": sys.maxsize,
+            # It would wait for the device twice a step.
+            "timers": {"throughput": {"enabled": False}},
         }
         self._engine, *_ = deepspeed.initialize(model=module, optimizer=_adamw(module, setting), config=config)
         if dist.get_world_size() == 1 and not setting.zero:

@@ -1,8 +1,9 @@
 """The training forward: the function of the `transformers` network, written for the compiler.
 
 Same modules, same weights, same result as `model(input_ids)` (tests hold it to that); faster because on a CPU the
-attention is plain matrix products, which a compiler fuses, because angles and masks are read from tables, because the
-loss never makes a shifted copy, and because the last layer is computed only where its states are wanted.
+attention is plain matrix products, which a compiler fuses, because angles and masks are read from tables, because
+logits are never shifted and, where they are large, never there at once, and because the last layer is computed only
+where its states are wanted.
 """
 
 import math
@@ -12,6 +13,8 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ktrain.output_loss import OutputLoss
 
 GELU = 2 * math.sqrt(2 / math.pi)
 
@@ -41,11 +44,12 @@ class Loss(nn.Module):
     def __init__(self, network: Any) -> None:
         super().__init__()
         self.network, self.tables = network, Tables(network)
+        self.output = OutputLoss(network.get_output_embeddings())
 
     def forward(self, ids: Tensor, weights: Tensor) -> Tensor:
-        logits = self.network.get_output_embeddings()(hidden(self.network, ids, tables=self.tables)[:, :-1])
-        losses = F.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
-        return (losses * weights[:, 1:].flatten()).sum()
+        states = hidden(self.network, ids, tables=self.tables)[:, :-1]
+        loss: Tensor = self.output(states.flatten(0, 1), ids[:, 1:].flatten(), weights[:, 1:].flatten())
+        return loss
 
 
 class Tables(nn.Module):

@@ -10,11 +10,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ktrain.device import moved
 from ktrain.engine import Engine
 from ktrain.resume import Point, ResumePoints
 
 Batches = Callable[[int], tuple[Tensor, ...]]
-"""The batch of this rank at a step: token ids and target weights, on the CPU."""
+"""The batch of this rank at a step: token ids and target weights, on any device."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def train(
     clock = saved = time.monotonic()
     look = looked = first
     for step in range(first, schedule.steps):
-        batch = tuple(t.to(engine.device, non_blocking=True) for t in batches(step))
+        batch = tuple(moved(t, engine.device) for t in batches(step))
         if step == first and resumed:
             engine.restore(resumed.tensors, resumed.step, *batch)
             _restore_generator(resumed.record)
@@ -161,8 +162,9 @@ def curve_of(record: dict[str, Any]) -> list[Progress]:
 
 def share(rows: Tensor, dimension: int = 0) -> Tensor:
     """This rank's rows of a batch, which lie along `dimension`."""
-    mine = range(dist.get_rank(), rows.shape[dimension], dist.get_world_size())
-    return rows.index_select(dimension, torch.tensor(mine)) if dist.get_world_size() > 1 else rows
+    if dist.get_world_size() == 1:
+        return rows
+    return rows.movedim(dimension, 0)[dist.get_rank() :: dist.get_world_size()].movedim(0, dimension).contiguous()
 
 
 def _mean(loss: Tensor) -> list[float]:

@@ -18,6 +18,7 @@ from ktrain import corpus as corpora
 from ktrain import evaluation, guards, ledger, memory, model, readouts, scores
 from ktrain.config import Cell, Runtime
 from ktrain.corpus import Corpus
+from ktrain.device import device
 from ktrain.engine import join_alone
 from ktrain.errors import WrongRequest
 from ktrain.forward import Loss, bidirectional
@@ -29,7 +30,7 @@ from ktrain.questions import QuestionRows
 from ktrain.stages import Stage, chain, grouped, lowest_recall
 from ktrain.store import Store
 from ktrain.training import Batches, Leaving, Progress, share
-from ktrain.windows import Windows
+from ktrain.windows import Resident, Windows
 from ktrain.work import Report, fit, lines, save_model, write
 
 READOUTS = ("qa_finetune", "mixed", "p_probe", "q_probe")
@@ -192,10 +193,10 @@ def _objective(network: Any, windows: Windows, corpus: Corpus, key: str, cell: C
             return share(torch.from_numpy(ids)), share(truth), share(evenly(chosen, ranks))
 
         return Filling(network), masked
-    mine = cell.train.batch // ranks
-    weights = torch.full((mine, cell.train.context), 1 / (mine * (cell.train.context - 1)))
+    mine, resident = cell.train.batch // ranks, Resident(windows, device())
+    weights = torch.full((mine, cell.train.context), 1 / (mine * (cell.train.context - 1)), device=device())
 
     def batches(step: int) -> tuple[Tensor, ...]:
-        return share(torch.from_numpy(windows.rows(step).astype(np.int64))), weights
+        return share(resident.rows(step)), weights
 
     return Loss(network), batches

@@ -10,6 +10,7 @@ from ktrain import evaluation, model
 from ktrain.bench import machine, turns
 from ktrain.bench.turns import Loop
 from ktrain.config import Corpus, Model
+from ktrain.device import device
 
 ASKED = 128
 """People in one round of questions."""
@@ -24,7 +25,7 @@ def evaluate(setting: Corpus, network: Model, *, context: int, seconds: float) -
     torch.set_num_threads(machine.cores())
     built = corpora.build(setting, 0)
     vocabulary = built.tokenizer.get_vocab_size()
-    asked = model.build(network, vocabulary, context, built.eos, 0).to(machine.device()).eval()
+    asked = model.build(network, vocabulary, context, built.eos, 0).to(device()).eval()
     people = np.arange(min(ASKED, len(built.people)))
     questions = (people[:, None] * 6 + np.arange(6)).ravel()
     mine = evaluation.answer(asked, built, people=people).exact

@@ -19,6 +19,7 @@ from ktrain.adapters import Adapters, Member, Rank
 from ktrain.bench import machine, turns
 from ktrain.bench.turns import WARM, Loop, Row
 from ktrain.config import Model, Readout, Runtime
+from ktrain.device import device
 from ktrain.dropout import seeds
 from ktrain.engine import Engine, join_alone
 from ktrain.fleet import Fleet
@@ -99,7 +100,7 @@ def _measured(load: Load, network: Model, vocabulary: int, seconds: float) -> tu
     # Every loop is a compilation of its own of the same functions; beyond the limit they would run uncompiled.
     torch.compiler.reset()
     torch._dynamo.config.recompile_limit = 64
-    frozen = model.build(network, vocabulary, 512, 0, 0).to(machine.device())
+    frozen = model.build(network, vocabulary, 512, 0, 0).to(device())
     make = partial(_fleet, load, network, frozen)
     together: list[tuple[int, Loop]] = []
     sizes = []
@@ -147,10 +148,10 @@ def _sampled(load: Load) -> list[tuple[Member, int]]:
 def _fleet(load: Load, network: Model, frozen: Any, members: Sequence[Member]) -> Fleet:
     adapters = Adapters(frozen, members, 1.0, network.dropout)
     if load.name == "lora_grid":
-        return Fleet(frozen, adapters, LanguageHead(frozen)).to(machine.device()).train()
+        return Fleet(frozen, adapters, LanguageHead(frozen)).to(device()).train()
     width = frozen.config.hidden_size
     head = Classifier(members, [load.classes] * len(members), width, batch_norm=load.name == "q_probe")
-    return Fleet(frozen, adapters, head).to(machine.device()).train()
+    return Fleet(frozen, adapters, head).to(device()).train()
 
 
 def _first(make: Callable[[Sequence[Member]], Fleet], kind: Sequence[Member], count: int) -> Any:
@@ -168,7 +169,7 @@ def _batch(load: Load, fleet: Fleet) -> tuple[Tensor, ...]:
     targets = torch.randint(0, load.classes, (members, rows, load.places))
     weights = torch.full(targets.shape, 1 / (rows * load.places))
     parts = (ids, places.expand(members, rows, -1), targets, weights, seeds([(0, "bench")] * members, 0))
-    return tuple(part.to(machine.device()) for part in parts)
+    return tuple(part.to(device()) for part in parts)
 
 
 def _engine_loop(load: Load, fleet: Fleet) -> Loop:
@@ -184,7 +185,7 @@ def _plain_loop(load: Load, fleet: Fleet) -> Loop:
     compiled: Callable[..., Tensor] = torch.compile(fleet)
 
     def step() -> None:
-        with torch.autocast(machine.device().type, torch.bfloat16, enabled=setting.precision == "bf16"):
+        with torch.autocast(device().type, torch.bfloat16, enabled=setting.precision == "bf16"):
             loss = compiled(*batch).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(learned, setting.clip)

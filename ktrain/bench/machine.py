@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from ktrain.device import device
+
 PRODUCT = {"cpu": 2048, "cuda": 8192}
 """Rows and columns of the matrices whose product is timed."""
 COPIED = {"cpu": 2**28, "cuda": 2**31}
@@ -17,15 +19,24 @@ TRIES = 5
 KINDS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
-def device() -> torch.device:
-    """Where loops run."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def wait() -> None:
     """Until the device has done what it was told."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def memory_of(work: Callable[[], float]) -> tuple[float, int]:
+    """What `work` returns, and the bytes that it held at most beside what was held before: of the GPU, where there is
+    one."""
+    wait()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        return work(), torch.cuda.max_memory_allocated() - before
+    # Linux counts the peak anew from here.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
+    return work(), _status("VmHWM") - before
 
 
 def cores() -> int:
@@ -91,3 +102,9 @@ def _fastest(work: Callable[[], Any]) -> float:
         wait()
         times.append(time.perf_counter() - begin)
     return min(times)
+
+
+def _status(name: str) -> int:
+    """Bytes that Linux tells of this process by a name."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))

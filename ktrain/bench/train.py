@@ -20,6 +20,7 @@ from ktrain.bench import machine, turns
 from ktrain.bench.nano import Nano
 from ktrain.bench.turns import WARM, Loop
 from ktrain.config import Model, Train
+from ktrain.device import device
 from ktrain.engine import Engine, join_alone
 from ktrain.forward import Loss
 
@@ -43,7 +44,7 @@ def train(setting: Train, network: Model, *, seconds: float, precisions: tuple[s
     torch._dynamo.config.recompile_limit = 64
     vocabulary = VOCABULARY.get(network.size, GPT2)
     ids = torch.randint(0, vocabulary, (64 * setting.batch, setting.context))
-    cpu = machine.device().type == "cpu"
+    cpu = device().type == "cpu"
     counts = sorted({1, machine.cores()}) if cpu else [torch.get_num_threads()]
     chosen = precisions or (("bf16", "fp32") if cpu else (setting.precision,))
     settings = [setting.model_copy(update={"precision": precision}) for precision in chosen]
@@ -89,30 +90,31 @@ def text(found: dict[str, Any]) -> str:
 
 
 def _network(network: Model, setting: Train, vocabulary: int) -> Any:
-    return model.build(network, vocabulary, setting.context, 0, 0).to(machine.device()).train()
+    return model.build(network, vocabulary, setting.context, 0, 0).to(device()).train()
 
 
-def _weights(setting: Train) -> Tensor:
+def even_weights(setting: Train) -> Tensor:
+    """Every target counts alike."""
     weights = torch.full((setting.batch, setting.context), 1 / (setting.batch * (setting.context - 1)))
-    return weights.to(machine.device())
+    return weights.to(device())
 
 
 def _ktrain(setting: Train, network: Model, vocabulary: int, ids: Tensor) -> Loop:
     engine = Engine(Loss(_network(network, setting, vocabulary)), setting, setting.batch, compile=COMPILE)
-    weights = _weights(setting)
-    return _timed(lambda batch: engine.step(batch, weights, learning_rate=1e-3), ids, setting)
+    weights = even_weights(setting)
+    return timed(lambda batch: engine.step(batch, weights, learning_rate=1e-3), ids, setting)
 
 
 def _engineless(setting: Train, network: Model, vocabulary: int, ids: Tensor) -> Loop:
-    module, weights = Loss(_network(network, setting, vocabulary)), _weights(setting)
+    module, weights = Loss(_network(network, setting, vocabulary)), even_weights(setting)
     loss = torch.compile(module) if COMPILE else module
-    return _timed(_plain(module, lambda batch: loss(batch, weights), setting), ids, setting)
+    return timed(plain(module, lambda batch: loss(batch, weights), setting), ids, setting)
 
 
 def _compiled(setting: Train, network: Model, vocabulary: int, ids: Tensor) -> Loop:
-    module = Nano(model.SHAPES[network.size], vocabulary, setting.context).to(machine.device())
+    module = Nano(model.SHAPES[network.size], vocabulary, setting.context).to(device())
     loss = torch.compile(module) if COMPILE else module
-    return _timed(_plain(module, loss, setting), ids, setting)
+    return timed(plain(module, loss, setting), ids, setting)
 
 
 def _eager(setting: Train, network: Model, vocabulary: int, ids: Tensor) -> Loop:
@@ -122,11 +124,11 @@ def _eager(setting: Train, network: Model, vocabulary: int, ids: Tensor) -> Loop
         found: Tensor = module(input_ids=batch, labels=batch, use_cache=False).loss
         return found
 
-    return _timed(_plain(module, loss, setting), ids, setting)
+    return timed(plain(module, loss, setting), ids, setting)
 
 
-def _plain(module: nn.Module, loss: Callable[[Tensor], Tensor], setting: Train) -> Callable[[Tensor], Tensor]:
-    """The loop that anybody would write."""
+def plain(module: nn.Module, loss: Callable[[Tensor], Tensor], setting: Train) -> Callable[[Tensor], Tensor]:
+    """The step of the loop that anybody would write."""
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, weight_decay=setting.weight_decay, fused=True)
 
     def step(batch: Tensor) -> Tensor:
@@ -141,13 +143,14 @@ def _plain(module: nn.Module, loss: Callable[[Tensor], Tensor], setting: Train) 
     return step
 
 
-def _timed(step: Callable[[Tensor], Tensor], ids: Tensor, setting: Train) -> Loop:
+def timed(step: Callable[[Tensor], Tensor], ids: Tensor, setting: Train) -> Loop:
+    """The loop of a step over the rows of `ids`, which measures tokens a second."""
     batches = torch.split(ids, setting.batch)
-    if machine.device().type == "cuda":
+    if device().type == "cuda":
         batches = tuple(batch.pin_memory() for batch in batches)
 
     def one(k: int) -> None:
-        step(batches[k % len(batches)].to(machine.device(), non_blocking=True))
+        step(batches[k % len(batches)].to(device(), non_blocking=True))
 
     def loop(seconds: float) -> float:
         for k in range(WARM):

@@ -7,12 +7,16 @@ optimizer and reductions are fp32. Reductions in bf16, DeepSpeed's default, were
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from deepspeed.accelerator import get_accelerator
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GPTNeoXForCausalLM
 
+from ktrain import output_loss
 from ktrain.config import Train
 from ktrain.engine import Engine
 from ktrain.forward import Loss
@@ -80,6 +84,18 @@ def test_training_is_that_of_a_plain_loop(small: Make, random_batch: Batch, zero
     asked = setting(zero=zero, precision=precision)
     losses, weights = plain_loop(network, asked, batches)
     found_losses, found = engine_loop(network, asked, batches)
+    assert found_losses == pytest.approx(losses, rel=FP32)
+    assert furthest(found, weights) <= FP32
+
+
+@pytest.mark.parametrize("zero", range(4))
+def test_a_loss_by_chunks_trains_alike(
+    small: Make, random_batch: Batch, monkeypatch: pytest.MonkeyPatch, zero: int
+) -> None:
+    network, batches = small(spread=0.2), [random_batch(step) for step in range(STEPS)]
+    losses, weights = plain_loop(network, setting(), batches)
+    monkeypatch.setattr(output_loss, "LOGITS", {"cpu": 4 * network.config.vocab_size * 7})
+    found_losses, found = engine_loop(network, setting(zero=zero), batches)
     assert found_losses == pytest.approx(losses, rel=FP32)
     assert furthest(found, weights) <= FP32
 
@@ -184,3 +200,29 @@ def test_a_step_takes_the_rate_that_it_is_given(small: Make, random_batch: Batch
     assert torch.equal(before[name], first.gpt_neox.layers[0].mlp.dense_h_to_4h.weight)
     # With one gradient twice, Adam's step is the rate times the sign, up to epsilon.
     assert float((after[name] - before[name]).abs().median()) == pytest.approx(1e-3, rel=0.02)
+
+
+class Looks(TorchDispatchMode):
+    """Counts how often a number is fetched from a tensor, for which a host waits until its GPU has done all it was
+    told."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_step_waits_for_the_device(small: Make, random_batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(Loss(small()), setting(), 4, compile=False)
+    batch, waits = random_batch(0), list[None]()
+    monkeypatch.setattr(get_accelerator(), "synchronize", lambda *_: waits.append(None))
+    with Looks() as looks:
+        for _ in range(STEPS):
+            loss = engine.step(*batch, learning_rate=1e-3)
+        assert looks.count == 0 and waits == []
+        loss.item()
+        assert looks.count == 1
+    engine.close()

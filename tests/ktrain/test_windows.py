@@ -3,14 +3,16 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ktrain import windows as windows_of
 from ktrain.compose import Composed
 from ktrain.config import Augmentation, Train
 from ktrain.corpus import Corpus
 from ktrain.errors import WrongRequest
-from ktrain.windows import Stream, Windows
+from ktrain.windows import Resident, Stream, Windows
 
 Tiny = Callable[..., Corpus]
 Text = tuple[int, ...]
@@ -54,6 +56,22 @@ def test_any_step_gives_what_a_run_from_the_start_gives(tiny: Tiny, qa_ratio: fl
     for step in np.random.default_rng(0).permutation(240)[:60]:
         assert np.array_equal(other.rows(int(step)), run[step])
         assert np.array_equal(made(corpus, steps=240, qa_ratio=qa_ratio).rows(int(step)), run[step])
+
+
+@pytest.mark.parametrize("resident", [10**9, 1])
+@pytest.mark.parametrize("setting", [{}, {"qa_ratio": 0.5}, {"batch": 600}])
+def test_rows_on_a_device_are_those_of_the_host(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, setting: dict[str, float], resident: int
+) -> None:
+    """Also where a batch holds whole epochs, and where an epoch is too large for the device."""
+    monkeypatch.setattr(windows_of, "RESIDENT", resident)
+    made_of = made(tiny(multi=2), steps=60, **setting)
+    device = Resident(made_of, torch.device("cpu"))
+    assert made_of.streams["biography"].per_epoch < 300
+    for step in np.random.default_rng(0).permutation(60):
+        rows = device.rows(int(step))
+        assert rows.dtype == torch.int64
+        assert np.array_equal(rows.numpy(), made_of.rows(int(step)))
 
 
 def test_a_longer_run_begins_like_a_shorter_one(tiny: Tiny) -> None:

@@ -22,7 +22,7 @@ def test_all_tables_are_printed_and_then_all_of_it_as_json(
     monkeypatch.setattr(fleet.torch, "compile", lambda each: each)
     for name, value in {"RANKS_QV": (2,), "RANKS_EMBEDDING": (16,), "SAMPLED": ((16, 8),), "TASKS": 1}.items():
         monkeypatch.setattr(fleet, name, value)
-    monkeypatch.setattr(gpu.profile, "step", lambda *_: {"parts": [], "milliseconds": 1.0})
+    monkeypatch.setattr(gpu.profile, "step", lambda *_: {"parts": [], "milliseconds": 1.0, "waits": 0.0})
     gpu.main(Train(batch=2, context=32, steps=3_600, warmup=0), Model(size="mini"), 0.02)
     out = capsys.readouterr().out
     told = json.loads(out[out.index("\n{\n") :])
