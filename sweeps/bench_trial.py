@@ -140,6 +140,6 @@ def _bare(folder: Path) -> Marks:
     runtime = Runtime(store=store.address)
     began = time.time()
     words = [sys.executable, "-c", BARE, str(began), _cell().model_dump_json(), runtime.model_dump_json()]
-    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
     found: Marks = json.loads(said.splitlines()[-1])
     return {**found, "end": time.time() - began}

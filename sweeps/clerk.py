@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +14,7 @@ from ktrain.ledger import Ledger, Tally, tally
 from ktrain.scribe import Draft, Scribe, Task
 
 Batch = dict[str, np.ndarray]
+LEVEL = "RAY_BACKEND_LOG_LEVEL"
 
 
 class Clerk:
@@ -44,12 +45,29 @@ def cluster() -> Iterator[dict[str, float]]:
 
     from sweeps.run import connected
 
-    # Of each actor that Ray Data starts it is said otherwise that it might not be started again.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     address = os.environ.get("RAY_ADDRESS") or "local"
     own = {"include_dashboard": False, "object_store_memory": 100_000_000} if address == "local" else {}
-    with connected(address, **own):
+    with ExitStack() as stack:
+        with _only_fatal():
+            stack.enter_context(connected(address, **own))
         yield dict(ray.cluster_resources())
+
+
+@contextmanager
+def _only_fatal() -> Iterator[None]:
+    """Ray that is started inside says below Python nothing but why it dies; otherwise it says of each actor of Ray Data
+    that it might not be started again. That it was told so it says too, and that goes nowhere."""
+    before, real = os.environ.get(LEVEL), os.dup(2)
+    os.environ.setdefault(LEVEL, "fatal")
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(real, 2)
+        os.close(real)
+        if before is None:
+            del os.environ[LEVEL]
 
 
 def work(
