@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LOGITS = {"cpu": 2**26, "cuda": 2**31}
+LOGITS = {"cpu": 2**29, "cuda": 2**31}
 """Bytes of a chunk's logits in fp32; fewer chunks add fewer gradients of the embedding up."""
 ALIGNED = {"cpu": 1, "cuda": 64}
 """Rows of the embedding are padded to a multiple of this, because the products of a GPU slow down at odd sizes."""
