@@ -36,10 +36,14 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def clocked(monkeypatch: pytest.MonkeyPatch, free: float, each: dict[int, float]) -> list[int]:
-    """A machine with so many free bytes, where a wave of n takes `each[n]` seconds a member."""
+    """A machine with so many free bytes, where a wave of n takes `each[n]` seconds a member when it is compiled, and
+    one of one member three seconds when not."""
     tried: list[int] = []
 
-    def seconds(fleet: Held, batch: tuple[Tensor, ...], readout: Readout) -> float:
+    def seconds(fleet: Held, batch: tuple[Tensor, ...], readout: Readout, *, compiled: bool) -> float:
+        if not compiled:
+            assert len(fleet.weight) == 1
+            return 3.0
         tried.append(len(fleet.weight))
         return each[len(fleet.weight)] * len(fleet.weight)
 
@@ -48,8 +52,8 @@ def clocked(monkeypatch: pytest.MonkeyPatch, free: float, each: dict[int, float]
     return tried
 
 
-def size(folder: Path, members: int = 11) -> int:
-    return waves.size(make, members, READOUT, Runtime(), folder / "wave.json")
+def size(folder: Path, members: int = 11, steps: int = 1000) -> int:
+    return waves.size(make, members, READOUT.model_copy(update={"steps": steps}), Runtime(), folder / "wave.json")
 
 
 def test_what_a_member_holds_is_counted() -> None:
@@ -85,6 +89,30 @@ def test_no_wave_is_larger_than_memory(tmp_path: Path, monkeypatch: pytest.Monke
         assert size(tmp_path / str(fits)) == fits
     clocked(monkeypatch, 0.0, faster_together)
     assert size(tmp_path / "none") == 1, "one member has to be tried"
+
+
+def test_nothing_is_compiled_to_be_tried_where_that_takes_longer_than_it_saves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need = waves._bytes(*make(1), READOUT)
+    tried = clocked(monkeypatch, 1e12, {})
+    assert size(tmp_path / "short", steps=36) == waves.FEW
+    assert size(tmp_path / "two", members=2, steps=36) == 2
+    clocked(monkeypatch, 3.5 * need / waves.SHARE, {})
+    assert size(tmp_path / "narrow", steps=36) == 3
+    assert tried == []
+    tried = clocked(monkeypatch, 1e12, {1: 1, 2: 2})
+    # From 20 minutes on.
+    assert size(tmp_path / "long", steps=37) == 1 and tried == [1, 2]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_will_run_is_what_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool) -> None:
+    seen = []
+    monkeypatch.setattr(waves.torch, "compile", lambda fleet: seen.append(len(fleet.weight)) or fleet)
+    monkeypatch.setattr(waves, "LONG", 0.0)
+    assert waves.size(make, 3, READOUT, Runtime(compile=compiled), tmp_path / "wave.json") in (1, 2, 3)
+    assert seen[:2] == ([1, 2] if compiled else [])
 
 
 def test_a_restart_makes_the_same_waves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

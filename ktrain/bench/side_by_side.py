@@ -1,0 +1,78 @@
+"""Trials side by side on a CPU: one process with all cores, or a process for each core, free to move or held there.
+
+`python -m ktrain.bench.side_by_side [mini|124m|302m|682m]`
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+
+from ktrain.bench import machine, train, turns
+from ktrain.config import Model, Train
+from ktrain.engine import join_alone
+
+SETTINGS = {"mini": Train(batch=8, context=128, steps=1, warmup=0), "": Train(batch=4, steps=1, warmup=0)}
+SECONDS = 8.0
+
+
+def side_by_side(size: str, seconds: float) -> dict[str, Any]:
+    """Tokens a second of all processes together; `ratios` are a process for each core over the others."""
+    about, cores = machine.told(), sorted(os.sched_getaffinity(0))
+    ways = {
+        "a process for each core": [(1, -1)] * len(cores),
+        "the same, held to its core": [(1, core) for core in cores],
+        "one process with all cores": [(len(cores), -1)],
+    }
+    with ExitStack() as stack:
+        groups = {name: [stack.enter_context(_process(size, *at)) for at in where] for name, where in ways.items()}
+        for processes in groups.values():
+            # Warm before any is measured.
+            _together(processes, 0.1)
+        loops = {name: lambda s, p=processes: _together(p, s) for name, processes in groups.items()}
+        measured = turns.rounds(loops, seconds)
+    rows = [turns.row(name, values, train.UNIT) for name, values in measured.items()]
+    ratios = {row.name: rows[0].median / row.median for row in rows[1:]}
+    return turns.result(rows, ratios, {}, about, {"model": size})
+
+
+@contextmanager
+def _process(size: str, threads: int, core: int) -> Iterator[subprocess.Popen[str]]:
+    words = [sys.executable, "-m", __spec__.name, size, str(threads), str(core)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        yield process
+        process.communicate()
+
+
+def _together(processes: list[subprocess.Popen[str]], seconds: float) -> float:
+    """All of them at once for so many seconds."""
+    for process in processes:
+        assert process.stdin
+        print(seconds, file=process.stdin, flush=True)
+    return sum(float(process.stdout.readline()) for process in processes if process.stdout)
+
+
+def _child(size: str, threads: int, core: int) -> None:
+    """Answers each number of seconds with the tokens a second in them."""
+    if core >= 0:
+        os.sched_setaffinity(0, {core})
+    torch.set_num_threads(threads)
+    join_alone()
+    setting, network = SETTINGS.get(size, SETTINGS[""]), Model.model_validate({"size": size})
+    vocabulary = train.VOCABULARY.get(size, train.GPT2)
+    ids = torch.randint(0, vocabulary, (8 * setting.batch, setting.context))
+    loop = train.MAKERS["ktrain"](setting, network, vocabulary, ids)
+    for line in sys.stdin:
+        print(loop(float(line)), flush=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 4:
+        _child(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    else:
+        print(turns.text(side_by_side(sys.argv[1] if sys.argv[1:] else "mini", SECONDS)))
