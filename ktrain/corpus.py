@@ -201,9 +201,9 @@ def _tokenizer(setting: Setting, people: People, sentences: dict[str, tuple[str,
         return tokenizer.gpt2()
     plain = setting.model_copy(update={"multi": 1, "permute": 0, "couple": 0, "celebrity_fraction": 0.0})
     columns = people.columns[: setting.people]
-    # Fragments are the same whatever tokenizer encodes them: GPT-2's is only the carrier of the texts.
-    writer = templated.entry_composer(tokenizer.gpt2(), people.pools, sentences)
-    asker = templated.question_composer(tokenizer.gpt2(), people.pools)
+    # Fragments are the same whatever tokenizer encodes them: this one is only the carrier of the texts.
+    writer = templated.entry_composer(tokenizer.of_bytes(), people.pools, sentences)
+    asker = templated.question_composer(tokenizer.of_bytes(), people.pools)
     programs = templated.programs(
         sentences, *templated.arrange(plain, sentences, seed), np.zeros(setting.people, dtype=bool)
     )

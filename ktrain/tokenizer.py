@@ -40,6 +40,12 @@ def gpt2() -> Tokenizer:
     return _byte_level(models.BPE(vocab=vocabulary, merges=merges))
 
 
+@functools.cache
+def of_bytes() -> Tokenizer:
+    """A tokenizer without merges, one entry for each byte and EOS: made at once, for texts on their way to another."""
+    return _byte_level(models.BPE(vocab={letter: byte for byte, letter in _byte_letters().items()}, merges=[]))
+
+
 def train(texts: Iterable[str], size: int) -> Tokenizer:
     """A byte-level BPE of `size` entries, EOS among them, cut like GPT-2's."""
     tokenizer = _byte_level(models.BPE())

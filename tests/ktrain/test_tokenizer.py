@@ -105,6 +105,14 @@ def test_decoding_gives_any_text_back(bpe: Tokenizer, text: str) -> None:
         assert coder.decode(coder.encode(text).ids, skip_special_tokens=False) == text
 
 
+@given(st.text())
+def test_bytes_are_a_tokenizer_of_any_text(text: str) -> None:
+    plain = tokenizer.of_bytes()
+    assert plain.get_vocab_size() == 257
+    ids = plain.encode(text).ids
+    assert len(ids) == len(text.encode()) and plain.decode(ids, skip_special_tokens=False) == text
+
+
 @pytest.mark.parametrize("fault", ["cut", "swapped", "absent byte"])
 def test_a_file_that_is_not_the_original_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
