@@ -1,6 +1,7 @@
 """Waves: how many members of a fleet are trained at once, found by measuring steps of some."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -27,9 +28,10 @@ WORSE = 1.1
 
 LONG = 1200.0
 """Seconds of all members' steps from which on waves are measured compiled, which takes half a minute for each size."""
-FEW = 4
-"""Members of a wave on a CPU where that does not pay: at scale `mini` within 6 % of the best in all kinds of readouts.
-Steps that are not compiled say nothing of it: their times a member differ by a factor of two."""
+TOKENS = 10_000
+"""Tokens of a wave on a CPU where that does not pay: what a step holds of them about fits into a cache. At scale `mini`
+within 5 % of the best in all kinds of readouts. Steps that are not compiled say nothing of it: their times a member
+differ by a factor of two."""
 
 Step = Callable[[int], tuple[Fleet, tuple[Tensor, ...]]]
 """A fleet of so many members and a batch for it."""
@@ -37,7 +39,8 @@ Step = Callable[[int], tuple[Fleet, tuple[Tensor, ...]]]
 
 def size(make: Step, members: int, readout: Readout, runtime: Runtime, record: Path) -> int:
     """Members of a wave: the fastest of 1, 2, 4, ... that fits into memory, per member and step. Where finding out
-    would take longer than it saves, it is `FEW` of them, and all that fit on a GPU.
+    would take longer than it saves, it is `TOKENS` of them on a CPU, and all that fit on a GPU. Waves of one size need
+    one compilation, so they are as even as can be.
 
     Every rank must call, because a step may be collective; rank 0's clock decides. What was found is kept in the file
     `record`, so that a restart makes the same waves and finds their resume points.
@@ -50,13 +53,15 @@ def size(make: Step, members: int, readout: Readout, runtime: Runtime, record: P
     most = min(fits, members)
     seconds = {1: _seconds(fleet, batch, readout, compiled=False)}
     if _rank_0s(runtime.compile and seconds[1] * members * readout.steps < LONG):
-        chosen = min(FEW, most) if batch[0].device.type == "cpu" else most
+        cached = max(1, TOKENS // batch[0][0].numel())
+        chosen = min(cached, most) if batch[0].device.type == "cpu" else most
     else:
         for count in sorted({*(2**k for k in range(members.bit_length()) if 2**k <= most), most}):
             seconds[count] = _seconds(*make(count), readout, compiled=runtime.compile) / count
             if _rank_0s(seconds[count] > WORSE * min(seconds.values())):
                 break
         chosen = _rank_0s(max(count for count in seconds if seconds[count] <= TIE * min(seconds.values())))
+    chosen = math.ceil(members / math.ceil(members / chosen))
     if not dist.get_rank():
         text = json.dumps({"members": chosen, "bytes_of_one": need, "seconds_of_one": seconds})
         persist(f"waves of {record.parent.name}", lambda: whole(record, text))

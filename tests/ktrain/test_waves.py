@@ -84,9 +84,9 @@ def test_the_fastest_is_taken(
 def test_no_wave_is_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need = waves._bytes(*make(1), READOUT)
     faster_together = {n: 1 / n for n in range(1, 12)}
-    for fits in (1, 3, 7):
+    for fits, even in {1: 1, 3: 3, 7: 6}.items():
         clocked(monkeypatch, (fits + 0.5) * need / waves.SHARE, faster_together)
-        assert size(tmp_path / str(fits)) == fits
+        assert size(tmp_path / str(fits)) == even
     clocked(monkeypatch, 0.0, faster_together)
     assert size(tmp_path / "none") == 1, "one member has to be tried"
 
@@ -96,8 +96,14 @@ def test_nothing_is_compiled_to_be_tried_where_that_takes_longer_than_it_saves(
 ) -> None:
     need = waves._bytes(*make(1), READOUT)
     tried = clocked(monkeypatch, 1e12, {})
-    assert size(tmp_path / "short", steps=36) == waves.FEW
+    # A thousand tokens a member.
+    monkeypatch.setattr(waves, "TOKENS", 4_900)
+    assert size(tmp_path / "short", steps=36) == 4
+    assert size(tmp_path / "even", members=6, steps=36) == 3
     assert size(tmp_path / "two", members=2, steps=36) == 2
+    monkeypatch.setattr(waves, "TOKENS", 900)
+    assert size(tmp_path / "one", members=2, steps=36) == 1
+    monkeypatch.setattr(waves, "TOKENS", 4_900)
     clocked(monkeypatch, 3.5 * need / waves.SHARE, {})
     assert size(tmp_path / "narrow", steps=36) == 3
     assert tried == []
