@@ -4,13 +4,15 @@
 stay. A word is what stands between two spaces. Its two special tokens come after those of the tokenizer.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from ktrain.forward import Tables, hidden
+from ktrain.output_loss import OutputLoss
 from ktrain.randomness import generator
 from ktrain.tokenizer import EOS, eos_id
 
@@ -67,15 +69,15 @@ class Masker:
 class Filling(nn.Module):
     """Loss of filling in: forward(ids, targets, weights), each (rows, T), is the weighted sum of cross-entropies."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__()
         self.network, self.tables = network, Tables(network)
+        self.output = OutputLoss(network.get_output_embeddings())
 
     def forward(self, ids: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        logits = self.network.get_output_embeddings()(hidden(self.network, ids, tables=self.tables))  # type: ignore[operator]
-        losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
-        summed: Tensor = (losses * weights.flatten()).sum()
-        return summed
+        states = hidden(self.network, ids, tables=self.tables)
+        loss: Tensor = self.output(states.flatten(0, 1), targets.flatten(), weights.flatten())
+        return loss
 
 
 def evenly(chosen: np.ndarray, ranks: int) -> Tensor:

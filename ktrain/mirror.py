@@ -131,8 +131,11 @@ class Mirror:
                 for file in (STATE, POINT):
                     os.link(newest / file, held / file)
                 return newest.name
-            except FileNotFoundError:  # Training removes a point when there are newer ones.
+            except FileNotFoundError:
                 shutil.rmtree(held)
+                # Training removes a point when there are newer ones; one that is not whole has been cut short.
+                if found(self._folder)[-1:] == [newest]:
+                    break
         return None
 
     def _points(self, there: list[Entry]) -> list[tuple[str, list[Entry]]]:

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LOGITS = {"cpu": 2**29, "cuda": 2**31}
-"""Bytes of a chunk's logits in fp32; fewer chunks add fewer gradients of the embedding up."""
+from ktrain import shapes
+
 ALIGNED = {"cpu": 1, "cuda": 64}
-"""Rows of the embedding are padded to a multiple of this, because the products of a GPU slow down at odd sizes."""
+"""Rows of the embedding and of a chunk are multiples of this, because the products of a GPU slow down at odd sizes."""
 
 
 class OutputLoss(nn.Module):
@@ -34,14 +34,17 @@ class OutputLoss(nn.Module):
     def forward(self, states: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """A scalar, of states (N, width), targets (N,) int64 and their weights (N,), which get no gradient."""
         kind, vocabulary = states.device.type, len(self.weight)
-        rows = LOGITS[kind] // (4 * vocabulary)
-        if len(states) <= rows:
-            losses = F.cross_entropy(F.linear(states, self.weight).float(), targets, reduction="none")
-            return (losses * weights).sum()
         padding = -vocabulary % ALIGNED[kind]
-        padded = F.pad(self.weight, (0, 0, 0, padding)) if padding else self.weight
+        embedding = F.pad(self.weight, (0, 0, 0, padding)) if padding else self.weight
+        rows = shapes.LOGITS[kind] // (4 * len(embedding))
+        if len(states) <= rows:
+            logits = F.linear(states, embedding)[:, :vocabulary]
+            return (F.cross_entropy(logits.float(), targets, reduction="none") * weights).sum()
+        if torch.is_autocast_enabled(kind):
+            embedding = embedding.to(torch.get_autocast_dtype(kind))
+        rows = max(1, rows - rows % ALIGNED[kind])
         found: Tensor = _Chunked.apply(  # type: ignore[no-untyped-call]
-            states, padded, targets, weights, vocabulary, max(1, rows)
+            states, embedding, targets, weights, vocabulary, rows
         )
         return found
 

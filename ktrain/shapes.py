@@ -32,6 +32,10 @@ SHAPES = {
     "682m": Shape(12, 32, 2048),
 }
 
+LOGITS = {"cpu": 2**29, "cuda": 2**31}
+"""Bytes in fp32 of the logits of a step from which on its loss goes through them by chunks of that size; fewer chunks
+add fewer gradients of the output embedding up."""
+
 
 def parameters(setting: Model, vocabulary: int) -> int:
     """How many parameters the network has, tied embeddings counted once, without building it."""

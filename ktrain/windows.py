@@ -119,20 +119,21 @@ class Windows:
 
 
 class Resident:
-    """The rows of `Windows` on the device that trains, which holds the epochs they come from: no step waits for a copy.
+    """The rows of `Windows` on the device that trains, which holds the epochs they come from: only the first step of an
+    epoch waits for a copy.
 
-    What is too large stays with the host.
+    An epoch that is too large stays with the host.
     """
 
     def __init__(self, windows: Windows, device: torch.device) -> None:
         self._windows, self._device = windows, device
-        self._epoch = lru_cache(maxsize=2 * len(windows.streams))(self._uploaded)
+        self._epochs: dict[tuple[str, int], Tensor] = {}
 
     def rows(self, step: int) -> Tensor:
         """The token ids of step `step`, (batch, T) int64 on the device."""
         kinds, index = self._windows.kind[step], self._windows.index[step]
         parts = [part for kind in np.unique(kinds) for part in self._slices(KINDS[kind], index[kinds == kind])]
-        rows = moved(torch.cat(parts), self._device)
+        rows = torch.cat([moved(part, self._device) for part in parts])
         if (kinds != kinds[0]).any():
             places = np.argsort(np.argsort(kinds, kind="stable"))
             rows = rows[moved(torch.from_numpy(places), self._device)]
@@ -148,7 +149,11 @@ class Resident:
             yield self._epoch(name, epoch)[begin : begin + taken]
             first += taken
 
-    def _uploaded(self, name: str, number: int) -> Tensor:
-        # Few operations of a GPU know unsigned numbers.
-        epoch = torch.from_numpy(self._windows.streams[name].epoch(number).view(np.int16))
-        return epoch.to(self._device) if epoch.numel() <= RESIDENT else epoch
+    def _epoch(self, name: str, number: int) -> Tensor:
+        """An epoch of a kind, and only the one before it is still held."""
+        if (name, number) not in self._epochs:
+            # Few operations of a GPU know unsigned numbers.
+            epoch = torch.from_numpy(self._windows.streams[name].epoch(number).view(np.int16))
+            self._epochs = {key: held for key, held in self._epochs.items() if key[0] != name or key[1] == number - 1}
+            self._epochs[name, number] = epoch.to(self._device) if epoch.numel() <= RESIDENT else epoch
+        return self._epochs[name, number]

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -48,7 +48,7 @@ def cluster() -> Iterator[dict[str, float]]:
     address = os.environ.get("RAY_ADDRESS") or "local"
     own = {"include_dashboard": False, "object_store_memory": 100_000_000} if address == "local" else {}
     with ExitStack() as stack:
-        with _only_fatal():
+        with _only_fatal() if address == "local" else nullcontext():
             stack.enter_context(connected(address, **own))
         yield dict(ray.cluster_resources())
 

@@ -4,7 +4,8 @@ Of N parameters, weights and gradients take 4 N bytes each, the moments of AdamW
 moments and a copy of the weights are divided by the workers, from ZeRO 2 on gradients too, at ZeRO 3 also the weights;
 several workers need a bucket of up to half a billion gradients. A layer of width d keeps a d bytes of each token for
 the backward pass, and where there are no fused kernels for attention 8 h T more (h heads, T tokens); the loss takes l
-bytes for each of V logits. a and l were counted in the saved tensors of this package's forward (`ACTIVATION`, `LOGIT`).
+bytes for each of V logits, or of a chunk of them, and then 4 V d for the gradient of the embedding and 2 V d for what
+each chunk adds to it. a and l were counted in the saved tensors of this package's forward (`ACTIVATION`, `LOGIT`).
 """
 
 import math
@@ -24,6 +25,8 @@ from sweeps.room import GIB, Need, Room
 ACTIVATION = {("bf16", True): 40, ("bf16", False): 64, ("fp32", True): 80, ("fp32", False): 120}
 LOGIT = {True: 8, False: 12}
 """By precision and by whether the code is compiled."""
+CHUNKED = {True: 8, False: 20}
+"""As `LOGIT`, of a chunk, whose gradient is there too."""
 BUCKET = 5e8
 ANSWERED, LONGEST = 128, 128
 """Rows and tokens of a batch in evaluation, in fp32."""
@@ -61,6 +64,10 @@ def estimate(stage: Stage, cell: Cell, workers: int, *, gpu: bool, compiled: boo
     layer = ACTIVATION[setting.precision, compiled] * shape.width + (0 if gpu else 8 * shape.heads * tokens)
     kept = shape.layers * rows * tokens * layer
     logits = rows * tokens * vocabulary * LOGIT[compiled]
+    chunk = shapes.LOGITS["cuda" if gpu else "cpu"] // 4
+    if frozen == 0.0 and rows * tokens * vocabulary > chunk:
+        chunks = math.ceil(rows * tokens * vocabulary / chunk)
+        logits = chunk * CHUNKED[compiled] + (4 + 2 * chunks) * vocabulary * shape.width
     casts = 2 * network if setting.precision == "bf16" else 0
     return max(answering, frozen + states(trained, setting.zero, workers) + casts + kept + logits)
 

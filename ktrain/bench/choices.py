@@ -4,14 +4,16 @@
 """
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ktrain import model, output_loss
+from ktrain import model, shapes
 from ktrain.bench import machine, train, turns
 from ktrain.bench.turns import Loop
 from ktrain.config import Model, Train
@@ -23,36 +25,34 @@ SHIPPED = "as it is"
 SECONDS = 8.0
 
 
-@contextmanager
-def _chunks(size: float) -> Iterator[None]:
-    """The cross-entropy by chunks of so many bytes of logits."""
-    before = output_loss.LOGITS
-    output_loss.LOGITS = {kind: int(size) for kind in before}
-    try:
-        yield
-    finally:
-        output_loss.LOGITS = before
+@dataclass(frozen=True)
+class Way:
+    """What is made otherwise; None and `default` are as it is."""
+
+    logits: int | None = None
+    """Bytes of a chunk of logits."""
+    attention: SDPBackend | None = None
+    mode: str = "default"
+    """Of the compiler."""
 
 
-Way = tuple[Callable[[], AbstractContextManager[Any]], str]
-"""What holds while a loop runs, and the compiler's mode."""
-EVERYWHERE: dict[str, Way] = {
-    SHIPPED: (nullcontext, "default"),
-    "all logits at once": (lambda: _chunks(2**62), "default"),
-    "logits by 16 MiB": (lambda: _chunks(2**24), "default"),
-    "logits by 256 MiB": (lambda: _chunks(2**28), "default"),
+EVERYWHERE = {
+    SHIPPED: Way(),
+    "all logits at once": Way(logits=2**62),
+    "logits by 16 MiB": Way(logits=2**24),
+    "logits by 256 MiB": Way(logits=2**28),
 }
-ON_A_GPU: dict[str, Way] = {
-    "logits by 8 GiB": (lambda: _chunks(2**33), "default"),
-    "flash attention": (lambda: sdpa_kernel(SDPBackend.FLASH_ATTENTION), "default"),
-    "cuDNN's attention": (lambda: sdpa_kernel(SDPBackend.CUDNN_ATTENTION), "default"),
-    "CUDA graphs": (nullcontext, "reduce-overhead"),
+ON_A_GPU = {
+    "logits by 8 GiB": Way(logits=2**33),
+    "flash attention": Way(attention=SDPBackend.FLASH_ATTENTION),
+    "cuDNN's attention": Way(attention=SDPBackend.CUDNN_ATTENTION),
+    "CUDA graphs": Way(mode="reduce-overhead"),
 }
 
 
 def choices(setting: Train, network: Model, vocabulary: int, *, seconds: float) -> dict[str, Any]:
     """Tokens a second of each way; `ratios` are the loop as it is over the others, and each row's note says how much
-    memory the way took beside the weights."""
+    memory the way took beside the weights: moments, gradients and what a step holds."""
     join_alone()
     torch.manual_seed(0)
     torch.set_num_threads(machine.cores())
@@ -72,20 +72,39 @@ def choices(setting: Train, network: Model, vocabulary: int, *, seconds: float) 
 
 
 def _loop(
-    name: str, way: Way, setting: Train, network: Model, vocabulary: int, ids: torch.Tensor, held: dict[str, int]
+    name: str, way: Way, setting: Train, network: Model, vocabulary: int, ids: Tensor, held: dict[str, int]
 ) -> Loop:
-    holds, mode = way
     module = Loss(model.build(network, vocabulary, setting.context, 0, 0).to(device()).train())
     weights = train.even_weights(setting)
-    loss = torch.compile(module, mode=mode) if train.COMPILE else module
-    loop = train.timed(train.plain(module, lambda batch: loss(batch, weights), setting), ids, setting)
+
+    def loss(batch: Tensor) -> Tensor:
+        # Inside of what is compiled, or the compiler would take the code of another way.
+        with sdpa_kernel(way.attention) if way.attention else nullcontext():
+            found: Tensor = module(batch, weights)
+        return found
+
+    compiled = torch.compile(loss, mode=way.mode) if train.COMPILE else loss
+    loop = train.timed(train.plain(module, compiled, setting), ids, setting)
 
     def measured(seconds: float) -> float:
-        with holds():
-            speed, held[name] = machine.memory_of(lambda: loop(seconds))
+        with _chunks(way.logits):
+            speed, taken = machine.memory_of(lambda: loop(seconds))
+        # The first round takes the optimizer's moments too, and graphs hold their memory from then on.
+        held.setdefault(name, taken)
         return speed
 
     return measured
+
+
+@contextmanager
+def _chunks(size: int | None) -> Iterator[None]:
+    """The loss by chunks of so many bytes of logits."""
+    before = shapes.LOGITS
+    shapes.LOGITS = before if size is None else dict.fromkeys(before, size)
+    try:
+        yield
+    finally:
+        shapes.LOGITS = before
 
 
 if __name__ == "__main__":

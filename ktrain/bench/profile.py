@@ -29,7 +29,7 @@ class Part:
 
 def step(setting: Train, network: Model, vocabulary: int) -> dict[str, Any]:
     """The parts of a step, the longest first, the step's milliseconds while it is watched, and how often the host waits
-    in it for a GPU; once in all of them is the profile's own.
+    in it for a GPU. One or two waits in all steps are the profile's own; fetching the batch is no part of the step.
 
     On a CPU each kernel of the compiler has its name, which is made of what was fused into it.
     """

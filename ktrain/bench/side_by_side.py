@@ -16,7 +16,7 @@ from ktrain.bench import machine, train, turns
 from ktrain.config import Model, Train
 from ktrain.engine import join_alone
 
-SETTINGS = {"mini": Train(batch=8, context=128, steps=1, warmup=0), "": Train(batch=4, steps=1, warmup=0)}
+MINI, LARGER = Train(batch=8, context=128, steps=1, warmup=0), Train(batch=4, steps=1, warmup=0)
 SECONDS = 8.0
 
 
@@ -43,7 +43,7 @@ def side_by_side(size: str, seconds: float) -> dict[str, Any]:
 @contextmanager
 def _process(size: str, threads: int, core: int) -> Iterator[subprocess.Popen[str]]:
     words = [sys.executable, "-m", __spec__.name, size, str(threads), str(core)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
         yield process
         process.communicate()
@@ -63,7 +63,7 @@ def _child(size: str, threads: int, core: int) -> None:
         os.sched_setaffinity(0, {core})
     torch.set_num_threads(threads)
     join_alone()
-    setting, network = SETTINGS.get(size, SETTINGS[""]), Model.model_validate({"size": size})
+    setting, network = MINI if size == "mini" else LARGER, Model.model_validate({"size": size})
     vocabulary = train.VOCABULARY.get(size, train.GPT2)
     ids = torch.randint(0, vocabulary, (8 * setting.batch, setting.context))
     loop = train.MAKERS["ktrain"](setting, network, vocabulary, ids)

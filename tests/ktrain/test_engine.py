@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GPTNeoXForCausalLM
 
-from ktrain import output_loss
+from ktrain import output_loss, shapes
 from ktrain.config import Train
 from ktrain.engine import Engine
 from ktrain.forward import Loss
@@ -94,7 +94,9 @@ def test_a_loss_by_chunks_trains_alike(
 ) -> None:
     network, batches = small(spread=0.2), [random_batch(step) for step in range(STEPS)]
     losses, weights = plain_loop(network, setting(), batches)
-    monkeypatch.setattr(output_loss, "LOGITS", {"cpu": 4 * network.config.vocab_size * 7})
+    monkeypatch.setattr(shapes, "LOGITS", {"cpu": 4 * network.config.vocab_size * 7})
+    monkeypatch.setattr(output_loss, "ALIGNED", {"cpu": 16})
+    assert network.config.vocab_size % 16
     found_losses, found = engine_loop(network, setting(zero=zero), batches)
     assert found_losses == pytest.approx(losses, rel=FP32)
     assert furthest(found, weights) <= FP32

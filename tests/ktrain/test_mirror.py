@@ -223,6 +223,16 @@ def test_a_point_that_training_removes_before_it_is_sent_gives_way_to_a_newer_on
     assert not caplog.records
 
 
+def test_a_point_that_was_cut_short_is_waited_for_by_nobody(machine: Machine, objects: Objects) -> None:
+    store = machine()
+    save(store, 1)
+    (store.place(KEY).folder / "step-000000002").mkdir()
+    save(store)
+    store.place(KEY).keep()
+    store.settle()
+    assert steps(objects) == [1]
+
+
 def test_a_storage_that_refuses_costs_points_and_is_told_once(
     machine: Machine, proxy: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ktrain import output_loss
+from ktrain import output_loss, shapes
 from ktrain.output_loss import OutputLoss
 
 WIDTH = 8
@@ -46,7 +46,7 @@ def test_loss_and_gradients_are_those_of_the_plain_way(
     given_ = embedding, states, targets, weights = given_rows(rows, vocabulary, seed)
     tolerance = 1e-5 if precision == "fp32" else 2e-2
     with pytest.MonkeyPatch.context() as patch, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        patch.setattr(output_loss, "LOGITS", {"cpu": 4 * vocabulary * chunk})
+        patch.setattr(shapes, "LOGITS", {"cpu": 4 * vocabulary * chunk})
         patch.setattr(output_loss, "ALIGNED", {"cpu": aligned})
         ours = 3 * OutputLoss(embedding)(states, targets, weights)
         wanted = 3 * plain(*given_)
@@ -56,6 +56,20 @@ def test_loss_and_gradients_are_those_of_the_plain_way(
     for mine, theirs in zip(torch.autograd.grad(ours, learned), torch.autograd.grad(wanted, learned), strict=True):
         assert mine.dtype == theirs.dtype
         assert float((mine - theirs).norm()) <= tolerance * float(theirs.norm()) + 1e-6
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_compiled_it_is_the_same(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    given_ = embedding, states, targets, weights = given_rows(50, 90, 3)
+    monkeypatch.setattr(shapes, "LOGITS", {"cpu": 4 * 96 * 20})
+    monkeypatch.setattr(output_loss, "ALIGNED", {"cpu": 16})
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        ours = torch.compile(OutputLoss(embedding))(states, targets, weights)
+        wanted = plain(*given_)
+    assert torch.allclose(ours, wanted, rtol=1e-5, atol=1e-5)
+    learned = (states, embedding.weight)
+    for mine, theirs in zip(torch.autograd.grad(ours, learned), torch.autograd.grad(wanted, learned), strict=True):
+        assert float((mine - theirs).norm()) <= (1e-5 if precision == "fp32" else 2e-2) * float(theirs.norm())
 
 
 class Largest(TorchDispatchMode):
@@ -75,7 +89,7 @@ def test_no_more_logits_are_there_at_once_than_a_chunk_has(
     monkeypatch: pytest.MonkeyPatch, chunk: int, wanted: int
 ) -> None:
     embedding, states, targets, weights = given_rows(400, 500, 0)
-    monkeypatch.setattr(output_loss, "LOGITS", {"cpu": 4 * 500 * chunk})
+    monkeypatch.setattr(shapes, "LOGITS", {"cpu": 4 * 500 * chunk})
     with Largest() as largest:
         OutputLoss(embedding)(states, targets, weights).backward()
     assert largest.elements == wanted

@@ -10,7 +10,7 @@ import torch
 from ray import tune
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ktrain import model
+from ktrain import model, shapes
 from ktrain.config import Cell, Model, Runtime, Train
 from ktrain.errors import WrongRequest
 from ktrain.forward import Loss
@@ -91,6 +91,24 @@ def _saved(cell: Cell) -> tuple[int, int]:
         return sum(parameter.numel() for parameter in module.parameters()), sum(held.values())
 
 
+def test_large_logits_take_what_a_chunk_of_them_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of(batch: int) -> float:
+        cell = Cell(train=Train(batch=batch))
+        return estimate(chain(cell)[1], cell, 1, gpu=True)
+
+    chunk = shapes.LOGITS["cuda"]
+    rows = chunk // (4 * 512 * 50_257)
+    # A window more costs what its layers keep and the gradients of chunks, then nothing for its logits.
+    window = 12 * 512 * 40 * 768
+    gradients = 50_257 * 768
+    assert of(rows) - of(rows - 1) == pytest.approx(window + 512 * 50_257 * 8)
+    step = of(rows + 1) - of(rows)
+    assert step == pytest.approx(window + 2 * chunk - rows * 512 * 50_257 * 8 + (4 + 2 * 2) * gradients)
+    assert of(2 * rows) - of(rows + 1) == pytest.approx((rows - 1) * window)
+    monkeypatch.setitem(shapes.LOGITS, "cuda", 2**60)
+    assert of(4 * rows) > of(rows) + 3 * rows * (window + 512 * 50_257 * 7)
+
+
 def test_zero_divides_what_it_says_among_the_workers() -> None:
     bucket = 4 * 5e8
     assert states(1e9, 0, 1) == 16e9 and states(1e9, 0, 4) == 16e9 + bucket
@@ -116,7 +134,7 @@ def test_each_size_of_the_paper_gets_the_gpus_that_it_needs(full: Callable[..., 
     sizes = ("124m", "302m", "682m")
     assert [needs(full(size), gpus(64, 80))[0].workers for size in sizes] == [1, 1, 2]
     assert [needs(full(size), gpus(64, 141))[0].workers for size in sizes] == [1, 1, 1]
-    assert [needs(full(size), gpus(64, 24))[0].workers for size in sizes] == [3, 6, 24]
+    assert [needs(full(size), gpus(64, 24))[0].workers for size in sizes] == [2, 6, 24]
     # Weights and optimizer are most of it then, and ZeRO divides them.
     assert needs(full("682m", train__zero=2), gpus(64, 24))[0].workers <= 8
     assert all(needs(full(size), gpus(64, 80))[0].gpus == WHOLE for size in sizes)

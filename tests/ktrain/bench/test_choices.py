@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ktrain import model, output_loss
+from ktrain import model, shapes
 from ktrain.bench import choices, machine, train, turns
 from ktrain.config import Model, Train
 
@@ -15,12 +15,12 @@ def test_every_way_is_measured_in_speed_and_memory(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(machine, "cores", lambda: 1)
     monkeypatch.setattr(turns, "ROUNDS", 1)
     monkeypatch.setattr(train, "COMPILE", False)
-    before = dict(output_loss.LOGITS)
+    before = dict(shapes.LOGITS)
     found = choices.choices(Train(batch=2, context=32, steps=10, warmup=0), Model(size="mini"), 2048, seconds=0.02)
     assert [row["name"] for row in found["rows"]] == list(choices.EVERYWHERE)
     assert all(row["median"] > 0 and row["note"].endswith("GiB") for row in found["rows"])
     assert found["ratios"].keys() == choices.EVERYWHERE.keys() - {choices.SHIPPED}
-    assert before == output_loss.LOGITS
+    assert before == shapes.LOGITS
 
 
 def test_memory_is_that_of_the_work_alone() -> None:
