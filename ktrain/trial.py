@@ -27,10 +27,11 @@ from ktrain.lease import LeaseLost
 from ktrain.masking import Filling, Masker, evenly
 from ktrain.patience import PATIENCE
 from ktrain.questions import QuestionRows
+from ktrain.resident import Resident
 from ktrain.stages import Stage, chain, grouped, lowest_recall
 from ktrain.store import Store
 from ktrain.training import Batches, Leaving, Progress, share
-from ktrain.windows import Resident, Windows
+from ktrain.windows import Windows
 from ktrain.work import Report, fit, lines, save_model, write
 
 READOUTS = ("qa_finetune", "mixed", "p_probe", "q_probe")

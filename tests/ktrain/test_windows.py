@@ -3,16 +3,14 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktrain import windows as windows_of
 from ktrain.compose import Composed
 from ktrain.config import Augmentation, Train
 from ktrain.corpus import Corpus
 from ktrain.errors import WrongRequest
-from ktrain.windows import Resident, Stream, Windows
+from ktrain.windows import Stream, Windows
 
 Tiny = Callable[..., Corpus]
 Text = tuple[int, ...]
@@ -56,40 +54,6 @@ def test_any_step_gives_what_a_run_from_the_start_gives(tiny: Tiny, qa_ratio: fl
     for step in np.random.default_rng(0).permutation(240)[:60]:
         assert np.array_equal(other.rows(int(step)), run[step])
         assert np.array_equal(made(corpus, steps=240, qa_ratio=qa_ratio).rows(int(step)), run[step])
-
-
-@pytest.mark.parametrize("setting", [{}, {"qa_ratio": 0.5}, {"batch": 600}])
-def test_rows_on_a_device_are_those_of_the_host(tiny: Tiny, setting: dict[str, float]) -> None:
-    """Also where a batch holds whole epochs."""
-    made_of = made(tiny(multi=2), steps=60, **setting)
-    device = Resident(made_of, torch.device("cpu"))
-    assert made_of.streams["biography"].per_epoch < 300
-    for step in np.random.default_rng(0).permutation(60):
-        rows = device.rows(int(step))
-        assert rows.dtype == torch.int64
-        assert np.array_equal(rows.numpy(), made_of.rows(int(step)))
-
-
-def test_an_epoch_that_is_too_large_stays_with_the_host(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Biographies do, questions do not; a batch of both is on the device all the same."""
-    made_of, device = made(tiny(multi=2), steps=60, qa_ratio=0.5), torch.device("meta")
-    sizes = [made_of.streams[kind].epoch(0).size for kind in ("question", "biography")]
-    monkeypatch.setattr(windows_of, "RESIDENT", sum(sizes) // 2)
-    monkeypatch.setattr(windows_of, "moved", lambda tensor, where: tensor.to(where))
-    assert sizes[0] < sizes[1]
-    resident = Resident(made_of, device)
-    assert set(made_of.kinds(0)) == {"biography", "question"}
-    assert resident.rows(0).device == device and resident.rows(0).shape == (8, 64)
-    assert resident._epoch("biography", 0).device.type == "cpu" and resident._epoch("question", 0).device == device
-
-
-def test_no_more_than_two_epochs_are_held(tiny: Tiny) -> None:
-    made_of = made(tiny(), steps=300)
-    resident = Resident(made_of, torch.device("cpu"))
-    for step in range(300):
-        resident.rows(step)
-        assert len(resident._epochs) <= 2
-    assert min(number for _, number in resident._epochs) > 2
 
 
 def test_a_longer_run_begins_like_a_shorter_one(tiny: Tiny) -> None:
