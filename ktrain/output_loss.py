@@ -62,9 +62,7 @@ class _Chunked(torch.autograd.Function):
             logits = F.linear(state, embedding)
             scores = logits.float()
             if len(embedding) > vocabulary:
-                scores = scores.masked_fill(
-                    torch.arange(len(embedding), device=scores.device) >= vocabulary, -torch.inf
-                )
+                scores = scores.masked_fill(entry >= vocabulary, -torch.inf)
             shares = torch.log_softmax(scores, dim=-1)
             total = total - (shares.gather(1, target[:, None])[:, 0] * weight).sum()
             slope = ((shares.exp() - (entry == target[:, None]).float()) * weight[:, None]).to(logits.dtype)

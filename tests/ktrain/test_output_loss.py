@@ -1,7 +1,6 @@
 """The loss by chunks is the plain one; the oracle is `cross_entropy` over all logits.
 
-Tolerance: fp32, another order of summation. In bf16 both sides round the logits and their gradient alike, and the
-plain side also rounds the sum of the embedding's gradient.
+Tolerance: fp32, another order of summation. In bf16 both sides round logits and gradients, in another order.
 """
 
 import pytest
