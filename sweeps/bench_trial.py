@@ -50,6 +50,7 @@ def trial() -> dict[str, Any]:
         run.connected("local", include_dashboard=False, resources={DRIVER: 8}),
     ):
         for number in range(ROUNDS + 1):
+            print(f"{number + 1} of {ROUNDS + 1}: a job, then a bare process", file=sys.stderr, flush=True)
             jobs.append(_job(Path(folder) / f"job{number}", memory))
             bare.append(_bare(Path(folder) / f"bare{number}"))
     # The first of each compiles what the others find.

@@ -122,7 +122,7 @@ def _measured(load: Load, network: Model, vocabulary: int, seconds: float) -> tu
     def total(loops: Sequence[tuple[int, Loop]]) -> Loop:
         return lambda seconds: sum(count * loop(seconds / len(loops)) for count, loop in loops)
 
-    timed = turns.rounds({"together": total(together), "alone": total(alone)}, seconds)
+    timed = turns.rounds({"together": total(together), "alone": total(alone)}, seconds, f"{load.name}, ")
     members = f"{len(load.members)} members"
     return (
         turns.row(load.name, timed["together"], "s", f"{members} in waves of {'/'.join(map(str, sizes))}"),

@@ -48,16 +48,16 @@ def train(setting: Train, network: Model, *, seconds: float, precisions: tuple[s
     counts = sorted({1, machine.cores()}) if cpu else [torch.get_num_threads()]
     chosen = precisions or (("bf16", "fp32") if cpu else (setting.precision,))
     settings = [setting.model_copy(update={"precision": precision}) for precision in chosen]
-    loops: dict[tuple[str, str], Loop] = {}
+    loops: dict[str, Loop] = {}
+    ways: dict[tuple[str, str, int], str] = {}
     for name, maker in MAKERS.items():
         for each in settings:
-            loops[name, each.precision] = maker(each, network, vocabulary, ids)
-    measured: dict[tuple[str, str, int], list[float]] = {}
-    for _ in range(turns.ROUNDS):
-        for threads in counts:
-            torch.set_num_threads(threads)
-            for (name, precision), loop in loops.items():
-                measured.setdefault((name, precision, threads), []).append(loop(seconds))
+            loop = maker(each, network, vocabulary, ids)
+            for threads in counts:
+                ways[name, each.precision, threads] = way = f"{name} {each.precision} {threads}"
+                loops[way] = _with(threads, loop)
+    found_of = turns.rounds(loops, seconds)
+    measured = {key: found_of[way] for key, way in ways.items()}
     per_token = model.flops_per_token(network, vocabulary, setting.context)
     rows, ratios, shares = [], {}, {}
     for name in MAKERS:
@@ -75,7 +75,7 @@ def train(setting: Train, network: Model, *, seconds: float, precisions: tuple[s
         "vocabulary": vocabulary,
         "batch": setting.batch,
         "context": setting.context,
-        "by_threads": {" ".join(map(str, key)): statistics.median(values) for key, values in measured.items()},
+        "by_threads": {way: statistics.median(values) for way, values in found_of.items()},
     }
     formula = f"6 N + 12 L d T = {per_token / 1e6:,.2f} MFLOP a token; shares are of the matrix product's peak"
     return turns.result(rows, ratios, shares, about, told, formula)
@@ -87,6 +87,14 @@ def text(found: dict[str, Any]) -> str:
     setting = {name: value for name, value in found["setting"].items() if name != "by_threads"}
     table = turns.text({**found, "setting": setting})
     return f"{table}\nktrain reaches " + ", ".join(f"{share:.0%} of it in {precision}" for precision, share in shares)
+
+
+def _with(threads: int, loop: Loop) -> Loop:
+    def measured(seconds: float) -> float:
+        torch.set_num_threads(threads)
+        return loop(seconds)
+
+    return measured
 
 
 def _network(network: Model, setting: Train, vocabulary: int) -> Any:

@@ -2,6 +2,7 @@
 drifts slows all of them alike."""
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -35,11 +36,15 @@ def row(name: str, values: list[float], unit: str, note: str = "") -> Row:
     return Row(name, statistics.median(values), max(values) - min(values), unit, note)
 
 
-def rounds(loops: Mapping[str, Loop], seconds: float) -> dict[str, list[float]]:
-    """What each loop measures, one value a round."""
+def rounds(loops: Mapping[str, Loop], seconds: float, what: str = "") -> dict[str, list[float]]:
+    """What each loop measures, one value a round; a line on stderr says which is at work, the first time compiling."""
     measured: dict[str, list[float]] = {name: [] for name in loops}
+    began, count = time.monotonic(), 0
     for _ in range(ROUNDS):
         for name, loop in loops.items():
+            passed, count = int(time.monotonic() - began), count + 1
+            of = f"{count} of {ROUNDS * len(loops)}"
+            print(f"[{passed // 60}:{passed % 60:02}] {what}{of}: {name}", file=sys.stderr, flush=True)
             measured[name].append(loop(seconds))
     return measured
 

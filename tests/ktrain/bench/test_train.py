@@ -66,7 +66,9 @@ def test_the_machine_is_told_with_what_it_reaches() -> None:
     assert "matrix products reach" in machine.line(about)
 
 
-def test_loops_take_turns_and_rows_hold_median_and_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loops_take_turns_and_rows_hold_median_and_spread(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(turns, "ROUNDS", 3)
     said: list[str] = []
     speeds = {"a": iter([1.0, 5.0, 2.0]), "b": iter([7.0, 7.0, 8.0])}
@@ -74,8 +76,10 @@ def test_loops_take_turns_and_rows_hold_median_and_spread(monkeypatch: pytest.Mo
     def loop(name: str) -> turns.Loop:
         return lambda seconds: said.append(name) or next(speeds[name])
 
-    measured = turns.rounds({name: loop(name) for name in speeds}, 1.0)
+    measured = turns.rounds({name: loop(name) for name in speeds}, 1.0, "letters, ")
     assert said == ["a", "b"] * 3
+    told = capsys.readouterr()
+    assert told.err.splitlines()[-1] == "[0:00] letters, 6 of 6: b" and told.out == ""
     assert turns.row("a", measured["a"], "s") == turns.Row("a", 2.0, 4.0, "s")
     steps, passed = turns.repeated(said.append, 0.01)
     assert steps == len(said) - 6 and passed >= 0.01
