@@ -99,7 +99,8 @@ def test_a_loss_by_chunks_trains_alike(
     assert network.config.vocab_size % 16
     found_losses, found = engine_loop(network, setting(zero=zero), batches)
     assert found_losses == pytest.approx(losses, rel=FP32)
-    assert furthest(found, weights) <= FP32
+    # The gradient of the embedding is summed in another order, and Adam makes small gradients large.
+    assert furthest(found, weights) <= 10 * FP32
 
 
 @pytest.mark.parametrize(("zero", "precision"), STAGES)
