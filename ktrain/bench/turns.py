@@ -87,7 +87,7 @@ def text(found: dict[str, Any]) -> str:
     for row in found["rows"]:
         ratio, share = found["ratios"].get(row["name"]), found["share_of_peak"].get(row["name"])
         parts = [
-            f"  {row['name']:<{width}}{_number(row['median']):>12} ± {_number(row["spread"] / 2):<9} {row['unit']:<12}",
+            f"  {row['name']:<{width}}{_number(row['median']):>12} ± {_number(row['spread'] / 2):<9} {row['unit']:<12}",
             f"{ratio:>7.2f}x" if ratio else " " * 8,
             f"{share:>8.1%} of peak" if share else " " * 16,
             f"  {row['note']}" if row["note"] else "",
