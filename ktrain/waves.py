@@ -30,8 +30,8 @@ LONG = 1200.0
 """Seconds of all members' steps from which on waves are measured compiled, which takes half a minute for each size."""
 TOKENS = 10_000
 """Tokens of a wave on a CPU where that does not pay: what a step holds of them about fits into a cache. At scale `mini`
-within 5 % of the best in all kinds of readouts. Steps that are not compiled say nothing of it: their times a member
-differ by a factor of two."""
+no other number was clearly better in any kind of readout (docs/speed.md). Steps that are not compiled say nothing of
+it: their times a member differ by a factor of two."""
 
 Step = Callable[[int], tuple[Fleet, tuple[Tensor, ...]]]
 """A fleet of so many members and a batch for it."""

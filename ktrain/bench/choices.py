@@ -1,8 +1,6 @@
-"""The pretraining loop as it is, against the same loop with one choice made otherwise.
+"""The pretraining loop as it is, against the same loop with one choice made otherwise."""
 
-`python -m ktrain.bench.choices [size] [batch]`; size is that of a network, 124m where none is given.
-"""
-
+import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -107,8 +105,18 @@ def _chunks(size: int | None) -> Iterator[None]:
         shapes.LOGITS = before
 
 
+def main(words: list[str]) -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(prog="python -m ktrain.bench.choices", description=__doc__.splitlines()[0])
+    parser.add_argument("size", nargs="?", choices=shapes.SHAPES, default="124m", help="of the network (124m)")
+    parser.add_argument("batch", nargs="?", type=int, default=96, help="windows in a step (96)")
+    asked = parser.parse_args(words)
+    if asked.batch < 1:
+        parser.error(f"argument batch: {asked.batch}: must be at least 1")
+    vocabulary = train.VOCABULARY.get(asked.size, train.GPT2)
+    network = Model.model_validate({"size": asked.size})
+    print(turns.text(choices(Train(batch=asked.batch), network, vocabulary, seconds=SECONDS)))
+
+
 if __name__ == "__main__":
-    size, batch = (*sys.argv[1:], *("124m", "96")[len(sys.argv) - 1 :])
-    asked = Train(batch=int(batch))
-    network = Model.model_validate({"size": size})
-    print(turns.text(choices(asked, network, train.VOCABULARY.get(size, train.GPT2), seconds=SECONDS)))
+    main(sys.argv[1:])

@@ -1,8 +1,6 @@
-"""Trials side by side on a CPU: one process with all cores, or a process for each core, free to move or held there.
+"""Trials side by side on a CPU: one process with all cores, or a process for each core, free to move or held there."""
 
-`python -m ktrain.bench.side_by_side [mini|124m|302m|682m]`
-"""
-
+import argparse
 import os
 import subprocess
 import sys
@@ -12,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ktrain import shapes
 from ktrain.bench import machine, train, turns
 from ktrain.config import Model, Train
 from ktrain.engine import join_alone
@@ -71,8 +70,15 @@ def _child(size: str, threads: int, core: int) -> None:
         print(loop(float(line)), flush=True)
 
 
+def main(words: list[str]) -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(prog="python -m ktrain.bench.side_by_side", description=__doc__.splitlines()[0])
+    parser.add_argument("size", nargs="?", choices=shapes.SHAPES, default="mini", help="of the network (mini)")
+    print(turns.text(side_by_side(parser.parse_args(words).size, SECONDS)))
+
+
 if __name__ == "__main__":
     if len(sys.argv) == 4:
         _child(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
     else:
-        print(turns.text(side_by_side(sys.argv[1] if sys.argv[1:] else "mini", SECONDS)))
+        main(sys.argv[1:])

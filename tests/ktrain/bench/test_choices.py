@@ -30,3 +30,13 @@ def test_memory_is_that_of_the_work_alone() -> None:
     taken(2**20)
     # In pages, of which some were there before.
     assert taken(2**26) == pytest.approx(2**28, rel=0.05)
+
+
+@pytest.mark.parametrize("words", [["huge"], ["mini", "0"], ["mini", "x"]])
+def test_a_wrong_word_is_told_before_anything_is_measured(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "told", lambda: pytest.fail("it was measured"))
+    with pytest.raises(SystemExit) as ended:
+        choices.main(words)
+    assert ended.value.code == 2 and words[-1] in capsys.readouterr().err

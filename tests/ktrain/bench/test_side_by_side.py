@@ -32,3 +32,13 @@ def test_the_speeds_of_processes_add_up() -> None:
         subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other,
     ):
         assert side_by_side._together([one, other], 2.0) == 14.0
+
+
+@pytest.mark.parametrize("words", [["huge"]])
+def test_a_wrong_word_is_told_before_anything_is_measured(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "told", lambda: pytest.fail("it was measured"))
+    with pytest.raises(SystemExit) as ended:
+        side_by_side.main(words)
+    assert ended.value.code == 2 and words[-1] in capsys.readouterr().err
