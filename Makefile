@@ -1,4 +1,5 @@
 # make demo: the paper's central result on this machine.  make test: every test.
+# make docs-numbers: the tables of README.md and docs/miniature.md anew, from the store in results/.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -7,18 +8,22 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The compiled kernels' builder is found on PATH, and the same one must always be.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check install clean
+.PHONY: demo test check install docs-numbers clean
 
 demo: $(INSTALLED)
 	$(BIN)/ktrain run demo
 
 test: $(INSTALLED)
-	$(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=20
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+docs-numbers: $(INSTALLED)
+	$(BIN)/python docs/fill_tables.py
 
 install: $(INSTALLED)
 

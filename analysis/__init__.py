@@ -4,41 +4,53 @@ In a notebook: `analysis.results("demo")` and `analysis.curves("fig1")` are Data
 """
 
 import os
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    # Importing this package stays cheap; whoever calls pays for pandas and MLflow.
+    # Importing this package stays cheap; only its functions import pandas and MLflow.
     import pandas as pd
 
-    from analysis.cells import Results
+    from analysis.measurements.cells import Results
 
 
-def results(sweep: str, tracking_uri: str | None = None) -> "pd.DataFrame":
-    """Every cell recorded of a sweep, one row each; accuracies are fractions of 1.
+def results(sweep: str, tracking_uri: str | None = None, *, compact: bool = False) -> "pd.DataFrame":
+    """Returns every recorded cell of a sweep, one row each; accuracies are fractions of 1.
 
-    Columns: `key`, `state` and `scale`; each axis under its name, such as `corpus.multi`; each metric under its name,
-    such as `qa/exact_match/test/mean`, with `<metric>/n` (people), `/low` and `/high` (95 % interval) where it has
-    them; and `stage/<kind>`, the folders of the stages, with `predictions.parquet` in those of readouts.
+    With `compact`, some thirty columns under short names: the setting, the common axes and those that vary, the main
+    number with its interval, people, attributes and baseline, recall, loss, speed, and two folders.
 
-    `tracking_uri` is by default that of `MLFLOW_TRACKING_URI`, else of `results/mlflow.db` in the current folder.
-    Raises `LookupError` where nothing is recorded of the sweep.
+    Otherwise the columns are: `key`, `state` and `scale`; each axis under its name, such as `corpus.multi`; each metric
+    under its name, such as `qa/exact_match/test/mean`, with `<metric>/n` (people), `/low` and `/high` (95 % interval)
+    where it has them; and `stage/<kind>`, the folders of the stages; those of readouts hold `predictions.parquet`.
+
+    `tracking_uri` defaults to `MLFLOW_TRACKING_URI`, else to `results/mlflow.db` in the current folder.
+    Raises `LookupError` if nothing is recorded of the sweep.
     """
-    return _recorded(sweep, _address(tracking_uri)).frame()
+    from analysis.measurements import compact_frame
+
+    recorded = _recorded(sweep, _address(tracking_uri))
+    return compact_frame.compact(recorded) if compact else recorded.frame()
 
 
 def curves(sweep: str, tracking_uri: str | None = None, metrics: Iterable[str] | None = None) -> "pd.DataFrame":
-    """The learning curves of a sweep's pretrainings, one row per cell, metric and step.
+    """Returns the learning curves of a sweep's pretrainings, one row per cell, metric and step.
 
-    By default the five of mixed training (the paper's Fig. 1b and c); `metrics=["train/loss"]` are the losses, which
-    every pretraining has. Columns as in `analysis.learning.read`, and errors as in `results`.
+    `metrics` defaults to the five of mixed training (the paper's Fig. 1b and c); `metrics=["train/loss"]` returns the
+    loss, which every pretraining records. Warns why there is no row where there is none. Columns as in
+    `curves.read_curves`, and errors as in `results`.
     """
-    from analysis import learning
-    from analysis.names import LEARNING
+    from analysis.measurements import curves
+    from analysis.measurements.names import LEARNING
 
-    uri = _address(tracking_uri)
-    return learning.read(uri, _recorded(sweep, uri), tuple(LEARNING if metrics is None else metrics))
+    uri, wanted = _address(tracking_uri), tuple(LEARNING if metrics is None else metrics)
+    recorded = _recorded(sweep, uri)
+    frame = curves.read_curves(uri, recorded, wanted)
+    if frame.empty:
+        warnings.warn(curves.why_empty(recorded, wanted), stacklevel=2)
+    return frame
 
 
 def _address(tracking_uri: str | None) -> str:
@@ -46,9 +58,11 @@ def _address(tracking_uri: str | None) -> str:
 
 
 def _recorded(sweep: str, tracking_uri: str) -> "Results":
-    from analysis import cells
+    from analysis.measurements.recorded import load_results
 
-    found = cells.load(tracking_uri, sweep)
-    if not found.cells:
+    recorded = load_results(tracking_uri, sweep)
+    if not recorded.cells:
         raise LookupError(f"sweep {sweep}: nothing is recorded at {tracking_uri}")
-    return found
+    for doubt in recorded.doubts:
+        warnings.warn(doubt, stacklevel=3)
+    return recorded

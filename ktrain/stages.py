@@ -3,24 +3,27 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ktrain import background, forms, pools, rule_writer, templates, tokenizer
-from ktrain.config import Cell, Corpus, Readout, Writer
+from ktrain.bior import rule_writer, surface_forms
+from ktrain.bios import pools, templates, tokenizer
+from ktrain.config import CellConfig, CorpusConfig, WriterConfig
+from ktrain.data import background
 from ktrain.errors import WrongRequest
-from ktrain.keys import content_digest, digest, stage_key
+from ktrain.fingerprint import content_digest, digest, flatten, stage_key
+from ktrain.readout_registry import kind_of
 
 VERSIONS = {
-    "text": 1, "corpus": 1, "biographies": 1, "pretrain": 1, "qa_finetune": 2, "mixed": 2, "p_probe": 1, "q_probe": 1,
+    "text": 2, "corpus": 1, "biographies": 1, "pretrain": 2,
 }  # fmt: skip
-"""Raised by hand when a stage's code comes to give other results; every key of the stage and after it changes.
-`text` is what a language model is asked and whether its drafts are accepted, `biographies` what a corpus of bioR has
-besides: forms, verifier, rewording and the rule-based writer."""
+"""Raised by hand when a stage's code gives other results; it changes every key of the stage and of those after it.
+`text` covers the prompts of a language model and the acceptance of its drafts; `biographies` what else a corpus of bioR
+depends on: surface forms, verifier, rewording and the rule-based writer. Each readout kind has its own `version`."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: `identity` is everything that can change its result, `parent` the stage that it starts from."""
+    """One stage: `identity` holds everything that can change its result, `parent` is the stage that it starts from."""
 
     kind: str
     key: str
@@ -28,32 +31,46 @@ class Stage:
     parent: "Stage | None" = None
 
 
-def chain(cell: Cell) -> tuple[Stage, Stage, Stage]:
-    """Corpus, pretraining and readout of a cell; cells that agree on a stage's identity share the stage."""
-    told = _setting(cell.corpus)
-    corpus = _stage("corpus", told, {"corpus": _content(cell.corpus), "seed": cell.seed})
+class Stages(NamedTuple):
+    """The stages of a cell, each the parent of the next."""
+
+    corpus: Stage
+    pretrain: Stage
+    readout: Stage
+
+    @property
+    def trained(self) -> tuple[Stage, Stage]:
+        """The stages that train a network."""
+        return self.pretrain, self.readout
+
+
+def stages_of(cell: CellConfig) -> Stages:
+    """Returns the stages of a cell; cells that agree on a stage's identity share the stage."""
+    setting = _setting(cell.corpus)
+    corpus = _stage("corpus", setting, {"corpus": _content(cell.corpus), "seed": cell.seed})
     mixed = f"-qa{cell.train.qa_ratio:g}" if cell.train.qa_ratio else ""
     network = cell.model.size if cell.model.family == "gpt2" else f"{cell.model.family}-{cell.model.size}"
     pretrain = _stage(
         "pretrain",
-        f"{network}-{told}{mixed}",
+        f"{network}-{setting}{mixed}",
         {"model": cell.model.model_dump(), "train": cell.train.model_dump(), "seed": cell.seed},
         corpus,
     )
     readout = _stage(
         cell.readout.kind,
-        f"{network}-{told}{mixed}",
-        {"readout": _asked(cell.readout), "seed": cell.seed},
+        f"{network}-{setting}{mixed}",
+        {"readout": _readout_identity(cell), "seed": cell.seed},
         pretrain,
     )
-    return corpus, pretrain, readout
+    return Stages(corpus, pretrain, readout)
 
 
-def texts(cell: Cell) -> list[tuple[Stage, str, int]]:
-    """What a language model writes for a cell: a stage for the m-th biographies of each group of people, with both.
+def texts(cell: CellConfig) -> list[tuple[Stage, str, int]]:
+    """Returns what a language model writes for a cell: for each group of people and each m, the stage of their m-th
+    biographies, with group and m. Empty if no language model writes.
 
-    Cells whose people are the same share them, however many biographies they have and in whatever order: `multi5` has
-    the one of `single`, and four more. None where no model writes.
+    Cells with the same people share these stages, whatever their number and order of biographies: `multi5` uses that of
+    `single`, and four more.
     """
     corpus = cell.corpus
     if corpus.kind == "bioS" or corpus.writer.backend == "rules":
@@ -64,66 +81,79 @@ def texts(cell: Cell) -> list[tuple[Stage, str, int]]:
         # Who is a celebrity depends on whose names are taken.
         who = {"people": corpus.people, "celebrities": corpus.celebrities}
         groups.append(("celebrity", corpus.celebrities, corpus.celebrity.multi, who))
-    found = []
+    stages = []
     for group, count, multi, who in groups:
-        about = {**who, "pools": corpus.pools.model_dump(), "pools_content": content}
-        identity = {"group": group, "people": about, "writer": _asked_of(corpus.writer), "seed": cell.seed}
-        found += [(_stage("text", f"{group}{m}-n{count}", {**identity, "m": m}), group, m) for m in range(multi)]
-    return found
+        drawn = {**who, "pools": corpus.pools.model_dump(), "pools_content": content}
+        identity = {"group": group, "people": drawn, "writer": _model_identity(corpus.writer), "seed": cell.seed}
+        stages += [(_stage("text", f"{group}{m}-n{count}", {**identity, "m": m}), group, m) for m in range(multi)]
+    return stages
 
 
-def grouped(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Cells of one pretraining whose readouts are trained as one fleet: they may differ in their ranks only.
+def grouped(cells: Sequence[CellConfig]) -> list[list[CellConfig]]:
+    """Groups cells of one pretraining whose readouts train together: adapters that differ in their ranks only.
 
-    Cells that train whole networks, or nothing, are alone.
+    A cell that trains a whole network, or nothing, is a group of its own.
     """
-    groups: dict[str, list[Cell]] = {}
+    groups: dict[str, list[CellConfig]] = {}
     for cell in cells:
-        readout = cell.readout.model_dump(exclude={"rank_qv", "rank_embedding"} if cell.readout.adapted else None)
-        groups.setdefault(digest(readout), []).append(cell)
+        shared = kind_of(cell.readout.kind).shared(cell.readout)
+        groups.setdefault(digest(shared), []).append(cell)
     return list(groups.values())
 
 
-def cell_key(cell: Cell) -> str:
-    """The key of a cell: the hash of all its axes and of what its data folders hold."""
-    axes = {**cell.model_dump(), "corpus": _content(cell.corpus), "readout": _asked(cell.readout)}
+def cell_key(cell: CellConfig) -> str:
+    """Returns the key of a cell: it hashes all axes and the content of data folders."""
+    axes = {**cell.model_dump(), "corpus": _content(cell.corpus), "readout": _readout_identity(cell)}
     return f"{_setting(cell.corpus)}-s{cell.seed}-{digest(axes)}"
 
 
 def lowest_recall(metrics: Mapping[str, float]) -> float:
-    """The recall that the gate looks at: of all people, or of the group that recalls least."""
+    """Returns the recall that the gate tests: that of all people, or of the group with the lowest."""
     return min(value for name, value in metrics.items() if name.startswith("recall/"))
 
 
-def axes(cell: Cell) -> dict[str, Any]:
-    """All identity fields by their axis names, such as `corpus.multi`."""
+def axes(cell: CellConfig) -> dict[str, Any]:
+    """Returns all identity fields by axis name, such as `corpus.multi`; `readout.dropout` is the rate in force."""
+    return flatten(cell.model_dump()) | {"readout.dropout": cell.readout_dropout}
 
-    def flat(value: Any, path: str) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            return {path: value}
-        return {k: v for name, inner in value.items() for k, v in flat(inner, f"{path}.{name}".lstrip(".")).items()}
 
-    return flat(cell.model_dump(), "")
+def active_axes(cell: CellConfig) -> dict[str, Any]:
+    """Returns the axes that can change this cell: none of the writer where templates write, none of absent celebrities
+    or background text, none that its kind of readout does not read."""
+    return {axis: value for axis, value in axes(cell).items() if _is_active(axis, cell)}
+
+
+def _is_active(axis: str, cell: CellConfig) -> bool:
+    part, _, field = axis.partition(".")
+    if part == "readout":
+        return field == "kind" or kind_of(cell.readout.kind).reads(field, cell.readout)
+    if axis.startswith("corpus.writer."):
+        by_rules = cell.corpus.writer.backend == "rules"
+        return cell.corpus.kind == "bioR" and (not by_rules or axis == "corpus.writer.backend")
+    if axis.startswith("corpus.celebrity."):
+        return bool(cell.corpus.celebrity_fraction)
+    return axis != "corpus.background_share" or cell.corpus.background is not None
 
 
 def _stage(kind: str, readable: str, identity: dict[str, Any], parent: Stage | None = None) -> Stage:
-    identity = {"kind": kind, "version": VERSIONS[kind], **identity, "parent": parent.key if parent else None}
+    version = VERSIONS[kind] if kind in VERSIONS else kind_of(kind).version
+    identity = {"kind": kind, "version": version, **identity, "parent": parent.key if parent else None}
     return Stage(kind, stage_key(f"{kind.replace('_', '-')}-{readable}", identity), identity, parent)
 
 
-def _content(corpus: Corpus) -> dict[str, Any]:
-    """The setting with the content of its folders in place of their paths.
+def _content(corpus: CorpusConfig) -> dict[str, Any]:
+    """Returns the identity of a corpus, with the content of folders in place of their paths.
 
-    What there is none of says nothing: neither do celebrities' settings where there are no celebrities.
+    Settings of absent parts are left out, such as those of celebrities where there are none.
     """
     absent = {"couple"} if not corpus.couple else set()
     absent |= {"celebrity_fraction", "celebrity"} if not corpus.celebrity_fraction else set()
     absent |= {"background", "background_share"} if corpus.background is None else {"background"}
     setting = corpus.model_dump(exclude={"pools_folder", "templates_folder", "writer", *absent})
     if corpus.kind == "bioR":
-        setting["writer"] = _written(corpus.writer)
+        setting["writer"] = _writer_identity(corpus.writer)
     if corpus.background is not None:
-        named = corpus.background != background.TO_BE_NAMED
+        named = corpus.background != background.UNNAMED
         setting["background_content"] = content_digest(background.files(corpus.background)) if named else None
     setting["pools_content"] = content_digest(pools.files(corpus.pools_folder))
     setting["templates_content"] = content_digest(templates.files(corpus.templates_folder))
@@ -132,33 +162,40 @@ def _content(corpus: Corpus) -> dict[str, Any]:
     return setting
 
 
-def _written(writer: Writer) -> dict[str, Any]:
-    """The writer of bioR, with the content of files; rules have nothing else that could be set."""
-    said: dict[str, Any] = {"version": VERSIONS["biographies"], "forms_content": content_digest(forms.files())}
+def _writer_identity(writer: WriterConfig) -> dict[str, Any]:
+    """Returns the identity of bioR's writer; of rules, only versions and content of files."""
+    forms = content_digest(surface_forms.files())
+    identity: dict[str, Any] = {"version": VERSIONS["biographies"], "forms_content": forms}
     if writer.backend == "rules":
-        return said | {"backend": "rules", "phrases_content": content_digest([rule_writer.PHRASES])}
-    return said | {"text_version": VERSIONS["text"]} | _asked_of(writer)
+        return identity | {"backend": "rules", "phrases_content": content_digest([rule_writer.PHRASES])}
+    return identity | {"text_version": VERSIONS["text"]} | _model_identity(writer)
 
 
-def _asked_of(writer: Writer) -> dict[str, Any]:
-    """A language model and how it is asked; of files here, what they hold and not where. Raises `WrongRequest`."""
-    told, path = writer.model_dump(), Path(writer.model)
+def _model_identity(writer: WriterConfig) -> dict[str, Any]:
+    """Returns the identity of a language model and its prompt, with the content of local files in place of their path.
+
+    Raises `WrongRequest` if a GGUF file does not exist.
+    """
+    identity, path = writer.model_dump(), Path(writer.model)
     if writer.backend == "gguf" and not path.is_file():
         raise WrongRequest(f"corpus.writer.model={path}: no such GGUF file")
     if writer.backend != "http" and path.exists():
         files = [path] if path.is_file() else [inner for inner in path.rglob("*") if inner.is_file()]
-        told["model_content"] = content_digest(files)
-        del told["model"]
-    return told
+        identity["model_content"] = content_digest(files)
+        del identity["model"]
+    return identity
 
 
-def _asked(readout: Readout) -> dict[str, Any]:
-    """The readout; that people under test are trained on goes without saying."""
-    return readout.model_dump(exclude={"people"} if readout.people == "minority" else None)
+def _readout_identity(cell: CellConfig) -> dict[str, Any]:
+    """Returns the identity of a readout, as its kind has it; dropout is part of it where it is not the network's."""
+    readout = cell.readout
+    if cell.readout_dropout == cell.model.dropout:
+        readout = readout.model_copy(update={"dropout": None})
+    return kind_of(readout.kind).identity(readout)
 
 
-def _setting(corpus: Corpus) -> str:
-    """Short name of a setting, such as `multi5.permute1.fullname-n500`."""
+def _setting(corpus: CorpusConfig) -> str:
+    """Returns the short name of a corpus setting, such as `multi5.permute1.fullname-n500`."""
     parts = [] if corpus.kind == "bioS" else ["bior.rules" if corpus.writer.backend == "rules" else "bior"]
     parts += [f"couple{corpus.couple}" if corpus.couple else f"multi{corpus.multi}" if corpus.multi > 1 else "single"]
     parts += [f"permute{corpus.permute}"] if corpus.permute else []

@@ -1,5 +1,5 @@
 """Grids: axes, cells, the plan, running it with Ray Tune; one module per figure of the paper."""
 
-from sweeps.sweep import Sweep
+from sweeps.planning.grid import Sweep
 
 __all__ = ["Sweep"]

@@ -1,326 +1,230 @@
-"""The command line: the only place that knows ktrain, sweeps and analysis together."""
+"""The command line: registers every command, and turns whatever ends one into an exit code and at most one line."""
 
-import argparse
-import json
+import contextlib
+import errno
+import functools
+import io
 import logging
 import os
+import re
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
-from ktrain.errors import WrongRequest
-from ktrain.patience import StorageAway
-from sweeps import benches, cluster, dashboard, doctor, jobs, spot, writing
+import typer
+from pydantic import ValidationError
+from typer.core import TyperGroup
 
-HELP = {
-    "plan": "cells, distinct stages, cost, departures from the paper; touches nothing",
-    "run": "run what is missing, then report",
-    "status": "the state of each cell",
-    "why": "what separates the key of a stage or cell from the nearest one: settings, data, code versions",
-    "show": "what a model is fed: people, entries, questions, the classes of probes or a window",
-    "results": "cells x metrics, read from MLflow",
-    "report": "verdicts, tables, figures with their numbers, and one self-contained page",
-    "ui": "open MLflow on the tracking store",
-    "bench": "speed of training, fleets, corpus, evaluation, a trial or a whole schedule against references, as ratios",
+import ktrain
+from ktrain.errors import WrongRequest, nearest
+from ktrain.system.retry import StorageUnavailable
+from sweeps import commands, explain_commands, verify
+from sweeps.bench import command as bench
+from sweeps.cluster import check, jobs, preemption
+from sweeps.doctor import command as doctor
+from sweeps.generation import command as generation
+from sweeps.options import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG
+from sweeps.services import command as services
+
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+COMPLETION = "_KTRAIN_COMPLETE"
+"""The environment variable by which a shell asks for completions."""
+COMMANDS: dict[str, dict[str, Callable[..., int]]] = {
+    "Sweeps": {
+        "plan": commands.plan,
+        "run": commands.run,
+        "generate": generation.generate,
+        "show": explain_commands.show,
+        "axes": explain_commands.axes,
+    },
+    "Looking at results": {
+        "status": commands.status,
+        "results": commands.results,
+        "report": commands.report,
+        "ui": commands.ui,
+        "why": explain_commands.why,
+        "verify": verify.verify,
+    },
+    "Clusters": {
+        "submit": jobs.submit,
+        "logs": jobs.logs,
+        "cancel": jobs.cancel,
+        "serve": services.serve,
+        "watch-preemption": preemption.watch_preemption,
+    },
+    "This machine": {"doctor": doctor.doctor, "bench": bench.bench},
 }
-EXIT_DONE, EXIT_FAILED, EXIT_WRONG, EXIT_INTERRUPTED = 0, 1, 2, 130
+"""The commands, under the headings of `ktrain --help`."""
+ALIASES: dict[str, Callable[..., int]] = {"write": generation.generate, "drain-watch": preemption.watch_preemption}
+"""Former names of commands, which go on working and are not listed."""
+
+_LONG_WORD = re.compile(r"\S{300,}")
+_LONGEST = 2_500
+"""Characters of a refusal."""
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+class CommandGroup(TyperGroup):
+    """A group whose unknown commands are a `WrongRequest` that names the nearest one."""
 
-    def error(self, message: str) -> NoReturn:
-        """Exit code 2, no usage text: the line names what is wrong."""
-        raise WrongRequest(message)
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Raises `WrongRequest` for a command that does not exist."""
+        if args[0] not in self.commands:
+            listed = [name for name, command in self.commands.items() if not command.hidden]
+            raise WrongRequest(f"command={args[0]}: must be one of {', '.join(listed)}{nearest(args[0], listed)}")
+        return super().resolve_command(ctx, args)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0 done, 1 some stage failed, 2 the request is wrong."""
-    from sweeps import service
-    from sweeps.run import Interrupted, prepare
+    from sweeps.execution.ray_session import Interrupted, prepare
+    from sweeps.execution.stop_signals import as_ctrl_c
+    from sweeps.services import process
 
-    prepare()
+    command = _command()
+    if COMPLETION in os.environ:
+        command.main(prog_name="ktrain")
+    words = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(format="ktrain: %(message)s", level=logging.WARNING)
-    # The retries of a server that is away are ours to tell, in one line at the end.
+    # A command reports a server that is away itself, in one line at the end.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
-        service.log_in()
-        arguments = _parsed(argv)
-        handler = getattr(arguments, "handler", None) or globals()[f"_{arguments.command}"]
-        code = int(handler(arguments))
+        _prepare_streams()
+        prepare()
+        process.log_in()
+        # Not `command.main`, which ends the process with exit codes of its own.
+        with as_ctrl_c(), command.make_context("ktrain", words or ["--help"]) as context:
+            code = int(command.invoke(context))
         sys.stdout.flush()
         return code
+    except typer.Exit as e:
+        return e.exit_code
+    except typer.TyperException as e:
+        return _refuse(_usage_line(e, words))
     except WrongRequest as e:
-        print(f"ktrain: {' '.join(str(e).split())}", file=sys.stderr)
-        return EXIT_WRONG
-    except StorageAway as e:
+        return _refuse(str(e))
+    except StorageUnavailable as e:
         print(f"ktrain: {' '.join(str(e).split())}; what is done is kept", file=sys.stderr)
         return EXIT_FAILED
     except (Interrupted, KeyboardInterrupt):
         print("ktrain: stopped; what is done is kept, and the same command continues", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return EXIT_DONE
-
-
-def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Arguments, with axes allowed after options too."""
-    arguments, rest = _parser().parse_known_args(argv)
-    if unknown := [word for word in rest if word.startswith("-") or not hasattr(arguments, "axes")]:
-        raise WrongRequest(f"{unknown[0]}: {arguments.command} has no such option")
-    if rest:
-        arguments.axes = [*arguments.axes, *rest]
-    return arguments
-
-
-def _parser() -> Parser:
-    from sweeps import server
-
-    parser = Parser(prog="ktrain", description="When can a language model give back what it has read?")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-
-    def command(name: str, *, sweep: bool = True) -> Parser:
-        added: Parser = commands.add_parser(name, help=HELP[name], description=HELP[name])
-        if sweep:
-            added.add_argument("sweep", help="a module in sweeps/ (demo, fig3) or a path to your own file")
-            added.add_argument("axes", nargs="*", metavar="axis=v1,v2", help="axes to set or to add to the grid")
-            added.add_argument("--scale", default="mini", help="mini (default), small or full")
-            _store(added)
-        return added
-
-    plan = command("plan")
-    plan.add_argument("--json", action="store_true", help="machine-readable")
-    plan.add_argument("--cells", action="store_true", help="every cell and stage, however many there are")
-    plan.add_argument("--gpu", default="", help="the GPU to take times for, such as h100 or a100")
-    plan.add_argument("--tokens-per-second", type=float, help="its speed in pretraining at 124M, where you measured it")
-    plan.add_argument("--gpus", type=int, default=1, help="how many work at once; at mini, cores (default: 1)")
-    run = command("run")
-    run.add_argument("--workers", type=int, default=1, help="least data-parallel workers of a trial (default: 1)")
-    run.add_argument("--threads", type=int, default=1, help="CPU threads of a worker (default: 1)")
-    run.add_argument(
-        "--checkpoint-seconds", type=float, default=900.0, help="longest time between two resume points (default: 900)"
-    )
-    run.add_argument("--no-compile", action="store_true", help="train without torch.compile")
-    run.add_argument("--gpus-max", type=int, help="GPUs that the cluster can grow to, where it does not tell itself")
-    run.add_argument("--gpu-memory", type=float, help="GiB of the smallest GPU, where they cannot be asked")
-    writing.add(commands)
-    _store(commands.choices["write"])
-    dashboard.options(command("status"))
-    why = command("why", sweep=False)
-    why.add_argument("key", help="of a stage in the store, or with --sweep of a stage or cell; or how it begins")
-    why.add_argument("axes", nargs="*", metavar="axis=v1,v2", help="axes of the sweep")
-    why.add_argument("--sweep", help="a sweep whose stages and cells are known besides those in the store")
-    why.add_argument("--scale", default="mini", help="of the sweep: mini (default), small or full")
-    _store(why)
-    why.add_argument("--json", action="store_true", help="machine-readable")
-    show = command("show", sweep=False)
-    show.add_argument("what", choices=("people", "entries", "questions", "classes", "window"))
-    show.add_argument("axes", nargs="*", metavar="axis=value", help="the setting, such as corpus.multi=5")
-    show.add_argument("--scale", default="mini", help="mini (default), small or full")
-    _store(show)
-    show.add_argument("--kind", help="bioS or bioR, short for corpus.kind=...")
-    show.add_argument("-n", type=int, default=3, help="how many (default: 3)")
-    show.add_argument("--step", type=int, default=0, help="window: the training step (default: 0)")
-    results = command("results")
-    results.add_argument("--format", choices=("table", "csv", "json", "parquet"), default="table")
-    results.add_argument("--output", help="write to a file instead of the terminal")
-    command("report")
-    ui = command("ui", sweep=False)
-    _store(ui)
-    ui.add_argument("--port", type=int, default=5000, help="where to serve it (default: 5000)")
-    bench = command("bench", sweep=False)
-    benches.add(bench)
-    jobs.add(commands)
-    cluster.add(commands)
-    doctor.add(commands)
-    server.add(commands)
-    spot.add(commands)
-    return parser
-
-
-def _store(command: Parser) -> None:
-    named = os.environ.get("KTRAIN_STORE") or "results"
-    told = f"folder or s3://, gs://, az:// address of results (default: KTRAIN_STORE, or results; now {named})"
-    command.add_argument("--store", default=named, help=told.replace("%", "%%"))
-
-
-def planned(arguments: argparse.Namespace, *, writable: bool = False) -> Any:
-    """The plan of the sweep that the arguments name. Raises `WrongRequest`."""
-    from ktrain.store import Store
-    from sweeps import plan, sweep
-
-    found = sweep.load(arguments.sweep)
-    store = Store.at(arguments.store)
-    workers = getattr(arguments, "workers", 1)
-    made = plan.make(found, arguments.scale, sweep.overridden(arguments.axes), store, workers)
-    if writable:
-        Store.open(arguments.store)
-    return made
-
-
-def _plan(arguments: argparse.Namespace) -> int:
-    from dataclasses import replace
-
-    from sweeps import cost, show
-
-    if arguments.gpus < 1:
-        raise WrongRequest(f"gpus={arguments.gpus}: must be at least 1")
-    chosen = cost.chosen(arguments.gpu, arguments.tokens_per_second)
-    plan = replace(planned(arguments), chosen=chosen, gpus=arguments.gpus)
-    if not arguments.json:
-        show.plan(plan, everything=arguments.cells)
-        return EXIT_DONE
-    from analysis import paper
-
-    rows = paper.rows_of({cell.key: cell.axes for cell in plan.cells}, plan.sweep.figures)
-    print(json.dumps(plan.as_json() | ({"paper": rows} if rows else {}), indent=1))
-    return EXIT_DONE
-
-
-def _status(arguments: argparse.Namespace) -> int:
-    from sweeps import show
-
-    if arguments.address or arguments.cluster:
-        jobs.show(arguments.sweep, arguments.scale, arguments.address, arguments.cluster)
-        store = jobs.store_here(arguments.store, arguments.cluster)
-        if not store:
-            print("its cells: say where the cluster keeps results, with --store or --cluster")
-            return EXIT_DONE
-        arguments.store = store
-    show.status(planned(arguments))
-    return EXIT_DONE
-
-
-def _why(arguments: argparse.Namespace) -> int:
-    from ktrain.store import Store
-    from sweeps import why
-
-    if arguments.axes and not arguments.sweep:
-        raise WrongRequest(f"{arguments.axes[0]}: axes are those of a sweep, which --sweep names")
-    plan = planned(arguments) if arguments.sweep else None
-    found = why.answer(arguments.key, Store.at(arguments.store), plan)
-    print(json.dumps(found.as_json(), indent=1)) if arguments.json else why.show(found)
-    return EXIT_DONE
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from ktrain.config import Runtime
-    from sweeps import plan as planning
-    from sweeps import run, sweep, tracking
-    from sweeps.delivery import Delivery
-
-    run.check(arguments.workers, arguments.threads, arguments.checkpoint_seconds)
-    plan = planned(arguments, writable=True)
-    tracker = tracking.Tracker.open(tracking.default_uri(plan.store), plan.sweep.name)
-    console = Console(stderr=True)
-    runtime = Runtime(
-        store=plan.store.address,
-        workers=arguments.workers,
-        threads=arguments.threads,
-        compile=not arguments.no_compile,
-        checkpoint_seconds=arguments.checkpoint_seconds,
-    )
-
-    def tell(line: str) -> None:
-        console.print(line, style="yellow", markup=False)
-
-    try:
-        with Delivery(tracker, plan, tell) as delivery:
-            failures = run.run(
-                plan, runtime, console, [delivery], gpus_most=arguments.gpus_max, gpu_gib=arguments.gpu_memory
-            )
-    finally:
-        plan = planning.make(plan.sweep, plan.scale, sweep.overridden(arguments.axes), plan.store, arguments.workers)
-        warning = tracking.deliver(tracker, plan)
-    for line in failures:
-        console.print(line, style="red", markup=False)
-    if warning:
-        tell(warning)
-        return EXIT_FAILED if failures else EXIT_DONE
-    from sweeps import publication
-
-    publication.publish(plan)
-    return EXIT_FAILED if failures else EXIT_DONE
-
-
-def _report(arguments: argparse.Namespace) -> int:
-    from sweeps import publication
-
-    publication.publish(planned(arguments))
-    return EXIT_DONE
-
-
-def _results(arguments: argparse.Namespace) -> int:
-    from analysis import paper, table
-    from sweeps import publication, tracking
-
-    plan = planned(arguments)
-    found = publication.read(plan, tracking.default_uri(plan.store))
-    numbers = paper.beside(plan.sweep.figure)
-    text = table.render(found, arguments.format, numbers, best_of=plan.sweep.best_of)
-    data = text if isinstance(text, bytes) else text.encode()
-    if arguments.output:
+    except OSError as e:
+        code = _refuse(_system_line(e))
         try:
-            Path(arguments.output).write_bytes(data)
-        except OSError as e:
-            raise WrongRequest(f"output={arguments.output}: not writable: {e.strerror}") from e
-    else:
-        sys.stdout.buffer.write(data)
-        sys.stdout.flush()
-    return EXIT_DONE
+            sys.stdout.flush()
+        except OSError:
+            _discard_output()
+        return code
 
 
-def _show(arguments: argparse.Namespace) -> int:
-    from ktrain.store import Store
-    from sweeps import Sweep, show
-    from sweeps.plan import check
-    from sweeps.sweep import expand, overridden
-
-    axes = [*arguments.axes, *([f"corpus.kind={arguments.kind}"] if arguments.kind else [])]
-    cells = expand(Sweep("show", {}), arguments.scale, overridden(axes))
-    if len(cells) > 1:
-        raise WrongRequest(f"{' '.join(axes)}: show takes one setting, these are {len(cells)}")
-    if arguments.n < 1 or not 0 <= arguments.step < cells[0].train.steps:
-        raise WrongRequest(f"-n {arguments.n} --step {arguments.step}: n from 1, step below {cells[0].train.steps}")
-    check(cells[0])
-    show.fed(arguments.what, cells[0], arguments.n, arguments.step, Store.at(arguments.store))
-    return EXIT_DONE
-
-
-def _ui(arguments: argparse.Namespace) -> int:
-    from ktrain.store import Store
-    from sweeps import tracking
-
-    uri = tracking.default_uri(Store.at(arguments.store))
-    if uri.startswith("http"):
-        print(f"MLflow is served at {uri}", flush=True)
-        _list_views(uri)
-        return EXIT_DONE
-    path = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not path.is_file():
-        raise WrongRequest(f"store={arguments.store}: no results there yet; `ktrain run demo` makes some")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
-    command += ["--host", "127.0.0.1", "--port", str(arguments.port)]
-    print(f"MLflow at http://127.0.0.1:{arguments.port} (Ctrl-C ends it)", flush=True)
-    _list_views(uri, arguments.port)
-    os.execvpe(command[0], command, {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+@functools.cache
+def _command() -> Any:
+    """Builds the whole command line once."""
+    app = typer.Typer(
+        cls=CommandGroup, help="When can a language model give back what it has read?", context_settings=HELP_OPTIONS
+    )
+    app.callback()(_common)
+    for panel, handlers in COMMANDS.items():
+        for name, handler in handlers.items():
+            app.command(name, rich_help_panel=panel)(handler)
+    for name, handler in ALIASES.items():
+        app.command(name, hidden=True)(handler)
+    cluster = typer.Typer(cls=CommandGroup, help="Check a cluster file before anything is billed.")
+    cluster.command("check")(check.check_file)
+    app.add_typer(cluster, name="cluster", rich_help_panel="Clusters")
+    return typer.main.get_command(app)
 
 
-def _list_views(uri: str, port: int = 5000) -> None:
-    """Prints the links of all comparison views; a server that does not answer is told, and no failure."""
-    from sweeps import tracking, views
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"ktrain {ktrain.__version__}")
+        raise typer.Exit()
 
+
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """When can a language model give back what it has read?"""
+
+
+def _refuse(line: str) -> int:
+    """Prints a refusal as one line, in which each long word is shortened: a file, an address or a list of values."""
+    line = " ".join(_LONG_WORD.sub(lambda word: f"{word[0][:100]}...{word[0][-50:]}", line).split())
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    print(f"ktrain: {line if len(line) <= _LONGEST else f'{line[:_LONGEST]} ...'}", file=sys.stderr)
+    return EXIT_WRONG
+
+
+def _system_line(error: OSError) -> str:
+    """Formats an error of the system: the file, if it has one, and the reason."""
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {reason}" if not isinstance(error.filename, int) else reason
     try:
-        found = views.links(uri)
-    except Exception as e:
-        print(f"ktrain: no links to comparison views: {tracking.refusal(uri, e)}", file=sys.stderr)
-        return
-    for experiment, links in found.items():
-        print("\n".join((experiment, *(link.line(uri, port) for link in links))), flush=True)
+        os.getcwd()
+    except OSError:
+        return "the working folder is gone: enter one that exists"
+    return f"output: {reason}" if error.errno in (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG) else reason
+
+
+def _prepare_streams() -> None:
+    """Makes the output bear any text. Raises `WrongRequest` if standard output is closed."""
+    closed = [name for name in ("stdout", "stderr") if getattr(sys, name) is None]
+    for name in closed:
+        # Each takes the lowest free number, so no file that is opened later takes the place of the stream.
+        setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+    if "stdout" in closed:
+        raise WrongRequest("output: standard output is closed")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    """Sends what is still to be written to standard output nowhere: the interpreter would fail again at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _usage_line(error: typer.TyperException, words: Sequence[str]) -> str:
+    """Rewrites a usage error of Typer as our line: the field and its value, what is allowed, the nearest match.
+
+    Typer does not export its usage errors, so their attributes tell them apart: `param` belongs to a value that is
+    missing or wrong, `option_name` to an option that does not exist or lacks its value; then there may be no `ctx`.
+    """
+    context, parameter, option = (getattr(error, name, None) for name in ("ctx", "param", "option_name"))
+    if parameter is not None:
+        return _parameter_line(parameter, error)
+    root = _command()
+    command = context.command if context else root.commands.get(words[0], root)
+    if option is not None:
+        options = {name: each for each in command.params for name in each.opts}
+        if context:
+            return f"{option}: {context.info_name} has no such option{nearest(option, [*options, '--help'])}"
+        return (
+            f"{option}: takes no value"
+            if options[option].is_flag
+            else f"{option}: needs a value: {options[option].help}"
+        )
+    if isinstance(command, TyperGroup):
+        return f"{command.name or 'ktrain'}: must be followed by one of {', '.join(command.commands)}"
+    return f"{command.name}: {error.message[:1].lower()}{error.message[1:]}"
+
+
+def _parameter_line(parameter: Any, error: typer.TyperException) -> str:
+    name = parameter.opts[-1].lstrip("-") if parameter.param_type_name == "option" else parameter.name
+    if not isinstance(error.__cause__, ValidationError):
+        return f"{name}: is missing: {parameter.help}"
+    first = error.__cause__.errors()[0]
+    value = first["input"]
+    if choices := parameter.type_descriptor.choices:
+        return f"{name}={value}: must be one of {', '.join(choices)}{nearest(str(value), choices)}"
+    return f"{name}={value}: {first['msg'].partition(',')[0].replace('Input should be', 'must be')}"
 
 
 if __name__ == "__main__":

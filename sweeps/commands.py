@@ -1,200 +1,270 @@
-"""What the nodes of a cluster file are told to do: the container, the versions, the store, and the start of Ray."""
+"""The commands that carry out a sweep and show its results: plan, run, status, results, report and ui."""
 
 import json
-import re
-import shlex
-import tomllib
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+import os
+import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
-from ktrain.errors import nearest
+from typer import Option
 
-if TYPE_CHECKING:
-    from sweeps.cluster import ClusterFile
+from ktrain.errors import WrongRequest, shorten
+from sweeps.console import own_command, store_words, waiting
+from sweeps.options import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    AsJson,
+    AxisWords,
+    CheckpointSeconds,
+    ClusterPath,
+    GpuMemory,
+    HeadAddress,
+    ManyCells,
+    MostGpus,
+    NoCompile,
+    ScaleName,
+    StoreAddress,
+    SweepName,
+    Threads,
+    Wide,
+    Workers,
+    planned,
+)
 
-ROOT = Path(__file__).parents[1]
-STORE = re.compile(r"KTRAIN_STORE=[\"']?([^\s\"'>;]+)")
-SCHEMES = {"aws": ("s3",), "gcp": ("gs",), "local": ("s3", "gs", "az", "")}
-PINNED = re.compile(r"\b(ray|torch|deepspeed|mlflow)(?:\[[\w,]+\])?==([\w.+]+)")
-LOOSE = re.compile(r"pip3? install\b[^;&|]*?[\s'\"](ray|torch|deepspeed|mlflow)(\[[\w,]+\])?(?=[\s'\"]|$)")
-LISTS = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
-DASHBOARD = "8265"
-
-
-def stores(file: "ClusterFile") -> list[str]:
-    """The addresses that its commands give to `KTRAIN_STORE`, each once."""
-    return list(dict.fromkeys(match[1] for _, text in file.strings() for match in STORE.finditer(text)))
-
-
-def _present(file: "ClusterFile") -> Iterator[str]:
-    for field in (f"{name}_commands" for name in LISTS):
-        if field not in file.tree:
-            yield f"{field}: missing, so Ray would run its own, which may install another version of Ray"
-        elif not isinstance(file.tree[field], list) or not all(isinstance(c, str) for c in file.tree[field]):
-            yield f"{field}: must be a list of shell commands"
-        elif field == "setup_commands" and not file.tree[field]:
-            yield "setup_commands: empty, so the nodes do not learn where the store is"
+MOST_GPUS = 1_000_000
 
 
-def _store(file: "ClusterFile") -> Iterator[str]:
-    found = stores(file)
-    if not found:
-        yield "setup_commands: none of them says KTRAIN_STORE=..., where all nodes keep results"
-    if len(found) > 1:
-        yield f"setup_commands: KTRAIN_STORE has {len(found)} values: {', '.join(found)}"
-    for store in found:
-        parts, allowed = urlsplit(store), SCHEMES[file.kind()]
-        words = " or ".join(f"{scheme}://..." if scheme else "the whole path of a shared folder" for scheme in allowed)
-        if parts.scheme not in allowed:
-            yield f"KTRAIN_STORE={store}: must be {words}, which all nodes see{nearest(parts.scheme, allowed)}"
-        elif not parts.scheme and not Path(store).is_absolute():
-            yield f"KTRAIN_STORE={store}: must be {words}, which all nodes see"
-        elif parts.scheme and not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]", parts.netloc):
-            yield f"KTRAIN_STORE={store}: {parts.netloc or 'nothing'} is not the name of a bucket"
+def plan(
+    sweep: SweepName,
+    axes: AxisWords,
+    scale: ScaleName = "mini",
+    store: StoreAddress = "results",
+    as_json: AsJson = False,
+    cells: Annotated[bool, Option("--cells", help="List every cell and stage, however many there are.")] = False,
+    gpu: Annotated[str, Option("--gpu", help="The GPU to estimate times for, such as h100 or a100.")] = "",
+    tokens_per_second: Annotated[
+        float | None, Option("--tokens-per-second", help="Its speed in pretraining at 124M, if you measured it.")
+    ] = None,
+    gpus: Annotated[
+        int | None, Option("--gpus", help="How many GPUs, or cores, work at once (1, or every core of this machine).")
+    ] = None,
+    price: Annotated[
+        float | None, Option("--price-per-gpu-hour", metavar="DOLLARS", help="Dollars that an hour of one GPU costs.")
+    ] = None,
+    departures: Annotated[bool, Option("--departures", help="List the departures from the paper.")] = False,
+    wide: Wide = False,
+    many_cells: ManyCells = False,
+) -> int:
+    """List the cells, distinct stages, cost and departures from the paper of a sweep, and touch nothing."""
+    from dataclasses import replace
+
+    from analysis.paper import tables
+    from sweeps.planning import cost, summary
+    from sweeps.show import plan as show_plan
+
+    if gpus is not None and not 1 <= gpus <= MOST_GPUS:
+        raise WrongRequest(f"gpus={gpus}: must be at least 1 and at most {MOST_GPUS:,}")
+    if price is not None and not 0 < price < float("inf"):
+        raise WrongRequest(f"price-per-gpu-hour={price:g}: must be above 0")
+    chosen = cost.choose_device(gpu, tokens_per_second)
+    made = planned(sweep, axes, scale, store, many_cells=many_cells)
+    priced = replace(made, chosen=chosen)
+    priced = replace(priced, gpus=gpus or cost.devices_here(priced.device), price_per_hour=price)
+    if not as_json:
+        show_plan(priced, everything=cells, list_departures=departures, wide=wide)
+        return EXIT_DONE
+    rows = tables.rows_of({cell.key: cell.axes for cell in priced.cells}, priced.sweep.figures)
+    print(json.dumps(summary.as_json(priced) | ({"paper": rows} if rows else {}), indent=1))
+    return EXIT_DONE
 
 
-def _versions(file: "ClusterFile") -> Iterator[str]:
-    for field, text in file.strings():
-        for match in PINNED.finditer(text):
-            if (ours := _ours(match[1])) != match[2]:
-                yield f"{field}: {match[0]}: must be {match[1]}=={ours}, as here"
-        if loose := LOOSE.search(text):
-            yield f"{field}: {loose[1]} without a version: must be {loose[1]}=={_ours(loose[1])}, as here"
-        if re.search(r"ray-[\d.]+(\.dev\d+)?-cp\d+|ray-wheels", text):
-            yield f"{field}: installs a wheel of Ray by its address; must be ray=={_ours('ray')}, as here"
-        image = re.search(r"\brayproject/ray[\w-]*:([\w.-]+)", text)
-        if image and not image[1].startswith(_ours("ray")):
-            yield f"{field}: {image[0]}: must be Ray {_ours('ray')}, as here"
+def run(
+    sweep: SweepName,
+    axes: AxisWords,
+    scale: ScaleName = "mini",
+    store: StoreAddress = "results",
+    workers: Workers = 1,
+    threads: Threads = 1,
+    checkpoint_seconds: CheckpointSeconds = 900.0,
+    no_compile: NoCompile = False,
+    gpus_max: MostGpus = None,
+    gpu_memory: GpuMemory = None,
+    wide: Wide = False,
+    many_cells: ManyCells = False,
+) -> int:
+    """Run whatever a sweep lacks, then report; exit with 1 if a cell failed or is blocked."""
+    from rich.console import Console
 
+    from ktrain.config import RuntimeConfig
+    from sweeps.execution import summary_lines
+    from sweeps.execution.cluster_address import LOCAL, chosen_address
+    from sweeps.execution.run import check
+    from sweeps.execution.run import run as run_plan
+    from sweeps.planning import reasons
+    from sweeps.planning.grid import parse_overrides
+    from sweeps.planning.plan import make
+    from sweeps.tracking import address, sync
+    from sweeps.tracking.background_sync import BackgroundSync
 
-def _container(file: "ClusterFile") -> Iterator[str]:
-    docker = file.get("docker")
-    if file.kind() == "local" and not docker:
-        return
-    if not docker:
-        yield "docker: missing, so the nodes have neither Ray nor PyTorch; it names the image of cluster/Dockerfile"
-        return
-    image, name = docker.get("image"), docker.get("container_name")
-    if not name:
-        yield "docker.container_name: missing, so Ray would run nothing in the container"
-    if not image:
-        yield "docker.image: missing: the image of cluster/Dockerfile, such as ktrain:0.1.0"
-    elif ":" not in str(image).rpartition("/")[2] or str(image).endswith(":latest"):
-        yield f"docker.image={image}: must have a version, so that nodes that come later have the same"
-    for field in ("head_image", "worker_image"):
-        if docker.get(field, image) != image:
-            yield f"docker.{field}={docker[field]}: must be the image of all nodes, {image}"
-    for option in docker.get("run_options") or []:
-        if re.match(r"(-p|--publish)\b", str(option)):
-            yield f"docker.run_options: {option}: opens a port of the node; reach it through an SSH tunnel instead"
-    built = [
-        m[1] for c in file.get("initialization_commands", []) if (m := re.search(r"docker build .*?--tag[ =](\S+)", c))
-    ]
-    if image and built and image not in built:
-        yield f"docker.image={image}: initialization_commands build {built[0]}"
-    if image and not built and "/" not in str(image):
-        yield f"docker.image={image}: names no registry, and no command builds it"
+    began, console = time.monotonic(), Console(stderr=True)
+    with waiting(console, f"reading {shorten(sweep, 60)}, its store and MLflow"):
+        check(workers, threads, checkpoint_seconds, gpus_max, gpu_memory)
+        made = planned(sweep, axes, scale, store, workers=workers, writable=True, many_cells=many_cells)
+        to_do = bool(made.trials())
+        uri, place = address.default_uri(made.store), chosen_address() if to_do else LOCAL
+        tracker = sync.Tracker.open(uri, made.sweep.name)
+    if to_do:
+        header = summary_lines.header(made, here=place == LOCAL)
+        console.print(header, markup=False, highlight=False, soft_wrap=True)
+    runtime = RuntimeConfig(
+        store=made.store.address,
+        workers=workers,
+        threads=threads,
+        compile=not no_compile,
+        checkpoint_seconds=checkpoint_seconds,
+    )
 
+    def warn(line: str) -> None:
+        console.print(line, style="yellow", markup=False, soft_wrap=True)
 
-def _starts(file: "ClusterFile") -> Iterator[str]:
-    ports = {}
-    for role in ("head", "worker"):
-        field = f"{role}_start_ray_commands"
-        listed = [c for c in file.get(field, []) if isinstance(c, str)]
-        lines = [c for c in listed if re.search(r"\bray start\b", c)]
-        if field in file.tree and len(lines) != 1:
-            yield f"{field}: must have one `ray start`, has {len(lines)}"
-            continue
-        if lines and not any(re.search(r"\bray stop\b", c) for c in listed[: listed.index(lines[0])]):
-            yield f"{field}: `ray stop` must come before `ray start`, or a second `ray up` fails"
-        for line in lines:
-            options = _options(line)
-            if (role, file.kind()) == ("head", "local") and "RAY_enable_autoscaler_v2=0" not in line:
-                yield f"{field}: RAY_enable_autoscaler_v2=0 must stand before `ray start`, or a machine is left out"
-            for option in options:
-                if option not in (known := _known()):
-                    yield f"{field}: {option}: `ray start` has no such option{nearest(option, known)}"
-            yield from (_starts_head if role == "head" else _starts_worker)(field, options)
-            ports[role] = (
-                options.get("--port", "6379") if role == "head" else options.get("--address", ":").rpartition(":")[2]
+    try:
+        with BackgroundSync(tracker, made, warn) as delivery:
+            failures = run_plan(
+                made, runtime, console, [delivery], address=place, gpus_most=gpus_max, gpu_gib=gpu_memory
             )
-    if len(set(ports.values())) > 1:
-        yield f"worker_start_ray_commands: --address has port {ports['worker']}, the head has --port={ports['head']}"
+    finally:
+        # Not loaded again: the file may have been edited meanwhile.
+        made = make(made.sweep, scale, parse_overrides(axes), made.store, workers, most=None)
+        unsynced = sync.sync_with_retry(tracker, made)
+    for line in failures:
+        console.print(line, style="red", markup=False, soft_wrap=True)
+    for line in reasons.reasons(made, ("blocked",)):
+        warn(line)
+    if unsynced:
+        warn(unsynced)
+    else:
+        from sweeps.report import publish
+
+        publish(made, wide=wide)
+    print(summary_lines.closing(made, time.monotonic() - began if to_do else None))
+    return EXIT_FAILED if failures or any(cell.blocked for cell in made.cells) else EXIT_DONE
 
 
-def _starts_head(field: str, options: dict[str, str]) -> Iterator[str]:
-    for option, wanted in {
-        "--head": "",
-        "--num-cpus": "0",
-        "--dashboard-host": "127.0.0.1",
-        "--autoscaling-config": "~/ray_bootstrap_config.yaml",
-    }.items():
-        if options.get(option) != wanted and not (option == "--dashboard-host" and options.get(option) == "localhost"):
-            why = {
-                "--num-cpus": ", or trials run on the head",
-                "--dashboard-host": ", or who reaches the port can run anything there",
-                "--autoscaling-config": ", or there will be no workers",
-            }.get(option, "")
-            said = f"{option}={options[option]}" if option in options else f"{option} is missing"
-            yield f"{field}: {said}: must be {option}{'=' if wanted else ''}{wanted}{why}"
-    if (port := options.get("--dashboard-port", DASHBOARD)) != DASHBOARD:
-        yield f"{field}: --dashboard-port={port}: must be {DASHBOARD}, where ktrain's tunnel ends"
+def status(
+    sweep: SweepName,
+    axes: AxisWords,
+    scale: ScaleName = "mini",
+    store: StoreAddress = "results",
+    address: HeadAddress = None,
+    cluster: ClusterPath = None,
+    wide: Wide = False,
+    many_cells: ManyCells = False,
+) -> int:
+    """Show each cell of a sweep as planned, running, done, failed, blocked or damaged, and why."""
+    from sweeps.cluster import jobs
+    from sweeps.show import status as show_status
+
+    if address or cluster:
+        jobs.show(sweep, scale, address, cluster)
+        store = jobs.store_here(store, cluster)
+        if not store:
+            print("its cells: say where the cluster keeps results, with --store or --cluster")
+            return EXIT_DONE
+    show_status(planned(sweep, axes, scale, store, many_cells=many_cells), wide=wide)
+    return EXIT_DONE
+
+
+def results(
+    sweep: SweepName,
+    axes: AxisWords,
+    scale: ScaleName = "mini",
+    store: StoreAddress = "results",
+    format: Annotated[Literal["table", "csv", "json", "parquet"], Option("--format")] = "table",
+    output: Annotated[str | None, Option("--output", metavar="FILE", help="Write to a file, not the terminal.")] = None,
+    wide: Wide = False,
+    many_cells: ManyCells = False,
+) -> int:
+    """Print cells x metrics of a sweep, read from MLflow and compared with the store."""
+    from analysis.paper import tables
+    from analysis.report import table
+    from sweeps.console import table_screen
+    from sweeps.report import print_doubts
+    from sweeps.results import read
+    from sweeps.tracking import address
+
+    made = planned(sweep, axes, scale, store, many_cells=many_cells)
+    measured = read(made, address.default_uri(made.store))
+    print_doubts(measured.doubts)
+    paper = tables.beside(made.sweep.figure)
+    width = table_screen(wide or output is not None).width
+    text = table.render(measured, format, paper, best_of=made.sweep.best_of, width=width)
+    data = text if isinstance(text, bytes) else text.encode()
+    if output is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+        return EXIT_DONE
     try:
-        slots = json.loads(options.get("--resources", "{}")).get("driver_slot")
-    except (ValueError, AttributeError):
-        yield f"{field}: --resources={options['--resources']}: must be JSON, such as '{{\"driver_slot\":1000}}'"
+        Path(os.path.expanduser(output)).write_bytes(data)
+    except OSError as e:
+        raise WrongRequest(f"output={output}: not writable: {e.strerror}") from e
+    return EXIT_DONE
+
+
+def report(
+    sweep: SweepName,
+    axes: AxisWords,
+    scale: ScaleName = "mini",
+    store: StoreAddress = "results",
+    wide: Wide = False,
+    many_cells: ManyCells = False,
+) -> int:
+    """Write verdicts, tables, figures with their numbers, and one self-contained page, from the results so far."""
+    from sweeps.report import publish
+
+    publish(planned(sweep, axes, scale, store, many_cells=many_cells), wide=wide)
+    return EXIT_DONE
+
+
+def ui(
+    store: StoreAddress = "results",
+    port: Annotated[
+        int | None, Option("--port", help="Port of this machine to serve MLflow at (5000, or the next free one).")
+    ] = None,
+) -> int:
+    """Serve MLflow on the tracking store, and print the links of the comparison views."""
+    from ktrain.store.open import store_at
+    from sweeps.tracking import address, local_port
+
+    opened = store_at(store)
+    uri = address.default_uri(opened)
+    if port is not None and not 1 <= port <= local_port.LARGEST:
+        raise WrongRequest(f"port={port}: must be from 1 to {local_port.LARGEST}")
+    if uri.startswith("http"):
+        print(f"MLflow is served at {uri}", flush=True)
+        _list_views(uri)
+        return EXIT_DONE
+    file = address.database_file(uri)
+    if file is not None and not file.is_file():
+        some = own_command("run", "demo", *store_words(opened.address))
+        raise WrongRequest(f"store={store}: no results there yet; `{some}` makes some")
+    port = local_port.choose_port(uri, port)
+    local_port.note_port(uri, port)
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    print(f"MLflow at http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    _list_views(uri, port)
+    os.execvpe(command[0], command, {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+
+
+def _list_views(uri: str, port: int = 5000) -> None:
+    """Prints the links of all comparison views; a server that does not answer costs a line, and is no failure."""
+    from sweeps.tracking import server_errors, views
+
+    try:
+        by_experiment = views.links(uri)
+    except Exception as e:
+        print(f"ktrain: no links to comparison views: {server_errors.refusal(uri, e)}", file=sys.stderr)
         return
-    if not isinstance(slots, int) or slots < 100:
-        yield f"{field}: --resources: driver_slot={slots}: must be a whole number such as 1000, one a trial"
-
-
-def _starts_worker(field: str, options: dict[str, str]) -> Iterator[str]:
-    if "--head" in options:
-        yield f"{field}: --head: a worker joins the head, by --address=$RAY_HEAD_IP:6379"
-    elif not options.get("--address", "").startswith("$RAY_HEAD_IP:"):
-        yield f"{field}: --address={options.get('--address')}: must be $RAY_HEAD_IP:6379"
-    if "driver_slot" in options.get("--resources", ""):
-        yield f"{field}: --resources: driver_slot is the head's: drivers must not stand on nodes that may vanish"
-
-
-RULES: Sequence[Callable[["ClusterFile"], Iterator[str]]] = (_present, _store, _versions, _container, _starts)
-
-
-def _options(line: str) -> dict[str, str]:
-    """The options of the `ray start` in a command line."""
-    try:
-        words = shlex.split(re.split(r"\bray start\b", line, maxsplit=1)[1])
-    except ValueError:
-        words = line.split()
-    found: dict[str, str] = {}
-    for k, word in enumerate(words):
-        if word in (";", "&&", "||"):
-            break
-        if word.startswith("--"):
-            name, equals, value = word.partition("=")
-            after = words[k + 1] if not equals and k + 1 < len(words) and not words[k + 1].startswith("-") else value
-            found[name] = after
-    return found
-
-
-@cache
-def _known() -> frozenset[str]:
-    """The options of `ray start`, from its own command line."""
-    from ray.scripts.scripts import start
-
-    options: Any = start.params
-    return frozenset(name for option in options for name in (*option.opts, *option.secondary_opts))
-
-
-@cache
-def _ours(package: str) -> str:
-    """The version that all nodes must have: the one installed here, else the one that the project pins."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-        return next((m[1] for line in wanted if (m := re.match(rf"{package}\b.*==([\w.]+)", line))), "")
+    for experiment, links in by_experiment.items():
+        print("\n".join((experiment, *(link.line(uri, port) for link in links))), flush=True)

@@ -1,188 +1,198 @@
-"""What commands print: the plan, the state of cells, and what a model is fed with its attributes marked."""
+"""Prints plans, the states of cells, and a model's inputs with their attributes marked."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from ktrain import biographies, ledger, pools, probes
-from ktrain import corpus as corpora
-from ktrain.config import ATTRIBUTES, Cell
-from ktrain.corpus import Corpus
-from ktrain.stages import chain
-from ktrain.store import Store
-from ktrain.windows import Windows
-from sweeps import writing_cost
-from sweeps.live import clock
-from sweeps.plan import Plan
+from analysis.presentation.console_table import Column, ConsoleTable
+from ktrain.bior import entries
+from ktrain.bios import pools
+from ktrain.config import ATTRIBUTES, CellConfig
+from ktrain.data import corpus as corpora
+from ktrain.data.corpus import Corpus
+from ktrain.data.packing import Windows
+from ktrain.generation import drafts as generation_drafts
+from ktrain.readout import probes
+from ktrain.stages import stages_of
+from ktrain.store.base import Store
+from sweeps.console import COLOURS, Screen, counted, format_duration, format_hours, table_screen
+from sweeps.planning import generation_cost, reasons, summary
+from sweeps.planning.axis_table import AxisDescription
+from sweeps.planning.plan import Plan, Planned
 
-COLOURS = dict(zip(ATTRIBUTES, ("red", "green", "yellow", "blue", "magenta", "cyan"), strict=True))
-
-
-STATES = ("planned", "running", "done", "failed", "blocked")
+STATES = ("planned", "running", "done", "failed", "blocked", "damaged")
 MANY = 100
-"""Cells above which a plan is told by its parts."""
-NAMED = 3
-"""Cells that are named beside the reason that they have in common."""
+"""Above this many cells, a plan is printed by its parts."""
+PASSES = "passes over questions"
+"""The header of how often a stage trains on each of its training questions."""
 HELD = {"biography": "biographies", "question": "questions", "background": "background text"}
-TABLE_WIDTH = 144
-"""Columns that a table may take: a narrower terminal wraps its lines, which loses nothing."""
 
 
-class Screen(Console):
-    """A console whose reader may leave early: that is for `main` to see, and no failure."""
+def plan(plan: Plan, *, everything: bool = False, list_departures: bool = False, wide: bool = False) -> None:
+    """Prints cost, cells and stages, and counts departures from the paper, or lists them with `list_departures`.
 
-    def on_broken_pipe(self) -> None:
-        """Raises the error on, where `Console` would exit with 1."""
-        raise
-
-
-def wide_screen() -> Screen:
-    """A console for tables."""
-    return Screen(width=max(TABLE_WIDTH, Screen().width))
-
-
-def plan(plan: Plan, *, everything: bool = False) -> None:
-    """Cells, stages, cost and departures; of many cells, how many each part has, unless `everything` is wanted."""
+    A plan of more than `MANY` cells is printed by its parts, unless `everything`.
+    """
     console = Screen()
+    console.print(*_bill(summary.totals(plan)), "", sep="\n", highlight=False)
     many = len(plan.cells) > MANY and not everything
-    wide = wide_screen()
-    wide.print(*([_parts(plan)] if many else _cells(plan)))
-    for line in _reasons(plan):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    wide.print("", _kinds(plan) if many else _stages(plan))
-    console.print("", *_bill(plan.totals()), sep="\n", highlight=False)
-    if written := plan.writing():
+    tables = table_screen(wide)
+    tables.print(*([_parts(plan)] if many else _cells(plan)))
+    for line in reasons.reasons(plan):
+        console.print(f"\n{line}", highlight=False, markup=False, soft_wrap=True)
+    tables.print("", _kinds(plan) if many else _stages(plan))
+    if costs := generation_cost.generation_costs(plan):
         console.print("\nBiographies that a language model has to write first", style="bold")
-        for line in writing_cost.told(written, plan.sweep.name, plan.device):
+        for line in generation_cost.describe(costs, plan.sweep.name, plan.device):
             console.print(f"  {line}", highlight=False, markup=False)
     if refused := plan.refused():
         console.print("\nProbe tasks that are refused, because their classes have too few people", style="bold")
         for line in refused:
             console.print(f"  {line}", highlight=False, markup=False)
-    console.print("\nDepartures from the paper, and assumptions", style="bold")
-    for line in plan.departures():
+    lines = summary.departures(plan)
+    assumed = sum(line.startswith("assumed") for line in lines)
+    heading = f"\n{counted(len(lines) - assumed, 'departure')} from the paper, {counted(assumed, 'assumption')}"
+    console.print(heading if list_departures else f"{heading}; --departures lists them", style="bold")
+    for line in lines if list_departures else ():
         console.print(f"  {line}", highlight=False, markup=False)
     if many:
         console.print("\n--cells lists every cell and stage", style="dim")
 
 
-def _cells(plan: Plan) -> Iterator[Table]:
-    """A table of cells, of a whole one for each part with the cells that no part before it has."""
+def _cells(plan: Plan) -> Iterator[ConsoleTable]:
+    """Yields a table of cells for each part of the sweep, each cell in the first part that has it."""
     names = dict.fromkeys(cell.parts[0] for cell in plan.cells)
     for name in names:
         varied = plan.varied(name)
-        table = _table("cell", *_headers(varied), "state")
-        if plan.sweep.parts:
-            table.title, table.title_justify, table.title_style = f"\n{name}", "left", "bold"
-        for cell in (cell for cell in plan.cells if cell.parts[0] == name):
-            table.add_row(cell.key, *(str(cell.axes[axis]) for axis in varied), cell.state.partition(":")[0])
-        yield table
+        cells = [cell for cell in plan.cells if cell.parts[0] == name]
+        rows = [(cell.key, *(str(cell.axes[axis]) for axis in varied), cell.state.partition(":")[0]) for cell in cells]
+        title = f"\n{name}" if plan.sweep.parts else ""
+        yield _table(rows, "cell", *_headers(varied), "state", essential=("cell", "state"), title=title)
 
 
 def _headers(axes: list[str]) -> list[str]:
-    """Axes by their last name, or by all of it where two would read alike."""
+    """Returns the last part of each axis name, or the whole name where two would read alike."""
     last = Counter(axis.rpartition(".")[2] for axis in axes)
     return [axis if last[name := axis.rpartition(".")[2]] > 1 else name for axis in axes]
 
 
-def _reasons(plan: Plan) -> Iterator[str]:
-    """Why cells are blocked or have failed: each reason once, with the cells where they are few."""
-    cells: dict[str, list[str]] = {}
-    for cell in plan.cells:
-        if ":" in cell.state:
-            cells.setdefault(cell.state, []).append(cell.key)
-    for reason, keys in cells.items():
-        named = f" ({', '.join(keys)})" if len(keys) <= NAMED else ""
-        yield f"\n{len(keys)} {'cell is' if len(keys) == 1 else 'cells are'} {reason}{named}"
-
-
-def _stages(plan: Plan) -> Table:
-    table = _table("stage", "kind", "state", right=("tokens", "FLOPs", "time"))
+def _stages(plan: Plan) -> ConsoleTable:
+    rows = []
     for p in plan.stages:
-        table.add_row(p.stage.key, p.stage.kind, p.state, f"{p.tokens:,}", f"{p.flops:.1e}", clock(p.seconds))
-    return table
+        numbers = f"{p.tokens:,}", _passes([p]), f"{p.flops:.1e}", format_duration(p.seconds)
+        rows.append((p.stage.key, p.stage.kind, p.state, *numbers))
+    right = ("tokens", PASSES, "FLOPs", "time")
+    return _table(rows, "stage", "kind", "state", right=right, essential=("stage", "state", PASSES, "time"))
 
 
-def _parts(plan: Plan) -> Table:
-    """Cells of each part by state; a cell of several parts counts in each, and once in the last line."""
-    table = _table("part", right=("cells", "pretrainings", *STATES))
+def _passes(stages: Iterable[Planned]) -> str:
+    """The fewest and the most passes of these stages over the questions that they train on; empty if on none."""
+    passes = [p.passes for p in stages if p.passes is not None]
+    bounds = (min(passes), max(passes)) if passes else ()
+    written = [f"{bound:,.1f}" if bound < 10 else f"{bound:,.0f}" for bound in bounds]
+    return " to ".join(dict.fromkeys(written))
+
+
+def _parts(plan: Plan) -> ConsoleTable:
+    """Counts the cells of each part by state; a cell of several parts counts in each, and once in the last row."""
     names = dict.fromkeys(part.name for part in plan.sweep.parts or (plan.sweep,))
     groups = {name: [cell for cell in plan.cells if name in cell.parts] for name in names}
+    rows = []
     for name, cells in {**groups, "each once": list(plan.cells)}.items():
         states = Counter(cell.state.partition(":")[0] for cell in cells)
-        pretrained = len({cell.stages[1].key for cell in cells})
-        table.add_row(name, str(len(cells)), str(pretrained), *(str(states[state] or "") for state in STATES))
-    return table
+        pretrained = len({cell.stages.pretrain.key for cell in cells})
+        rows.append((name, str(len(cells)), str(pretrained), *(str(states[state] or "") for state in STATES)))
+    return _table(rows, "part", right=("cells", "pretrainings", *STATES), essential=("part", "cells", *STATES))
 
 
-def _kinds(plan: Plan) -> Table:
-    """Stages by kind, with how many there would be if every cell did its own."""
-    table = _table("stages", right=("distinct", "unshared", "done", "tokens", "FLOPs", "hours"))
+def _kinds(plan: Plan) -> ConsoleTable:
+    """Counts stages by kind, and how many there would be if every cell did its own."""
     unshared = Counter(stage.kind for cell in plan.cells for stage in cell.stages)
+    rows = []
     for kind, count in unshared.items():
         mine = [p for p in plan.stages if p.stage.kind == kind]
         counts = len(mine), count, sum(p.state == "done" for p in mine)
         tokens, flops, seconds = (sum(getattr(p, name) for p in mine) for name in ("tokens", "flops", "seconds"))
-        table.add_row(kind, *map(str, counts), f"{tokens:.1e}", f"{flops:.1e}", f"{seconds / 3600:,.1f}")
-    return table
+        amounts = f"{tokens:.1e}", _passes(mine), f"{flops:.1e}", f"{seconds / 3600:,.1f}"
+        rows.append((kind, *map(str, counts), *amounts))
+    right = ("distinct", "unshared", "done", "tokens", PASSES, "FLOPs", "hours")
+    return _table(rows, "stages", right=right, essential=("stages", "distinct", "done", PASSES, "hours"))
 
 
 def _bill(totals: dict[str, Any]) -> Iterator[str]:
-    """What it costs, in words."""
+    """Yields the lines about a plan's cost."""
     device, gpus = totals["device"], totals["gpus"]
     yield (
         f"{totals['cells']:,} cells, {totals['stages']:,} distinct stages, {totals['stages_done']:,} done; without "
         f"sharing there would be {totals['stages_without_sharing']:,} stages and "
         f"{totals['flops_without_sharing'] / max(totals['flops'], 1.0):.1f} times the FLOPs"
     )
-    for name, about in {"in all": "", "to do": "_to_do", "blocked": "_blocked"}.items():
-        if totals[f"stages{about}"]:
+    for name, suffix in {"in all": "", "to do": "_to_do", "blocked": "_blocked"}.items():
+        if totals[f"stages{suffix}"]:
             yield (
-                f"{name}: {totals[f'pretrainings{about}']:,} pretrainings, {totals[f'tokens{about}']:,} tokens, "
-                f"{totals[f'flops{about}']:.1e} FLOPs, {_hours(totals[f'seconds{about}'])} of one {device}, "
-                f"{totals[f'bytes{about}'] / 1e9:,.1f} GB of disk"
+                f"{name}: {totals[f'pretrainings{suffix}']:,} pretrainings, {totals[f'tokens{suffix}']:,} tokens, "
+                f"{totals[f'flops{suffix}']:.1e} FLOPs, {format_hours(totals[f'seconds{suffix}'])} of one {device}, "
+                f"{totals[f'bytes{suffix}'] / 1e9:,.1f} GB of disk"
             )
     devices = f"{gpus} {device}s" if gpus > 1 else f"one {device}"
-    yield f"what is to do takes about {_hours(totals['wall_seconds_to_do'])} on {devices}, a trial on each"
+    yield f"the rest takes about {format_hours(totals['wall_seconds_to_do'])} on {devices}, a trial on each"
+    if (dollars := totals["dollars_to_do"]) is not None:
+        yield f"the rest costs about ${dollars:,.2f}"
+    for network, parameters in totals["parameters"].items():
+        yield f"{network}: {parameters:,} parameters"
+    for windows, (lowest, highest) in totals["nameless_attribute_tokens"].items():
+        share = f"{lowest:.0%}" if lowest == highest else f"{lowest:.0%} to {highest:.0%}"
+        yield f"train.windows={windows}: about {share} of the attribute tokens are read without the name before them"
     yield f"{device}: {totals['flops_per_second_from']}"
     for network, speed in totals["flops_per_second_measured"].items():
         yield f"{network}: as fast as measured here, {speed / 1e12:.3g} TFLOP/s"
 
 
-def _hours(seconds: float) -> str:
-    """Minutes below an hour and a half, hours above."""
-    return f"{seconds / 60:,.0f} minutes" if seconds < 5400 else f"{seconds / 3600:,.1f} hours"
+def _table(
+    rows: Sequence[tuple[str, ...]],
+    *left: str,
+    right: tuple[str, ...] = (),
+    essential: tuple[str, ...] | None = None,
+    title: str = "",
+) -> ConsoleTable:
+    """A table without lines; where it does not fit, only the `essential` columns (by default all) are shown."""
+    columns = [Column(name, "key", essential is None or name in essential) for name in left]
+    columns += [Column(name, "number", essential is None or name in essential) for name in right]
+    return ConsoleTable(title, tuple(columns), tuple(rows), framed=False)
 
 
-def _table(*left: str, right: tuple[str, ...] = ()) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in left:
-        table.add_column(name, overflow="fold")
-    for name in right:
-        table.add_column(name, justify="right")
-    return table
+def axes(described: Sequence[AxisDescription], scale: str) -> None:
+    """Prints axes, one a line, with their meaning."""
+    rows = [
+        (axis.name, "" if axis.value is None else str(axis.value), axis.allowed, axis.meaning) for axis in described
+    ]
+    columns = (
+        Column("axis", "key", essential=True),
+        Column(f"at {scale}", "key", essential=True),
+        Column("allowed", "words"),
+        Column("meaning", "words", essential=True),
+    )
+    table_screen().print(ConsoleTable("", columns, tuple(rows), framed=False))
 
 
-def status(plan: Plan) -> None:
-    """One line a cell, and why those that are not done will not be."""
-    wide_screen().print(*_cells(plan))
-    for line in _reasons(plan):
-        Screen().print(line, highlight=False, markup=False, soft_wrap=True)
+def status(plan: Plan, *, wide: bool = False) -> None:
+    """Prints a line for each cell, and the reasons for which cells are blocked or have failed."""
+    table_screen(wide).print(*_cells(plan))
+    for line in reasons.reasons(plan):
+        Screen().print(f"\n{line}", highlight=False, markup=False, soft_wrap=True)
 
 
-def fed(what: str, cell: Cell, count: int, step: int, store: Store) -> None:
-    """People, entries, questions, the classes of probes, or the windows of a step.
+def show_inputs(what: str, cell: CellConfig, count: int, step: int, store: Store) -> None:
+    """Prints people, entries, questions, the classes of probes, or the windows of a training step.
 
-    With the entries of bioR come drafts that were rejected, and why. Raises `WrongRequest` for text that is not there.
+    Entries of bioR are followed by rejected drafts with the reasons. Raises `WrongRequest` for text that is not there.
     """
     console = Screen(soft_wrap=True, highlight=False)
-    corpus = corpora.build(cell.corpus, cell.seed, ledger.reader(store, cell))
+    corpus = corpora.build_corpus(cell.corpus, cell.seed, generation_drafts.draft_reader(store, cell))
     printers = {"people": _people, "entries": _entries, "questions": _questions, "classes": _classes}
     if what != "window":
         for text in printers[what](corpus, count):
@@ -191,7 +201,7 @@ def fed(what: str, cell: Cell, count: int, step: int, store: Store) -> None:
             for text in _rejected(corpus, cell, store, count):
                 console.print(text)
         return
-    windows = Windows(corpus, chain(cell)[0].key, cell.train, cell.seed)
+    windows = Windows(corpus, stages_of(cell).corpus.key, cell.train, cell.seed)
     for row, (ids, kind) in enumerate(zip(windows.rows(step)[:count], windows.kinds(step), strict=False)):
         text = corpus.tokenizer.decode(ids.tolist(), skip_special_tokens=False)
         heading = Text(f"step {step} row {row}, {HELD[kind]}", "bold")
@@ -199,12 +209,12 @@ def fed(what: str, cell: Cell, count: int, step: int, store: Store) -> None:
 
 
 def _people(corpus: Corpus, count: int) -> Iterator[Any]:
-    table = _table("person", "name", "half", *(attribute.replace("_", " ") for attribute in ATTRIBUTES))
+    rows = []
     for p in range(min(count, len(corpus.people))):
         half = "celebrity" if corpus.celebrity[p] else "train" if corpus.train[p] else "test"
         values = [corpus.people.value(p, a) for a in ATTRIBUTES]
-        table.add_row(str(p), corpus.people.name(p), half, *values)
-    yield table
+        rows.append((str(p), corpus.people.name(p), half, *values))
+    yield _table(rows, "person", "name", "half", *(attribute.replace("_", " ") for attribute in ATTRIBUTES))
 
 
 def _entries(corpus: Corpus, count: int) -> Iterator[Text]:
@@ -226,15 +236,15 @@ def _entries(corpus: Corpus, count: int) -> Iterator[Text]:
         yield text.append(corpus.tokenizer.decode(ids[place:].tolist()), "not bold")
 
 
-def _rejected(corpus: Corpus, cell: Cell, store: Store, count: int) -> Iterator[Text]:
-    """The first drafts of bioR that were not accepted, each with the reasons."""
+def _rejected(corpus: Corpus, cell: CellConfig, store: Store, count: int) -> Iterator[Text]:
+    """Yields the first rejected drafts of bioR, each with the reasons."""
     drafts: Iterable[tuple[int, str, str]]
     if cell.corpus.writer.backend == "rules":
         assert corpus.texts is not None
         whole = pools.load(cell.corpus.pools_folder)
-        drafts = biographies.rejected(cell.corpus, cell.seed, corpus.people, whole, corpus.texts)
+        drafts = entries.rejected_drafts(cell.corpus, cell.seed, corpus.people, whole, corpus.texts)
     else:
-        drafts = ((draft.person, draft.text, draft.why) for draft in ledger.rejected(store, cell))
+        drafts = ((draft.person, draft.text, draft.why) for draft in generation_drafts.rejected_drafts(store, cell))
     for person, text, why in islice(drafts, count):
         yield Text(f"rejected, of person {person}: {why}:", "bold red").append(text, "not bold default")
 
@@ -249,24 +259,18 @@ def _questions(corpus: Corpus, count: int) -> Iterator[Text]:
 
 
 def _classes(corpus: Corpus, count: int) -> Iterator[Any]:
-    learns, tested = corpus.halves("minority")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("task")
-    for name in ("classes", "baseline %", "fewest people", "mean people"):
-        table.add_column(name, justify="right")
-    table.add_column(f"the {count} largest, in the test half")
+    learners, tested = corpus.people_split("minority")
+    largest_shown = f"the {count} largest, in the test half"
+    rows = []
     for task in probes.TASKS:
-        found = probes.classes(corpus, task)
-        asked, learned = found.counts(tested), found.counts(learns)
-        largest = [f"{found.names[k].strip()} {asked[k] / asked.sum():.1%}" for k in np.argsort(-asked)[:count]]
-        table.add_row(
-            str(task),
-            f"{len(found.names):,}",
-            f"{100 * asked.max() / asked.sum():.1f}",
-            f"{learned.min():,}",
-            f"{learned.mean():,.1f}",
-            ", ".join(largest),
-        )
-    yield table
+        classes = probes.classes(corpus, task)
+        in_test, in_training = classes.counts(tested), classes.counts(learners)
+        largest = [f"{classes.names[k].strip()} {in_test[k] / in_test.sum():.1%}" for k in np.argsort(-in_test)[:count]]
+        baseline = f"{100 * in_test.max() / in_test.sum():.1f}"
+        fewest, mean = f"{in_training.min():,}", f"{in_training.mean():,.1f}"
+        rows.append((str(task), f"{len(classes.names):,}", baseline, fewest, mean, ", ".join(largest)))
+    numbers = tuple(Column(name, essential=True) for name in ("classes", "baseline %", "fewest people", "mean people"))
+    columns = (Column("task", "key", essential=True), *numbers, Column(largest_shown, "words", essential=True))
+    yield ConsoleTable("", columns, tuple(rows), framed=False)
     tokens = len(corpus.entries.ids) / len(corpus.entries)
     yield f"{len(corpus.entries):,} entries of {tokens:.1f} tokens; people are those of the training half"

@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import debian_packages
 import pytest
 import s3_server
 from fault_proxy import Proxy
@@ -17,11 +18,11 @@ from head import Head
 from hypothesis import settings
 from postgres import Missing, Postgres
 
-from ktrain import corpus as corpora
-from ktrain.config import ATTRIBUTES, PoolSizes
-from ktrain.config import Corpus as Setting
-from ktrain.corpus import Corpus
-from ktrain.pools import Pools
+from ktrain.bios.pools import Pools
+from ktrain.config import ATTRIBUTES, CorpusConfig, PoolsConfig
+from ktrain.data import corpus as corpora
+from ktrain.data.corpus import Corpus
+from ktrain.system import device
 
 # The same examples every time, however busy the machine: whether a change lands must not be luck. To look for new ones:
 # HYPOTHESIS_PROFILE=explore.
@@ -32,8 +33,30 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 # Tiny batches: waiting for the tokenizer's threads takes longer than its work where the cores are busy.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts files that start Ray first. They take longest, and two processes share the files out one by one: a long file
+    at the end would leave one of them idle."""
+    long = {item.path for item in items if item.get_closest_marker("ray")}
+    items.sort(key=lambda item: item.path not in long)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says at the end which Debian packages would have run what was skipped."""
+    # Of a skip, `longrepr` is the file, the line and the reason.
+    reasons = [str(report.longrepr[-1]) for report in terminalreporter.stats.get("skipped", ())]
+    if line := debian_packages.summary(reasons):
+        terminalreporter.write_line(line, yellow=True)
+
+
 SIZES = {"first_names": 20, "middle_names": 20, "last_names": 20, "birth_years": 20}
-TINY = PoolSizes(**SIZES, birth_cities=12, universities=12, majors=12, companies=12)
+TINY = PoolsConfig(**SIZES, birth_cities=12, universities=12, majors=12, companies=12)
+
+
+@pytest.fixture
+def bf16_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products are taken in bf16 where a setting asks for it, also on a processor that is slow at them."""
+    monkeypatch.setattr(device, "processor_has_bf16", lambda: True)
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +65,9 @@ def tiny() -> Callable[..., Corpus]:
 
     @functools.cache
     def built(seed: int = 0, **changes: Any) -> Corpus:
-        return corpora.build(Setting(**{"people": 60, "tokenizer": "bpe-600", "pools": TINY} | changes), seed)
+        return corpora.build_corpus(
+            CorpusConfig(**{"people": 60, "tokenizer": "bpe-600", "pools": TINY} | changes), seed
+        )
 
     return built
 
@@ -65,10 +90,10 @@ def hostile() -> Pools:
 
 
 @pytest.fixture(scope="session")
-def write_pools() -> Callable[[Path, Pools], PoolSizes]:
+def write_pools() -> Callable[[Path, Pools], PoolsConfig]:
     """Writes pools as this project's CSV files, and gives the sizes that use all of them."""
 
-    def write(folder: Path, pools: Pools) -> PoolSizes:
+    def write(folder: Path, pools: Pools) -> PoolsConfig:
         folder.mkdir(exist_ok=True)
         names = [f.name for f in fields(Pools) if f.name not in ("company_cities", "birth_years")]
         for name in names:
@@ -79,7 +104,7 @@ def write_pools() -> Callable[[Path, Pools], PoolSizes]:
                     out.writerows([("value", "city"), *zip(values, pools.company_cities, strict=True)])
                 else:
                     out.writerows([("value",), *((value,) for value in values)])
-        return PoolSizes(**{name: len(getattr(pools, name)) for name in names}, birth_years=pools.birth_years)
+        return PoolsConfig(**{name: len(getattr(pools, name)) for name in names}, birth_years=pools.birth_years)
 
     return write
 

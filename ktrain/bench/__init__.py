@@ -1,1 +1,1 @@
-"""Benchmarks: speed against named references in one run, the loops taking turns."""
+"""Benchmarks: speed against named references in one run, with interleaved loops."""

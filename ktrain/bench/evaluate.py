@@ -5,49 +5,51 @@ from typing import Any
 import numpy as np
 import torch
 
-from ktrain import corpus as corpora
-from ktrain import evaluation, model
-from ktrain.bench import machine, turns
-from ktrain.bench.turns import Loop
-from ktrain.config import Corpus, Model
-from ktrain.device import device
+from ktrain.bench import interleaved, machine
+from ktrain.bench.interleaved import Loop
+from ktrain.config import CorpusConfig, ModelConfig
+from ktrain.data import corpus as corpora
+from ktrain.model import networks
+from ktrain.readout import evaluation
+from ktrain.readout.generated_answers import answers_by_generation
+from ktrain.system.device import training_device
 
-ASKED = 128
-"""People in one round of questions."""
+PEOPLE = 128
+"""People in one batch of questions."""
 
 
-def evaluate(setting: Corpus, network: Model, *, context: int, seconds: float) -> dict[str, Any]:
-    """Questions a second: the rows, and the ratio of reading answers off one forward over generating them.
+def evaluate(setting: CorpusConfig, network: ModelConfig, *, context: int, seconds: float) -> dict[str, Any]:
+    """Returns questions a second, and the ratio of reading answers off one forward over generating them.
 
-    The reference generates for questions of one length together, so nothing is padded, as far as the longest answer.
-    Raises `AssertionError` where the two do not find the same answers exact.
+    The reference batches questions of one length, so nothing is padded, and generates up to the longest answer.
+    Raises `AssertionError` if the two disagree on which answers are exact.
     """
     torch.set_num_threads(machine.cores())
-    built = corpora.build(setting, 0)
+    built = corpora.build_corpus(setting, 0)
     vocabulary = built.tokenizer.get_vocab_size()
-    asked = model.build(network, vocabulary, context, built.eos, 0).to(device()).eval()
-    people = np.arange(min(ASKED, len(built.people)))
+    trained = networks.build_network(network, vocabulary, context, built.eos, 0).to(training_device()).eval()
+    people = np.arange(min(PEOPLE, len(built.people)))
     questions = (people[:, None] * 6 + np.arange(6)).ravel()
-    mine = evaluation.answer(asked, built, people=people).exact
+    mine = evaluation.answer(trained, built, people=people, texts=False).exact
     with torch.no_grad():
-        theirs, _ = evaluation.by_generation(asked, built, questions, 1)
+        theirs, _ = answers_by_generation(trained, built, questions, 1)
     assert np.array_equal(mine, theirs)
 
     def ours(seconds: float) -> float:
-        return _rate(lambda: evaluation.answer(asked, built, people=people), len(questions))(seconds)
+        return _rate(lambda: evaluation.answer(trained, built, people=people, texts=False), len(questions))(seconds)
 
     def generated(seconds: float) -> float:
-        return _rate(lambda: evaluation.by_generation(asked, built, questions, 1), len(questions))(seconds)
+        return _rate(lambda: answers_by_generation(trained, built, questions, 1), len(questions))(seconds)
 
-    rounds = turns.rounds({"ktrain": ours, "generate": generated}, seconds)
-    rows = [turns.row(name, values, "questions/s") for name, values in rounds.items()]
-    about = {"model": network.size, "vocabulary": vocabulary, "questions": len(questions)}
-    return turns.result(rows, {"generate": rows[0].median / rows[1].median}, {}, machine.told(), about)
+    rounds = interleaved.interleave({"ktrain": ours, "generate": generated}, seconds)
+    rows = [interleaved.row(name, values, "questions/s") for name, values in rounds.items()]
+    described = {"model": network.size, "vocabulary": vocabulary, "questions": len(questions)}
+    return interleaved.result(rows, {"generate": rows[0].median / rows[1].median}, {}, machine.describe(), described)
 
 
 def _rate(work: Any, count: int) -> Loop:
     def loop(seconds: float) -> float:
-        steps, passed = turns.repeated(lambda _: work(), seconds)
+        steps, passed = interleaved.repeated(lambda _: work(), seconds)
         return steps * count / passed
 
     return loop

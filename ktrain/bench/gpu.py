@@ -1,20 +1,20 @@
-"""All that is to be measured on a GPU in one command of ten minutes: `python -m ktrain.bench.gpu`.
+"""All GPU benchmarks in one command of ten minutes: `python -m ktrain.bench.gpu`.
 
-It needs no Ray and no MLflow: `bench train` and `bench fleet` at 124M, and how long a whole pretraining would take.
+Runs `bench train` and `bench fleet` at 124M without Ray and MLflow, and estimates the time of a whole pretraining.
 """
 
 import json
 import sys
 
-from ktrain.bench import fleet, profile, train, turns
-from ktrain.config import Model, Readout, Train
+from ktrain.bench import adapters, interleaved, profile, train
+from ktrain.config import ModelConfig, ReadoutConfig, TrainConfig
 
 SECONDS = 12.0
-"""Of each loop and round."""
+"""Measured seconds of each loop and round."""
 
 
-def main(setting: Train, network: Model, seconds: float) -> None:
-    """Prints the tables as they come, and all of it as JSON at the end."""
+def main(setting: TrainConfig, network: ModelConfig, seconds: float) -> None:
+    """Prints each table when it is ready, and all results as JSON at the end."""
     trained = train.train(setting, network, seconds=seconds)
     print(train.text(trained), flush=True)
     speed = trained["rows"][0]["median"]
@@ -23,15 +23,15 @@ def main(setting: Train, network: Model, seconds: float) -> None:
     vocabulary = trained["setting"]["vocabulary"]
     print(profile.text(profile.step(setting, network, vocabulary)), flush=True)
     readouts = {
-        "qa_finetune": Readout(),
-        "p_probe": Readout.model_validate({"kind": "p_probe", "rank_qv": 0, "rank_embedding": 2, "batch": 50}),
-        "q_probe": Readout.model_validate({"kind": "q_probe", "rank_qv": 0, "rank_embedding": 16, "batch": 200}),
+        "qa_finetune": ReadoutConfig(),
+        "p_probe": ReadoutConfig.model_validate({"kind": "p_probe", "rank_qv": 0, "rank_embedding": 2, "batch": 50}),
+        "q_probe": ReadoutConfig.model_validate({"kind": "q_probe", "rank_qv": 0, "rank_embedding": 16, "batch": 200}),
     }
-    fleets = fleet.fleet(readouts, network, vocabulary, seconds=seconds)
-    print(f"\n{turns.text(fleets)}", flush=True)
+    fleets = adapters.fleet(readouts, network, vocabulary, seconds=seconds)
+    print(f"\n{interleaved.text(fleets)}", flush=True)
     json.dump({"train": trained, "hours": hours, "fleet": fleets}, sys.stdout, indent=1)
     print()
 
 
 if __name__ == "__main__":
-    main(Train(), Model(), SECONDS)
+    main(TrainConfig(), ModelConfig(), SECONDS)

@@ -1,7 +1,7 @@
 """Speed of the training loop against reference loops, in one run.
 
-Each loop is measured at its best thread count and precision, without logging, with `scaled_dot_product_attention` and
-fused AdamW. They read random tokens, which cost what any others do.
+Each loop runs at its best thread count and precision, without logging, with `scaled_dot_product_attention` and fused
+AdamW. The tokens are random, which does not change the speed.
 """
 
 import contextlib
@@ -15,38 +15,42 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ktrain import model
-from ktrain.bench import machine, turns
-from ktrain.bench.nano import Nano
-from ktrain.bench.turns import WARM, Loop
-from ktrain.config import Model, Train
-from ktrain.device import device
-from ktrain.engine import Engine, join_alone
-from ktrain.forward import Loss
+from ktrain.bench import interleaved, machine
+from ktrain.bench.interleaved import WARM, Loop
+from ktrain.bench.reference_gpt import ReferenceGpt
+from ktrain.config import ModelConfig, TrainConfig
+from ktrain.model import networks
+from ktrain.model.forward import LanguageModelLoss
+from ktrain.system.device import autocast, multiplies_in_bf16, training_device
+from ktrain.system.process_group import join_alone
+from ktrain.training.deepspeed_engine import Engine
 
 VOCABULARY = {"mini": 2048}
-"""Of the scale; GPT-2's elsewhere."""
+"""Vocabulary of a network size; GPT-2's for all others."""
 GPT2 = 50_257
 UNIT = "tok/s"
 COMPILE = True
 
 
-def train(setting: Train, network: Model, *, seconds: float, precisions: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Tokens a second of each loop: the rows, and `ratios` of this loop over `eager`, `trainer` and `compiled`.
+def train(
+    setting: TrainConfig, network: ModelConfig, *, seconds: float, precisions: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Returns tokens a second of each loop, and `ratios` of our loop over the others.
 
-    `engineless` is this loop without DeepSpeed. `seconds` is the measured time of each loop, thread count and round;
-    `precisions` are what each loop may choose from, on a CPU both.
+    `engineless` is our loop without DeepSpeed. `seconds` is the measured time of each loop, thread count and round;
+    `precisions` are the candidates of each loop, by default those that a CPU has instructions for, and the
+    setting's on a GPU.
     """
     join_alone()
     torch.manual_seed(0)
-    about = machine.told()
-    # Every loop is a compilation of its own of the same functions; beyond the limit they would run uncompiled.
+    host = machine.describe()
+    # Each loop compiles the same functions again; beyond the limit they would run uncompiled.
     torch._dynamo.config.recompile_limit = 64
     vocabulary = VOCABULARY.get(network.size, GPT2)
     ids = torch.randint(0, vocabulary, (64 * setting.batch, setting.context))
-    cpu = device().type == "cpu"
+    cpu = training_device().type == "cpu"
     counts = sorted({1, machine.cores()}) if cpu else [torch.get_num_threads()]
-    chosen = precisions or (("bf16", "fp32") if cpu else (setting.precision,))
+    chosen = precisions or _precisions(setting)
     settings = [setting.model_copy(update={"precision": precision}) for precision in chosen]
     loops: dict[str, Loop] = {}
     ways: dict[tuple[str, str, int], str] = {}
@@ -56,36 +60,42 @@ def train(setting: Train, network: Model, *, seconds: float, precisions: tuple[s
             for threads in counts:
                 ways[name, each.precision, threads] = way = f"{name} {each.precision} {threads}"
                 loops[way] = _with(threads, loop)
-    found_of = turns.rounds(loops, seconds)
-    measured = {key: found_of[way] for key, way in ways.items()}
-    per_token = model.flops_per_token(network, vocabulary, setting.context)
+    by_way = interleaved.interleave(loops, seconds)
+    measured = {key: by_way[way] for key, way in ways.items()}
+    per_token = networks.flops_per_token(network, vocabulary, setting.context)
     rows, ratios, shares = [], {}, {}
     for name in MAKERS:
         best = max((k for k in measured if k[0] == name), key=lambda k: statistics.median(measured[k]))
-        found = turns.row(name, measured[best], UNIT, f"{best[1]}, {best[2]} threads" if cpu else best[1])
-        rows.append(found)
-        shares[name] = found.median * per_token / about["peak_flops"][best[1]]
+        row = interleaved.row(name, measured[best], UNIT, f"{best[1]}, {best[2]} threads" if cpu else best[1])
+        rows.append(row)
+        shares[name] = row.median * per_token / host["peak_flops"][best[1]]
         if name != "ktrain":
-            ratios[name] = rows[0].median / found.median
+            ratios[name] = rows[0].median / row.median
     for precision in chosen:
         ours = max(statistics.median(measured["ktrain", precision, threads]) for threads in counts)
-        shares[f"ktrain {precision}"] = ours * per_token / about["peak_flops"][precision]
-    told = {
+        shares[f"ktrain {precision}"] = ours * per_token / host["peak_flops"][precision]
+    described = {
         "model": network.size,
         "vocabulary": vocabulary,
         "batch": setting.batch,
         "context": setting.context,
-        "by_threads": {way: statistics.median(values) for way, values in found_of.items()},
+        "by_threads": {way: statistics.median(values) for way, values in by_way.items()},
     }
     formula = f"6 N + 12 L d T = {per_token / 1e6:,.2f} MFLOP a token; shares are of the matrix product's peak"
-    return turns.result(rows, ratios, shares, about, told, formula)
+    return interleaved.result(rows, ratios, shares, host, described, formula)
 
 
-def text(found: dict[str, Any]) -> str:
-    """The result as a table, and the share of the peak in each precision."""
-    shares = [(n.removeprefix("ktrain "), s) for n, s in found["share_of_peak"].items() if n.startswith("ktrain ")]
-    setting = {name: value for name, value in found["setting"].items() if name != "by_threads"}
-    table = turns.text({**found, "setting": setting})
+def _precisions(setting: TrainConfig) -> tuple[str, ...]:
+    """The precisions of which each loop may choose the faster one."""
+    possible = machine.precisions()
+    return possible if training_device().type == "cpu" or setting.precision not in possible else (setting.precision,)
+
+
+def text(measured: dict[str, Any]) -> str:
+    """Formats a result as a table, with the share of the peak in each precision."""
+    shares = [(n.removeprefix("ktrain "), s) for n, s in measured["share_of_peak"].items() if n.startswith("ktrain ")]
+    setting = {name: value for name, value in measured["setting"].items() if name != "by_threads"}
+    table = interleaved.text({**measured, "setting": setting})
     return f"{table}\nktrain reaches " + ", ".join(f"{share:.0%} of it in {precision}" for precision, share in shares)
 
 
@@ -97,79 +107,79 @@ def _with(threads: int, loop: Loop) -> Loop:
     return measured
 
 
-def _network(network: Model, setting: Train, vocabulary: int) -> Any:
-    return model.build(network, vocabulary, setting.context, 0, 0).to(device()).train()
+def _network(network: ModelConfig, setting: TrainConfig, vocabulary: int) -> Any:
+    return networks.build_network(network, vocabulary, setting.context, 0, 0).to(training_device()).train()
 
 
-def even_weights(setting: Train) -> Tensor:
-    """Every target counts alike."""
+def even_weights(setting: TrainConfig) -> Tensor:
+    """Returns weights that sum to one, equal for every target."""
     weights = torch.full((setting.batch, setting.context), 1 / (setting.batch * (setting.context - 1)))
-    return weights.to(device())
+    return weights.to(training_device())
 
 
-def _ktrain(setting: Train, network: Model, vocabulary: int, ids: Tensor) -> Loop:
-    engine = Engine(Loss(_network(network, setting, vocabulary)), setting, setting.batch, compile=COMPILE)
+def _ktrain(setting: TrainConfig, network: ModelConfig, vocabulary: int, ids: Tensor) -> Loop:
+    engine = Engine(LanguageModelLoss(_network(network, setting, vocabulary)), setting, setting.batch, compile=COMPILE)
     weights = even_weights(setting)
     return timed(lambda batch: engine.step(batch, weights, learning_rate=1e-3), ids, setting)
 
 
-def _engineless(setting: Train, network: Model, vocabulary: int, ids: Tensor) -> Loop:
-    module, weights = Loss(_network(network, setting, vocabulary)), even_weights(setting)
+def _engineless(setting: TrainConfig, network: ModelConfig, vocabulary: int, ids: Tensor) -> Loop:
+    module, weights = LanguageModelLoss(_network(network, setting, vocabulary)), even_weights(setting)
     loss = torch.compile(module) if COMPILE else module
     return timed(plain(module, lambda batch: loss(batch, weights), setting), ids, setting)
 
 
-def _compiled(setting: Train, network: Model, vocabulary: int, ids: Tensor) -> Loop:
-    module = Nano(model.SHAPES[network.size], vocabulary, setting.context).to(device())
+def _compiled(setting: TrainConfig, network: ModelConfig, vocabulary: int, ids: Tensor) -> Loop:
+    module = ReferenceGpt(networks.SIZES[network.size], vocabulary, setting.context).to(training_device())
     loss = torch.compile(module) if COMPILE else module
     return timed(plain(module, loss, setting), ids, setting)
 
 
-def _eager(setting: Train, network: Model, vocabulary: int, ids: Tensor) -> Loop:
+def _eager(setting: TrainConfig, network: ModelConfig, vocabulary: int, ids: Tensor) -> Loop:
     module = _network(network, setting, vocabulary)
 
     def loss(batch: Tensor) -> Tensor:
-        found: Tensor = module(input_ids=batch, labels=batch, use_cache=False).loss
-        return found
+        mean: Tensor = module(input_ids=batch, labels=batch, use_cache=False).loss
+        return mean
 
     return timed(plain(module, loss, setting), ids, setting)
 
 
-def plain(module: nn.Module, loss: Callable[[Tensor], Tensor], setting: Train) -> Callable[[Tensor], Tensor]:
-    """The step of the loop that anybody would write."""
+def plain(module: nn.Module, loss: Callable[[Tensor], Tensor], setting: TrainConfig) -> Callable[[Tensor], Tensor]:
+    """Returns the training step of a plain PyTorch loop."""
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, weight_decay=setting.weight_decay, fused=True)
 
     def step(batch: Tensor) -> Tensor:
-        with torch.autocast(batch.device.type, torch.bfloat16, enabled=setting.precision == "bf16"):
-            found = loss(batch)
-        torch.autograd.backward(found)
+        with autocast(setting.precision, batch.device):
+            value = loss(batch)
+        torch.autograd.backward(value)
         nn.utils.clip_grad_norm_(module.parameters(), setting.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return found.detach()
+        return value.detach()
 
     return step
 
 
-def timed(step: Callable[[Tensor], Tensor], ids: Tensor, setting: Train) -> Loop:
-    """The loop of a step over the rows of `ids`, which measures tokens a second."""
+def timed(step: Callable[[Tensor], Tensor], ids: Tensor, setting: TrainConfig) -> Loop:
+    """Returns a loop that steps over the rows of `ids` (rows, T) and measures tokens a second."""
     batches = torch.split(ids, setting.batch)
-    if device().type == "cuda":
+    if training_device().type == "cuda":
         batches = tuple(batch.pin_memory() for batch in batches)
 
     def one(k: int) -> None:
-        step(batches[k % len(batches)].to(device(), non_blocking=True))
+        step(batches[k % len(batches)].to(training_device(), non_blocking=True))
 
     def loop(seconds: float) -> float:
         for k in range(WARM):
             one(k)
-        steps, passed = turns.repeated(one, seconds)
+        steps, passed = interleaved.repeated(one, seconds)
         return steps * setting.batch * setting.context / passed
 
     return loop
 
 
-def _trainer(setting: Train, network: Model, vocabulary: int, ids: Tensor) -> Loop:
+def _trainer(setting: TrainConfig, network: ModelConfig, vocabulary: int, ids: Tensor) -> Loop:
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     module = _network(network, setting, vocabulary)
@@ -199,7 +209,7 @@ def _trainer(setting: Train, network: Model, vocabulary: int, ids: Tensor) -> Lo
                 weight_decay=setting.weight_decay,
                 max_grad_norm=setting.clip,
                 optim="adamw_torch_fused",
-                bf16=setting.precision == "bf16",
+                bf16=multiplies_in_bf16(setting.precision, training_device()),
                 use_cpu=not torch.cuda.is_available(),
                 logging_strategy="no",
                 save_strategy="no",
@@ -215,7 +225,7 @@ def _trainer(setting: Train, network: Model, vocabulary: int, ids: Tensor) -> Lo
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Hides the process group of the engine, or the Trainer would wrap its network for a cluster of one and be slow."""
+    """Hides the engine's process group from the Trainer, which would otherwise wrap its network in slow DDP."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     kept = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:

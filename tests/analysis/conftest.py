@@ -8,10 +8,21 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from analysis import paper
-from analysis.cells import Axis, Cell, Results
-from analysis.names import ATTRIBUTES, COLUMNS, OFS, POSITIONS, majority, metric, of_attributes, p_probe, q_probe, seen
-from analysis.rows import setting
+from analysis.measurements.cells import Axis, Cell, Results
+from analysis.measurements.names import (
+    ATTRIBUTES,
+    COLUMNS,
+    POSITIONS,
+    PROBE_TARGETS,
+    majority,
+    metric,
+    p_probe,
+    p_probe_after,
+    probed_attributes,
+    q_probe,
+)
+from analysis.measurements.table_rows import setting
+from analysis.paper import tables
 
 AXES: Mapping[str, Axis] = {
     "corpus.kind": "bioS",
@@ -25,6 +36,10 @@ AXES: Mapping[str, Axis] = {
     "readout.kind": "qa_finetune",
     "seed": 0,
 }
+
+
+DEPARTING = ("corpus.people: the paper has 100000, here 500",)
+"""Recorded with every cell of `regenerated`."""
 
 
 def numbers(group: str, mean: float) -> dict[str, Any]:
@@ -43,8 +58,8 @@ def numbers(group: str, mean: float) -> dict[str, Any]:
 def probed(kind: str, mean: float, axes: Mapping[str, Axis]) -> dict[str, Any]:
     """The same of a cell with a probe; in a fixed order nothing is predicted that has been passed."""
     values: dict[str, float] = {}
-    for of in OFS:
-        columns = of_attributes(of)
+    for of in PROBE_TARGETS:
+        columns = probed_attributes(of)
         if kind == "q_probe":
             values |= {q_probe(of, column): mean + 0.01 * ATTRIBUTES.index(column) for column in columns}
             values[q_probe(of, "mean")] = mean
@@ -58,9 +73,9 @@ def probed(kind: str, mean: float, axes: Mapping[str, Axis]) -> dict[str, Any]:
         values |= {p_probe(of, "own", column): mean + 0.1 for column in (*columns, "mean")}
         if axes.get("corpus.couple"):
             for chosen in ((), ("birth_date",), ("birth_date", "university"), ("company",)):
-                values[seen(of, chosen, "birth_city")] = 0.99 if "birth_date" in chosen else mean
-            values[seen(of, ("company",), "company_city")] = 0.97
-    guesses = {majority(kind, of, column): 0.03 for of in OFS for column in (*of_attributes(of), "mean")}
+                values[p_probe_after(of, chosen, "birth_city")] = 0.99 if "birth_date" in chosen else mean
+            values[p_probe_after(of, ("company",), "company_city")] = 0.97
+    guesses = {majority(kind, of, column): 0.03 for of in PROBE_TARGETS for column in (*probed_attributes(of), "mean")}
     return {
         "metrics": values | guesses | {"recall/attribute_tokens": 0.991},
         "n": {name: 1250 if name.endswith("mean") else 250 for name in values},
@@ -119,7 +134,7 @@ def probes(make: Callable[..., Cell]) -> Results:
 
 
 def read(name: str) -> dict[str, Axis]:
-    """The axes of a text by the paper's name for it, written down apart from `analysis.rows.setting`."""
+    """The axes of a text by the paper's name for it, parsed independently of `table_rows.setting`."""
     kind, _, rest = name.partition(" ")
     words = rest.split("+")
     number = words[0].removeprefix("multi").removeprefix("couple")
@@ -156,8 +171,8 @@ def regenerated(
     `also` are further axes of all cells, which win over those that the figure has.
     """
     made: dict[str, tuple[dict[str, Axis], dict[str, float]]] = {}
-    for number in (number for name in figures for number in paper.numbers(name) if number.row != "baseline"):
-        chosen = {axis: values[0] for axis, values in {**number.block.usual, **number.block.axes}.items()}
+    for number in (number for name in figures for number in tables.numbers(name) if number.row != "baseline"):
+        chosen = {axis: values[0] for axis, values in {**number.columns.usual, **number.columns.axes}.items()}
         axes = (
             dict(AXES)
             | read(number.settings[0])
@@ -171,11 +186,11 @@ def regenerated(
     for axes, metrics in made.values():
         done = setting(axes) not in running
         bounds = {name: (max(0.0, v - 0.02), min(1.0, v + 0.02)) for name, v in metrics.items()}
-        guesses = {majority(kind, of, c): 0.05 for kind in ("qa", "q_probe") for of in OFS for c in COLUMNS}
+        guesses = {majority(kind, of, c): 0.05 for kind in ("qa", "q_probe") for of in PROBE_TARGETS for c in COLUMNS}
         known: dict[str, Any] = {"metrics": metrics | guesses, "n": dict.fromkeys(metrics, 250), "interval": bounds}
         state: dict[str, Any] = {"state": "done", **known} if done else {"state": "running"}
         key = f"{setting(axes)} {axes['readout.kind']} {len(cells)} {also or ''}"
-        cells.append(Cell(key=key, axes=axes, params=axes, scale="mini", **state))
+        cells.append(Cell(key=key, axes=axes, params=axes, scale="mini", departures=DEPARTING, **state))
     return Results("s", tuple(cells))
 
 

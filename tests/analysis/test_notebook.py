@@ -25,8 +25,16 @@ def test_every_recorded_cell_is_a_row_with_typed_columns(recorded: tuple[str, di
     assert frame.loc["first", "state"] == "done", "a finished run must not be hidden by a later unfinished one"
 
 
-def test_cells_without_curves_have_none(recorded: tuple[str, dict[str, Any]]) -> None:
-    assert analysis.curves("demo", recorded[0]).empty
+def test_cells_without_curves_have_none_and_a_warning_says_why(recorded: tuple[str, dict[str, Any]]) -> None:
+    with pytest.warns(UserWarning, match="^sweep demo: no pretraining is finished yet$") as warned:
+        assert analysis.curves("demo", recorded[0]).empty
+    assert warned[0].filename == __file__
+
+
+def test_a_compact_frame_has_short_names(recorded: tuple[str, dict[str, Any]]) -> None:
+    frame = analysis.results("demo", recorded[0], compact=True).set_index("key")
+    assert frame.loc["second", "mean"] == pytest.approx(0.784) and frame.loc["second", "size"] == "124m"
+    assert len(frame.columns) < 40
 
 
 def test_where_results_are_looked_for(

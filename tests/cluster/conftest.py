@@ -18,6 +18,7 @@ from typing import Any, ClassVar, NoReturn
 
 import psutil
 import pytest
+from debian_packages import lacking
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -76,28 +77,28 @@ class Lab:
     def until(true: Callable[[], Any], what: str) -> Any:
         """What `true` returns as soon as it is true; fails where patience ends before."""
         end = time.monotonic() + PATIENCE
-        while not (found := true()):
+        while not (value := true()):
             if time.monotonic() > end:
                 pytest.fail(f"not within {PATIENCE:.0f} s: {what}")
             time.sleep(0.1)
-        return found
+        return value
 
     def processes(self, host: str) -> list[str]:
         """The command lines of what runs on a host, besides its first process and SSH."""
-        found = []
+        lines = []
         for process in self.first(host).children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 line = " ".join(process.cmdline())
                 if line and "sshd" not in line and line != "sleep infinity":
-                    found.append(line)
-        return found
+                    lines.append(line)
+        return lines
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A laptop, a head and two workers. Skips where namespaces cannot be made or a tool is missing."""
     if missing := sorted({package for tool, package in TOOLS.items() if not shutil.which(tool, path=_path())}):
-        _cannot(f"hosts need {', '.join(missing)}: apt-get install {' '.join(missing)}")
+        _cannot(lacking("tools of hosts are not installed", *missing))
     folder = tmp_path_factory.mktemp("lab")
     _prepare(folder)
     command = ["unshare", "--fork", "--kill-child", "--pid", "--mount", "--mount-proc", "--net", "--uts", "--ipc"]

@@ -74,9 +74,9 @@ def nodes(stack: dict[str, str]) -> dict[str, Any]:
         tags = {"ray-node-type": "head" if name == "head" else "worker", "ray-launch-config": name}
         tags |= {"ray-user-node-type": name}
         provider.create_node(kind["node_config"], tags, 1)
-    found = [i for r in boto3.client("ec2").describe_instances()["Reservations"] for i in r["Instances"]]
-    of = {tag["Value"]: i for i in found for tag in i["Tags"] if tag["Key"] == "ray-user-node-type"}
-    assert len(found) == 2 and sorted(of) == ["gpu", "head"]
+    instances = [i for r in boto3.client("ec2").describe_instances()["Reservations"] for i in r["Instances"]]
+    of = {tag["Value"]: i for i in instances for tag in i["Tags"] if tag["Key"] == "ray-user-node-type"}
+    assert len(instances) == 2 and sorted(of) == ["gpu", "head"]
     return {"config": config, **of}
 
 

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from debian_packages import lacking
 from postgres import Missing, programs
 
 ROOT = Path(__file__).parents[2]
@@ -38,8 +39,11 @@ def machine(tmp_path: Path) -> Path:
         programs()
     except Missing as e:
         pytest.skip(str(e))
-    if os.geteuid() or not all(map(shutil.which, ("unshare", "ip", "ss", "pg_lsclusters"))):
-        pytest.skip("needs root, unshare, and Debian's iproute2 and postgresql-common")
+    if os.geteuid():
+        pytest.skip("needs root")
+    tools = {"unshare": "util-linux", "ip": "iproute2", "ss": "iproute2", "pg_lsclusters": "postgresql-common"}
+    if missing := sorted({package for tool, package in tools.items() if not shutil.which(tool)}):
+        pytest.skip(lacking("tools of a head are not installed", *missing))
     if subprocess.run(["unshare", "-m", "-n", "-p", "--fork", "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine allows no namespaces")
     (tmp_path / "bin").mkdir()
@@ -109,7 +113,7 @@ def test_a_head_without_ktrain_is_told_in_a_line(machine: Path) -> None:
 
 def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
     if not shutil.which("systemd-analyze"):
-        pytest.skip("systemd-analyze is not installed")
+        pytest.skip(lacking("systemd-analyze is not installed", "systemd"))
     program = tmp_path / "ktrain" / ".venv" / "bin" / "ktrain"
     program.parent.mkdir(parents=True)
     program.write_text("#!/bin/sh\n")

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parents[2]
 AXES = (
     "corpus.people=60 corpus.tokenizer=bpe-600 corpus.pools.birth_years=5 corpus.pools.birth_cities=5 "
-    "train.steps=1200 train.warmup=10 train.batch=4 train.context=64 "
+    "train.steps=1200 train.warmup=10 train.batch=4 train.context=64 train.windows=cut "
     "readout.steps=20 readout.batch=8 readout.recall_gate=0"
 )
 """Small enough to train in seconds, long enough to be stopped meanwhile."""
@@ -24,7 +24,6 @@ EVERY = 12
 """Steps between two lines of a curve; the first line of a training from the beginning is there."""
 SUBMIT = f"submit demo {AXES} --no-compile --checkpoint-seconds 0.5"
 SERVICES = (ROOT / "cluster" / "services" / "head.sh").is_file() and Path("/usr/lib/postgresql").is_dir()
-DOCTOR = (ROOT / "sweeps" / "doctor.py").is_file()
 
 
 class Cluster:
@@ -102,42 +101,41 @@ def test_the_head_trains_nothing_and_its_dashboard_is_seen_by_nobody(cluster: Cl
 
 def test_a_token_is_asked_for(cluster: Cluster) -> None:
     assert "the cluster has another token" in cluster.ktrain("status demo", code=2, RAY_AUTH_TOKEN="wrong")
-    assert "the cluster wants its token" in cluster.ktrain("status demo", code=2, HOME="/srv")
+    assert "the cluster requires its token" in cluster.ktrain("status demo", code=2, HOME="/srv")
     refused = cluster.do("RAY_AUTH_MODE=token RAY_AUTH_TOKEN=wrong ray status --address=10.77.0.3:6379", code=1)
     assert "nvalid" in refused or "nauthenticated" in refused.lower()
 
 
-@pytest.mark.skipif(not DOCTOR, reason="there is no doctor yet")
 def test_the_doctor_finds_nothing_wrong(cluster: Cluster) -> None:
     cluster.do(". .bashrc; cd ~/ktrain && ktrain doctor --address auto", host="head")
 
 
 def reached(said: str) -> dict[str, list[int]]:
     """The steps of pretraining that a log tells of, by cell."""
-    found: dict[str, list[int]] = {}
+    steps_by_cell: dict[str, list[int]] = {}
     for match in re.finditer(r"(\S+): pretrain ([\d,]+)/", said):
-        found.setdefault(match[1], []).append(int(match[2].replace(",", "")))
-    return found
+        steps_by_cell.setdefault(match[1], []).append(int(match[2].replace(",", "")))
+    return steps_by_cell
 
 
 def test_a_sweep_is_sent_stopped_and_continued(cluster: Cluster) -> None:
     assert "job ktrain-demo-mini-1: sent; this machine is needed no more" in cluster.ktrain(SUBMIT)
     assert "nothing new was sent" in cluster.ktrain(SUBMIT)
-    assert "runs, and asks for something else" in cluster.ktrain(f"{SUBMIT} seed=1", code=2)
+    assert "runs and asks for something else" in cluster.ktrain(f"{SUBMIT} seed=1", code=2)
 
-    def told() -> str:
+    def log() -> str:
         """What the first job has said, read where the head keeps it."""
         logs = cluster.lab.folder.glob("head/tmp/ray/session_2*/logs/job-driver-ktrain-demo-mini-1.log")
         return "".join(log.read_text() for log in logs)
 
     def some() -> list[str]:
         """The cells that are well under way."""
-        return [cell for cell, steps in reached(told()).items() if steps[-1] >= 10 * EVERY]
+        return [cell for cell, steps in reached(log()).items() if steps[-1] >= 10 * EVERY]
 
     cells = cluster.lab.until(some, "training")
     stopped = cluster.ktrain("cancel demo")
     assert "job ktrain-demo-mini-1: stopped" in stopped and "continues" in stopped
-    assert "stopped; what is done is kept" in told() and ": done" not in told() and "Traceback" not in told()
+    assert "stopped; what is done is kept" in log() and ": done" not in log() and "Traceback" not in log()
 
     assert "job ktrain-demo-mini-2: sent" in cluster.ktrain(SUBMIT)
     said = cluster.ktrain("logs --follow demo")

@@ -1,4 +1,4 @@
-"""Makes faults and holds what comes of them to a calm run: `python -m tests.faults nodes-removed --kills 10`."""
+"""Injects faults and compares the results with a calm run: `python -m tests.faults nodes-removed --kills 10`."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "parts"))
 from tests.faults import core_scenarios as core
-from tests.faults import scenarios
+from tests.faults import kills, scenarios
 from tests.faults.disks import NotHere
 from tests.faults.scenarios import Extent
 from tests.faults.site import Event, Site, Undisturbed
@@ -40,18 +40,20 @@ CORE = {
     "worker-disk-full": core.worker_disk_full,
     "folder-away": core.folder_away,
 }
-ALL = CLUSTER | CORE
+ALL = CLUSTER | CORE | kills.SCENARIOS
 
 
 STEPS = 1_500
-"""Of pretraining in a scenario on a cluster: half a minute in which faults are made."""
+"""Steps of pretraining in a scenario on a cluster: half a minute in which faults are injected."""
+ALONE = 600
+"""Steps of pretraining in a run on this machine that is ended."""
 FEW = 200
-"""Without one."""
+"""Steps of pretraining without a cluster."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a scenario came to, and the moments of its faults."""
+    """The outcome of a scenario, and when its faults were injected."""
 
     scenario: str
     seed: int
@@ -65,21 +67,26 @@ class Outcome:
 def main(words: list[str] | None = None) -> int:
     """Runs scenarios one after another and prints a table."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(ALL)} (default: all)")
+    parser.add_argument(
+        "scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(ALL)}, or kills (default: all)"
+    )
     parser.add_argument("--kills", type=int, default=10, help="nodes removed (default: 10)")
     parser.add_argument("--away", type=float, default=120.0, help="seconds that a service is away (default: 120)")
     parser.add_argument("--steps", type=int, default=0, help="of pretraining on a cluster (default: enough)")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments (default: 0)")
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parser.add_argument("--keep", action="store_true", help="leave folders and logs, and say where")
-    asked = parser.parse_args(words)
-    if unknown := [name for name in asked.scenarios if name not in ALL]:
+    options = parser.parse_args(words)
+    options.scenarios = [
+        name for word in options.scenarios for name in (kills.SCENARIOS if word == "kills" else [word])
+    ]
+    if unknown := [name for name in options.scenarios if name not in ALL]:
         parser.error(f"{unknown[0]}: there are {', '.join(ALL)}")
-    extent = Extent(asked.kills, asked.away)
-    works = {name: Work(FEW if name in CORE else asked.steps or STEPS) for name in asked.scenarios or ALL}
-    if "nodes-removed" in works and not asked.steps:
-        works["nodes-removed"] = Work(STEPS + 250 * asked.kills)
-    # Whoever stops it must not leave a cluster behind.
+    extent = Extent(options.kills, options.away)
+    works = {name: Work(_steps(name, options.steps)) for name in options.scenarios or ALL}
+    if "nodes-removed" in works and not options.steps:
+        works["nodes-removed"] = Work(STEPS + 250 * options.kills)
+    # SIGTERM must not leave a cluster behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="ktrain-faults-"))
     undisturbed = Undisturbed(folder / "undisturbed")
@@ -88,23 +95,30 @@ def main(words: list[str] | None = None) -> int:
         for work in works.values():
             undisturbed.begin(work)
         for name, work in works.items():
-            outcome = run(name, folder / name, work, extent, asked.seed, undisturbed)
+            outcome = run(name, folder / name, work, extent, options.seed, undisturbed)
             outcomes.append(outcome)
-            if not asked.json:
+            if not options.json:
                 show(outcome)
     finally:
         undisturbed.end()
-        if asked.keep:
+        if options.keep:
             print(folder, file=sys.stderr)
         else:
             shutil.rmtree(folder, ignore_errors=True)
-    if asked.json:
+    if options.json:
         print(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
     return 0 if not any(outcome.state == "WRONG" for outcome in outcomes) else 1
 
 
+def _steps(name: str, wanted: int) -> int:
+    """Steps of pretraining in a scenario: `wanted` on a cluster, if that is not 0."""
+    if name in CORE:
+        return FEW
+    return wanted or (ALONE if name in kills.SCENARIOS else STEPS)
+
+
 def run(name: str, folder: Path, work: Work, extent: Extent, seed: int, undisturbed: Undisturbed) -> Outcome:
-    """One scenario, with moments of its own for each seed."""
+    """Runs one scenario; the seed determines the moments of its faults."""
     began = time.monotonic()
     with Site(folder, work, undisturbed) as site:
         try:
@@ -119,7 +133,7 @@ def run(name: str, folder: Path, work: Work, extent: Extent, seed: int, undistur
 
 
 def show(outcome: Outcome) -> None:
-    """A line for each fault and one for the end."""
+    """Prints a line for each fault and one for the outcome."""
     print(f"{outcome.scenario} (seed {outcome.seed})")
     for event in outcome.events:
         print(f"  {event.at:8.1f} s  {event.what:<44} {event.then}")

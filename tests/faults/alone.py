@@ -9,12 +9,12 @@ import sys
 import time
 from pathlib import Path
 
-from ktrain import trial
-from ktrain.config import Cell, Runtime
-from ktrain.lease import LeaseLost
-from ktrain.setbacks import ERROR, TAKEN, Patience, Setback
-from ktrain.training import Progress
-from sweeps.run import prepare
+from ktrain import pipeline
+from ktrain.config import CellConfig, RuntimeConfig
+from ktrain.restart_policy import Interruption, Kind, RestartPolicy
+from ktrain.store.lease import LeaseLost
+from ktrain.training.progress import Progress
+from sweeps.execution.ray_session import prepare
 from tests.faults.work import Work
 
 CLOCK = "FAULTS_CLOCK"
@@ -25,7 +25,7 @@ def main(store: str, steps: int, seconds: float) -> None:
     """Does what is missing."""
     prepare()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    runtime = Runtime(store=store, compile=False, checkpoint_seconds=seconds)
+    runtime = RuntimeConfig(store=store, compile=False, checkpoint_seconds=seconds)
     for cells in Work(steps).plan(store).trials().values():
         _fit([planned.cell for planned in cells], runtime)
 
@@ -36,20 +36,20 @@ def _wrong_clock(file: Path) -> None:
     time.time = lambda: right() + float(file.read_text() or 0)
 
 
-def _fit(cells: list[Cell], runtime: Runtime) -> None:
-    """What `ktrain.job.fit` does around a trial, in this process."""
-    patience = Patience()
+def _fit(cells: list[CellConfig], runtime: RuntimeConfig) -> None:
+    """What `ktrain.ray_job.fit` does around a trial, in this process."""
+    policy = RestartPolicy()
     while True:
         try:
-            return trial.run(cells, runtime, _say)
+            return pipeline.run(cells, runtime, _say)
         except LeaseLost as lost:
-            setback = Setback(TAKEN, str(lost))
+            interruption = Interruption(Kind.LEASE_LOST, str(lost))
         except OSError as error:
-            setback = Setback(ERROR, str(error), storage=True)
-            if not patience.bears(setback, 0.0):
+            interruption = Interruption(Kind.ERROR, str(error), storage=True)
+            if not policy.should_restart(interruption, 0.0):
                 raise
-            time.sleep(patience.pause / 10)
-        print(setback.text, flush=True)
+            time.sleep(policy.pause / 10)
+        print(interruption.text, flush=True)
 
 
 def _say(key: str, progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""A cloud of paper: a server that answers as the metadata services of AWS and Google do."""
+"""A fake cloud: a server that answers like the metadata services of AWS and Google."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ class Cloud:
 
     address: str = ""
     says: dict[str, str] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     left: dict[str, int] = field(default_factory=dict)
     good_for: int = 3
 
@@ -39,7 +39,7 @@ class Cloud:
                 return 400, ""
             self.left[token := f"token-{len(self.left)}"] = self.good_for
             return 200, token
-        self.asked.append(path)
+        self.requests.append(path)
         if path.startswith("/latest/"):
             token = headers.get("X-aws-ec2-metadata-token", "")
             if not self.left.get(token):

@@ -1,4 +1,4 @@
-"""Scenarios of the core: one fault each while trials are done without Ray, because none of it matters for them."""
+"""Scenarios of the core: one fault each, during trials without Ray, which plays no part in them."""
 
 import random
 import shutil
@@ -11,7 +11,7 @@ from tests.faults.work import Run, Wrong, pause, until
 
 
 def flipped_byte(site: Site, extent: Extent, rng: random.Random) -> str:
-    """In files that finished stages are made of; what reads them has to notice, and to make them again."""
+    """Flips a byte in files of finished stages; readers must notice it and rebuild the stages."""
     site.copies_undisturbed()
     single, multi = (cell.stages for cell in site.work.plan(site.address).cells)
     # A cell with wrong numbers and a wrong network; another, whose corpus is wrong, and whose readout is to be done.
@@ -24,7 +24,7 @@ def flipped_byte(site: Site, extent: Extent, rng: random.Random) -> str:
         raise Wrong(f"moved aside: {damaged}")
     shutil.rmtree(site.root / "damaged")
     site.is_as_undisturbed()
-    return "all three found, moved aside and made again; as undisturbed"
+    return "all three detected, moved aside and made again; as undisturbed"
 
 
 def _flip(stage: Path, name: str | None, rng: random.Random) -> str:
@@ -38,7 +38,7 @@ def _flip(stage: Path, name: str | None, rng: random.Random) -> str:
 
 
 def two_processes(site: Site, extent: Extent, rng: random.Random) -> str:
-    """Two do the same stages at once."""
+    """Two processes do the same stages at once."""
     with site.published_once():
         runs = [site.alone() for _ in range(2)]
         for run in runs:
@@ -49,7 +49,7 @@ def two_processes(site: Site, extent: Extent, rng: random.Random) -> str:
 
 
 def _shared(site: Site, said: list[str]) -> None:
-    """Raises `Wrong` where a step of pretraining was done by two."""
+    """Raises `Wrong` if both processes did the same step of pretraining."""
     for key in site.pretrainings:
         steps = [line for text in said for line in text.splitlines() if line.startswith(f"{key} ")]
         if again := len(steps) - len(set(steps)):
@@ -57,7 +57,7 @@ def _shared(site: Site, said: list[str]) -> None:
 
 
 def clock_jump(site: Site, extent: Extent, rng: random.Random) -> str:
-    """The clock of one process jumps back an hour in the middle of its work, and another one comes that takes it for
+    """The clock of one process jumps back an hour in the middle of its work, so that a second process takes it for
     dead."""
     clock = site.folder / "clock"
     clock.write_text("0")
@@ -109,7 +109,7 @@ def _without_room(site: Site, disk: Disk, extent: Extent, run: Run) -> None:
 
 
 def folder_away(site: Site, extent: Extent, rng: random.Random) -> str:
-    """A store in a folder refuses to be written for a while in the middle of training."""
+    """A store in a folder refuses writes for a while in the middle of training."""
     disk = site.keeps(Disk(site.root, 400))
     with site.published_once():
         run = site.alone()

@@ -26,7 +26,7 @@ class Disk:
         subprocess.run(["umount", "-l", str(self.folder)], check=True)
 
     def fill(self) -> None:
-        """Leaves not a byte."""
+        """Fills the disk to the last byte."""
         with self._filler.open("ab", buffering=0) as file:
             for block in (b"\0" * (1 << 20), b"\0" * 4096):
                 while True:
@@ -37,12 +37,12 @@ class Disk:
                         break
 
     def free(self) -> None:
-        """Gives it back."""
+        """Frees the space again."""
         self._filler.unlink()
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
-        """Nothing can be written meanwhile."""
+        """Refuses all writes for the time of the block."""
         self._remount("ro")
         try:
             yield

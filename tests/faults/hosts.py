@@ -5,16 +5,16 @@ All nodes share the machine's address, but each has a disk of its own, which goe
 
 import os
 import shutil
-import tempfile
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from sweeps.execution import local_ray
+
 WORKER, WAITER = "RayTrainWorker", "ImplicitFunc"
 SETTINGS = {
-    "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
     # A cluster notices within two seconds, and not within half a minute, that a node is gone.
@@ -38,9 +38,10 @@ class Hosts:
     def __init__(self, count: int, disks: Path) -> None:
         """Starts the head and `count` nodes, in the surroundings that this process has then; nodes keep their files
         below `disks`."""
-        # Ray's sockets lie there, whose paths may not be longer than a hundred characters.
-        self._folder = tempfile.TemporaryDirectory(prefix="kf-", ignore_cleanup_errors=True)
-        os.environ.update({**SETTINGS, "RAY_TMPDIR": self._folder.name})
+        self._confined = ExitStack()
+        self._confined.enter_context(local_ray.confined())
+        self._folder = os.environ["RAY_TMPDIR"]
+        os.environ.update(SETTINGS)
         from ray.cluster_utils import Cluster
 
         self._disks, self._count, self._disk_of = disks, 0, dict[str, Path]()
@@ -61,24 +62,24 @@ class Hosts:
         for process in self._processes():
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        self._folder.cleanup()
+        self._confined.close()
 
     def _processes(self) -> list[psutil.Process]:
         """All that were started for the cluster, known to it or not."""
-        found = []
+        processes = []
         for child in psutil.Process().children():
             with suppress(psutil.NoSuchProcess):
-                if self._folder.name in " ".join(child.cmdline()):
-                    found += [child, *child.children(recursive=True)]
-        return found
+                if self._folder in " ".join(child.cmdline()):
+                    processes += [child, *child.children(recursive=True)]
+        return processes
 
     @property
     def nodes(self) -> list[Any]:
-        """Those that take trials, in the order in which they came."""
+        """The nodes that take trials, oldest first."""
         return sorted(self._cluster.worker_nodes, key=lambda node: node.node_id)
 
     def add(self) -> Any:
-        """One more node."""
+        """Adds a node."""
         self._count += 1
         disk = self._disks / str(self._count)
         node = self._add(num_cpus=1, env_vars={"KTRAIN_CACHE": str(disk)})
@@ -86,7 +87,7 @@ class Hosts:
         return node
 
     def _add(self, **words: Any) -> Any:
-        """Ray gives a node half a minute, in which a busy machine may not be done: then another one is tried."""
+        """Starts a node; tries again if a busy machine exceeds the half minute that Ray allows."""
         for left in (2, 1, 0):
             try:
                 return self._cluster.add_node(object_store_memory=100_000_000, **words)
@@ -103,16 +104,16 @@ class Hosts:
         return [process for process in _family(self._cluster.head_node) if _named(process, WAITER)]
 
     def remove(self, node: Any) -> None:
-        """Kills every process of a node at once, and takes its disk, as when its machine is gone."""
+        """Kills every process of a node at once and deletes its disk, as if its machine were gone."""
         self._end(node)
         shutil.rmtree(self._disk_of[node.node_id], ignore_errors=True)
         self._cluster.remove_node(node, allow_graceful=False)
 
     def drain(self, node: Any, seconds: float) -> None:
-        """Announces the end of a node, as `ktrain drain-watch` does."""
+        """Announces the end of a node, as `ktrain watch-preemption` does."""
         import time
 
-        from sweeps.spot import Node, Notice
+        from sweeps.cluster.preemption import Node, Notice
 
         Node(self.address, node.node_id).drain(Notice("spot", time.time() + seconds))
 
@@ -124,13 +125,13 @@ class Hosts:
 
 def _family(node: Any) -> list[psutil.Process]:
     """The processes of a node: those that were started for it, and all under them."""
-    found = []
+    processes = []
     for group in node.all_processes.values():
         for started in group:
             with suppress(psutil.NoSuchProcess):
                 process = psutil.Process(started.process.pid)
-                found += [process, *process.children(recursive=True)]
-    return found
+                processes += [process, *process.children(recursive=True)]
+    return processes
 
 
 def _named(process: psutil.Process, name: str) -> bool:

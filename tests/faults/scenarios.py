@@ -1,4 +1,4 @@
-"""Scenarios on a cluster: one fault each, made while `ktrain run` is at work, and what must hold afterwards."""
+"""Scenarios on a cluster: each injects a fault while `ktrain run` works, and checks the results afterwards."""
 
 import random
 from collections import Counter
@@ -16,14 +16,14 @@ MISSED = "the next run delivers what it missed"
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is done in a scenario: `kills` nodes are removed, services are away for `away` seconds."""
+    """The extent of a scenario: how many nodes are removed, and for how many seconds services are away."""
 
     kills: int
     away: float
 
 
 def nodes_removed(site: Site, extent: Extent, rng: random.Random) -> str:
-    """Nodes vanish, each at a random moment of the training, and others come in their place."""
+    """Nodes vanish at random moments of the training and are replaced."""
     tracking, hosts = _cluster(site, 3)
     moments = sorted(rng.uniform(0.02, 0.95) for _ in range(extent.kills))
     with site.published_once():
@@ -40,7 +40,7 @@ def nodes_removed(site: Site, extent: Extent, rng: random.Random) -> str:
 
 
 def preempted(site: Site, extent: Extent, rng: random.Random) -> str:
-    """A cloud announces that it takes a node; its trial leaves with a resume point."""
+    """A cloud announces an interruption; the trial checkpoints and leaves."""
     tracking, hosts = _cluster(site, 3)
     with site.published_once():
         run = site.run(hosts, tracking)
@@ -51,7 +51,7 @@ def preempted(site: Site, extent: Extent, rng: random.Random) -> str:
 
 
 def shrunk(site: Site, extent: Extent, rng: random.Random) -> str:
-    """One of two nodes vanishes and none comes; a trial of two workers goes on with one, but for rounding."""
+    """One of two nodes vanishes without a replacement; a trial of two workers goes on with one, but for rounding."""
     tracking, hosts = _cluster(site, 2)
     with site.published_once():
         run = site.run(hosts, tracking, "--workers", "2")
@@ -66,7 +66,7 @@ def shrunk(site: Site, extent: Extent, rng: random.Random) -> str:
 
 
 def driver_killed(site: Site, extent: Extent, rng: random.Random) -> str:
-    """Whoever started it all is gone at once; the same command continues."""
+    """The driver is killed; the same command continues."""
     tracking, hosts = _cluster(site, 2)
     with site.published_once():
         run = site.run(hosts, tracking)
@@ -79,7 +79,7 @@ def driver_killed(site: Site, extent: Extent, rng: random.Random) -> str:
 
 
 def waiter_killed(site: Site, extent: Extent, rng: random.Random) -> str:
-    """The process that waits for a trial's workers is gone, and its workers with it; the run gives it another one."""
+    """The process that waits for a trial's workers is killed, and its workers with it; the run starts it again."""
     tracking, hosts = _cluster(site, 2)
     with site.published_once():
         run = site.run(hosts, tracking)
@@ -92,7 +92,7 @@ def waiter_killed(site: Site, extent: Extent, rng: random.Random) -> str:
 
 
 def two_drivers(site: Site, extent: Extent, rng: random.Random) -> str:
-    """Two people start one sweep at once."""
+    """Two drivers run one sweep at once."""
     tracking, hosts = _cluster(site, 3)
     with site.published_once():
         runs = [site.run(hosts, tracking) for _ in range(2)]
@@ -123,7 +123,7 @@ def tracking_away(site: Site, extent: Extent, rng: random.Random) -> str:
 
 
 def postgres_restarted(site: Site, extent: Extent, rng: random.Random) -> str:
-    """The database of the tracking server is away for a while, and its server is left as it is."""
+    """The database of the tracking server is away for a while; the server keeps running."""
     tracking, hosts = _cluster(site, 2)
     with site.published_once():
         run = site.run(hosts, tracking)
@@ -153,7 +153,7 @@ def storage_away(site: Site, extent: Extent, rng: random.Random) -> str:
 
 
 def everything(site: Site, extent: Extent, rng: random.Random) -> str:
-    """In one run: a node is announced, another vanishes, and the tracking server is away."""
+    """In one run: one node is preempted with notice, another vanishes, and the tracking server is away."""
     tracking, hosts = _cluster(site, 3)
     with site.published_once():
         run = site.run(hosts, tracking)
@@ -175,7 +175,7 @@ def everything(site: Site, extent: Extent, rng: random.Random) -> str:
 
 
 def _cluster(site: Site, nodes: int) -> tuple[Tracking, Hosts]:
-    """Object storage, a tracking server on PostgreSQL, and so many nodes."""
+    """Starts object storage, a tracking server on PostgreSQL, and `nodes` nodes."""
     site.bucket()
     return site.tracking(), site.hosts(nodes)
 
@@ -187,25 +187,35 @@ def _remove(site: Site, hosts: Hosts, node: Any, when: str = "") -> None:
 
 
 def _announce(site: Site, hosts: Hosts, run: Run, rng: random.Random) -> None:
-    """As on a spot machine: the cloud says when it takes it, in the middle of training, and `ktrain drain-watch` hears
-    that."""
+    """As on a spot machine: in the middle of training the cloud announces that it takes it, to
+    `ktrain watch-preemption`."""
     node, service = rng.choice(until(hosts.busy, "a node at work", run)), site.keeps(cloud.serving())
-    command = ["-m", "sweeps.cli", "drain-watch", "--cloud", "aws", "--metadata", service.address, "--every", "0.2"]
+    command = [
+        "-m",
+        "sweeps.cli",
+        "watch-preemption",
+        "--cloud",
+        "aws",
+        "--metadata",
+        service.address,
+        "--every",
+        "0.2",
+    ]
     command += ["--address", hosts.address, "--node-id", node.node_id]
-    watch = begin(command, site.folder / "drain-watch.log", {})
+    watch = begin(command, site.folder / "watch-preemption.log", {})
     try:
-        until(lambda: service.asked, "a question to the cloud", watch)
+        until(lambda: service.requests, "a question to the cloud", watch)
         site.reaches(int(rng.uniform(0.05, 0.4) * site.work.steps), run)
         service.takes_back(120.0)
         if watch.wait() or "drained" not in watch.said:
-            raise Wrong(f"drain-watch: {watch.said}")
+            raise Wrong(f"watch-preemption: {watch.said}")
     finally:
         watch.end()
     site.tell(f"node {node.node_id[:6]} announced and drained", _steps(site))
 
 
 def _kinds(site: Site, wanted: dict[str, int]) -> None:
-    """What was begun again, and why. How long one waits for room is up to the machine."""
+    """Counts restarts by their reason, without waits for capacity, which depend on the machine."""
     kinds = dict(Counter(setback["kind"] for setback in site.setbacks()))
     kinds.pop("no room", None)
     if kinds != wanted:
@@ -213,7 +223,7 @@ def _kinds(site: Site, wanted: dict[str, int]) -> None:
 
 
 def _whole(site: Site, tracking: Tracking, starts: int = 1) -> str:
-    """Everything is there as undisturbed, once; the work was begun by `starts` runs."""
+    """Checks that everything is there once, as undisturbed; `starts` is how many runs began the work."""
     site.is_as_undisturbed()
     site.is_told_once(tracking)
     begun = {key: checks.starts(site.store, key, site.work.steps) for key in site.pretrainings}
@@ -221,8 +231,8 @@ def _whole(site: Site, tracking: Tracking, starts: int = 1) -> str:
     # A readout may have been begun again instead, and a start may have ended before its first step.
     if sum(begun.values()) > starts * len(begun) + setbacks.total():
         raise Wrong(f"pretrainings were begun {begun} times, and these setbacks are known: {dict(setbacks)}")
-    told = ", ".join(f"{count} {kind}" for kind, count in setbacks.items()) or "no setback"
-    return f"{told}; pretrainings begun {' and '.join(map(str, begun.values()))} times; as undisturbed"
+    counts = ", ".join(f"{count} {kind}" for kind, count in setbacks.items()) or "no setback"
+    return f"{counts}; pretrainings begun {' and '.join(map(str, begun.values()))} times; as undisturbed"
 
 
 def _steps(site: Site) -> str:

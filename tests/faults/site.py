@@ -1,4 +1,4 @@
-"""A site: a folder, a store, a tracking server and a cluster in which faults are made and written down."""
+"""A site: a folder, a store, a tracking server and a cluster, in which faults are injected and logged."""
 
 import json
 import os
@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ktrain import layout
-from ktrain.storage import Objects
-from ktrain.store import Store
-from sweeps.run import prepare
+from ktrain.store import object_names
+from ktrain.store.base import Store
+from ktrain.store.object_client import ObjectClient
+from ktrain.store.open import store_at
+from sweeps.execution.ray_session import prepare
 from tests.faults import checks
 from tests.faults.hosts import Hosts
 from tests.faults.services import Bucket, Tracking, bucket
@@ -25,7 +26,7 @@ SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Event:
-    """What was done to the work at a moment, in seconds since the scenario began, and what came of it."""
+    """A fault, its moment in seconds since the scenario began, and its consequence."""
 
     at: float
     what: str
@@ -64,13 +65,13 @@ class Site:
     @property
     def store(self) -> Store:
         """The store, as others see it."""
-        return Store.at(self.address)
+        return store_at(self.address)
 
     def bucket(self) -> Bucket:
         """Object storage for the store, until the end of the scenario."""
-        found = self._stack.enter_context(bucket(self.folder / "s3.log"))
-        self.address = found.address
-        return found
+        storage = self._stack.enter_context(bucket(self.folder / "s3.log"))
+        self.address = storage.address
+        return storage
 
     def hosts(self, count: int) -> Hosts:
         """A cluster of so many nodes, until the end of the scenario."""
@@ -90,13 +91,14 @@ class Site:
         """`ktrain run` on a cluster."""
         command = ["-m", "sweeps.cli", "run", "demo", *self.work.axes, "--store", self.address, "--no-compile"]
         command += ["--checkpoint-seconds", str(SECONDS), *words]
-        return self._begin(command, {"RAY_ADDRESS": hosts.address, **tracking.login})
+        return self.begin(command, {"RAY_ADDRESS": hosts.address, **tracking.login})
 
     def alone(self, **environment: str) -> Run:
         """The core without Ray, on the same store."""
-        return self._begin(["-m", "tests.faults.alone", self.address, str(self.work.steps), str(SECONDS)], environment)
+        return self.begin(["-m", "tests.faults.alone", self.address, str(self.work.steps), str(SECONDS)], environment)
 
-    def _begin(self, command: list[str], environment: dict[str, str]) -> Run:
+    def begin(self, command: list[str], environment: dict[str, str]) -> Run:
+        """Starts a run, which ends with the scenario at the latest."""
         run = begin(command, self.folder / f"run-{len(self._runs)}.log", environment)
         self._runs.append(run)
         return run
@@ -114,14 +116,14 @@ class Site:
         if self.address == str(self.root):
             points = [path.name for path in self.root.glob(f"work/{key}/step-*")]
         else:
-            objects = Objects(self.address).entries(f"{layout.WORK}/{key}")
+            objects = ObjectClient(self.address).entries(f"{object_names.WORK}/{key}")
             points = [entry.name.split("/")[-2] for entry in objects if entry.name.endswith("/point.json")]
         return max((int(point.partition("~")[0].removeprefix("step-")) for point in points), default=0)
 
     @property
     def pretrainings(self) -> list[str]:
         """The keys of both."""
-        return [cell.stages[1].key for cell in self.work.plan(self.address).cells]
+        return [cell.stages.pretrain.key for cell in self.work.plan(self.address).cells]
 
     def reaches(self, steps: int, run: Run) -> None:
         """Waits until so many steps of pretraining are safe in all."""
@@ -171,7 +173,7 @@ class Site:
 
 
 class Undisturbed:
-    """What the work comes to when nothing happens, once for each size of it."""
+    """The results of an undisturbed run, computed once for each size of the work."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -179,7 +181,7 @@ class Undisturbed:
         self._found: dict[int, dict[str, Any]] = {}
 
     def begin(self, work: Work) -> None:
-        """Starts it, so that it is done when it is asked for."""
+        """Starts the run early, so that its results are ready when they are needed."""
         if work.steps not in self._begun:
             self._folder.mkdir(parents=True, exist_ok=True)
             command = ["-m", "tests.faults.alone", str(self.store(work)), str(work.steps), "1e9"]
@@ -201,10 +203,10 @@ class Undisturbed:
             run = self._begun[work.steps]
             if code := run.wait():
                 raise Wrong(f"the undisturbed run ended with {code}:\n{run.said[-3000:]}")
-            self._found[work.steps] = checks.results(Store.at(self.store(work)), work)
+            self._found[work.steps] = checks.results(store_at(self.store(work)), work)
         return self._found[work.steps]
 
     def end(self) -> None:
-        """Kills what has not ended."""
+        """Kills runs that have not ended."""
         for run in self._begun.values():
             run.end()

@@ -1,4 +1,4 @@
-"""The work that faults are made in: the sweep `demo` in a tiny form, by the whole of ktrain or by its core alone."""
+"""The work under fault: a tiny form of the sweep `demo`, done by all of ktrain or by its core alone."""
 
 import os
 import signal
@@ -13,14 +13,14 @@ from typing import Any
 
 import psutil
 
-from ktrain.store import Store
-from sweeps import plan as planning
-from sweeps import sweep as grids
-from sweeps.plan import Plan
+from ktrain.store.open import store_at
+from sweeps.planning import grid as grids
+from sweeps.planning import plan as planning
+from sweeps.planning.plan import Plan
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 900.0
-"""Seconds for what takes some twenty on a machine that does nothing else."""
+"""Seconds to wait for what takes about twenty on an idle machine."""
 AXES: Mapping[str, Any] = {
     "corpus.people": 60,
     "corpus.tokenizer": "bpe-600",
@@ -29,6 +29,7 @@ AXES: Mapping[str, Any] = {
     "train.warmup": 10,
     "train.batch": 4,
     "train.context": 64,
+    "train.windows": "cut",
     "readout.steps": 20,
     "readout.batch": 8,
     "readout.recall_gate": 0.0,
@@ -36,12 +37,12 @@ AXES: Mapping[str, Any] = {
 
 
 class Wrong(AssertionError):
-    """What a fault must never lead to."""
+    """A result that no fault may cause."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """`demo` with so many steps of pretraining in each of its two cells."""
+    """`demo` with `steps` steps of pretraining in each of its two cells."""
 
     steps: int
 
@@ -51,14 +52,14 @@ class Work:
         return [f"{name}={value}" for name, value in {**AXES, "train.steps": self.steps}.items()]
 
     def plan(self, store: str) -> Plan:
-        """A new look at the sweep against a store."""
+        """Plans the sweep against a store."""
         overrides = {name: [value] for name, value in {**AXES, "train.steps": self.steps}.items()}
-        return planning.make(grids.load("demo"), "mini", overrides, Store.at(store))
+        return planning.make(grids.load("demo"), "mini", overrides, store_at(store))
 
 
 @dataclass
 class Run:
-    """A process at work, and all that was ever seen under it."""
+    """A running process, and every child that it ever had."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -66,7 +67,7 @@ class Run:
 
     @property
     def said(self) -> str:
-        """What it wrote so far."""
+        """Its output so far."""
         return self.log.read_text(errors="replace")
 
     @property
@@ -84,12 +85,12 @@ class Run:
         return int(self.process.returncode)
 
     def kill(self) -> None:
-        """Hard, and nothing else."""
+        """Kills the process, but not its children."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
     def end(self) -> None:
-        """Kills it and whatever is left of it, by their ids."""
+        """Kills the process and its remaining children, by their ids."""
         if self.runs:
             self.kill()
         for child in self.family.values():
@@ -114,15 +115,15 @@ def begin(command: list[str], log: Path, environment: Mapping[str, str]) -> Run:
 
 
 def until(true: Callable[[], Any], what: str, run: Run | None = None, patience: float = PATIENCE) -> Any:
-    """What `true` returns as soon as it is true. Raises `Wrong` where patience or the run ends before."""
+    """Waits until `true()` is true, and returns its value. Raises `Wrong` if the run or the patience ends before."""
     end = time.monotonic() + patience
-    while not (found := true()):
+    while not (value := true()):
         if run is not None and not run.runs:
             raise Wrong(f"the run ended with {run.process.returncode} before {what}:\n{run.said[-3000:]}")
         if time.monotonic() > end:
             raise Wrong(f"not within {patience:.0f} s: {what}\n{run.said[-3000:] if run else ''}")
         time.sleep(0.05)
-    return found
+    return value
 
 
 def pause(seconds: float, run: Run) -> None:

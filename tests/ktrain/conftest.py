@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from transformers import GPTNeoXForCausalLM
 
-from ktrain import model
-from ktrain.config import Model
+from ktrain.config import ModelConfig
+from ktrain.model import networks
 
 # Fixtures of a module are made before those of a function; threads that wait for each other on a busy machine take
 # fifty times as long as one.
@@ -51,9 +51,9 @@ def small() -> Make:
         family: str = "gpt2",
     ) -> GPTNeoXForCausalLM:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(model.SHAPES, "mini", model.Shape(layers, 2, width))
-            network = model.build(
-                Model.model_validate({"size": "mini", "family": family, "dropout": dropout}),
+            patch.setitem(networks.SIZES, "mini", networks.NetworkSize(layers, 2, width))
+            network = networks.build_network(
+                ModelConfig.model_validate({"size": "mini", "family": family, "dropout": dropout}),
                 vocabulary, context, eos, seed,
             )  # fmt: skip
         if spread is not None:

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ktrain import pools, stages, templates
-from ktrain.config import Cell, Runtime
+from ktrain import stages
+from ktrain.bios import pools, templates
+from ktrain.config import CellConfig, RuntimeConfig
 from ktrain.errors import WrongRequest
-from ktrain.keys import NAME
-from ktrain.stages import axes, cell_key, chain, lowest_recall
+from ktrain.fingerprint import NAME
+from ktrain.readout.kinds.base import kind_of
+from ktrain.stages import active_axes, axes, cell_key, lowest_recall, stages_of
 
 STAGES = ("corpus", "pretrain", "readout")
 FOLDERS = {"corpus.pools_folder", "corpus.templates_folder", "corpus.background"}
@@ -22,7 +24,7 @@ GUARANTEED = {
     "corpus.kind", "corpus.people", "corpus.multi", "corpus.permute", "corpus.fullname", "corpus.couple",
     "corpus.celebrity_fraction", "corpus.celebrity.multi", "corpus.celebrity.permute", "corpus.celebrity.fullname",
     "corpus.background", "corpus.tokenizer",
-    "model.family", "model.size", "train.qa_ratio", "train.steps", "train.learning_rate", "seed",
+    "model.family", "model.size", "train.qa_ratio", "train.steps", "train.learning_rate", "train.windows", "seed",
     "readout.kind", "readout.rank_qv", "readout.rank_embedding", "readout.people",
 }  # fmt: skip
 """The names that users and checks rely on."""
@@ -37,15 +39,17 @@ OTHER: dict[str, Any] = {
     "corpus.writer.prompt": "creative", "corpus.writer.words": 70, "corpus.writer.temperature": 0.5,
     "corpus.writer.top_p": 0.5, "corpus.writer.max_tokens": 99,
     "model.family": "llama", "model.size": "302m", "model.dropout": 0.1,
-    "train.steps": 5000, "train.batch": 7, "train.context": 256, "train.qa_ratio": 0.8, "train.learning_rate": 0.5,
-    "train.final_learning_rate": 0.5, "train.warmup": 5, "train.weight_decay": 0.5, "train.epsilon": 0.5,
-    "train.beta1": 0.5, "train.beta2": 0.5, "train.clip": 0.5, "train.precision": "fp32", "train.zero": 1,
-    "readout.kind": "mixed", "readout.method": "full", "readout.rank_qv": 3, "readout.rank_embedding": 3,
+    "train.steps": 5000, "train.batch": 7, "train.context": 256, "train.windows": "whole", "train.qa_ratio": 0.8,
+    "train.learning_rate": 0.5, "train.final_learning_rate": 0.5, "train.warmup": 5, "train.weight_decay": 0.5,
+    "train.epsilon": 0.5, "train.beta1": 0.5, "train.beta2": 0.5, "train.clip": 0.5, "train.precision": "fp32",
+    "train.zero": 1, "readout.kind": "mixed", "readout.method": "full", "readout.rank_qv": 3,
+    "readout.rank_embedding": 3,
     "readout.lora_scale": 0.5, "readout.steps": 7, "readout.batch": 7, "readout.learning_rate": 0.5,
     "readout.final_learning_rate": 0.5, "readout.weight_decay": 0.5, "readout.epsilon": 0.5, "readout.beta1": 0.5,
     "readout.beta2": 0.5, "readout.clip": 0.5, "readout.loss": "all", "readout.precision": "fp32", "readout.zero": 1,
     "readout.recall_gate": 0.5, "readout.beam": 4, "readout.decay": "linear", "readout.token_share": 0.1,
-    "readout.entries": 2, "readout.people_per_class": 7, "readout.people": "celebrity",
+    "readout.entries": 2, "readout.people_per_class": 7, "readout.people": "celebrity", "readout.dropout": 0.2,
+    "readout.packed": True,
     "seed": 1,
 }  # fmt: skip
 """Another value for each axis; a new field needs a line here, and its stages are then checked."""
@@ -58,7 +62,7 @@ NEEDING = {
 """Axes whose other value needs, or refuses, another axis, or says nothing without one."""
 
 
-def with_axes(cell: Cell, changes: dict[str, Any]) -> Cell:
+def with_axes(cell: CellConfig, changes: dict[str, Any]) -> CellConfig:
     """The cell with some axes at other values."""
     tree = cell.model_dump()
     for axis, value in changes.items():
@@ -67,10 +71,10 @@ def with_axes(cell: Cell, changes: dict[str, Any]) -> Cell:
         for part in path:
             inner = inner[part]
         inner[last] = value
-    return Cell.model_validate(tree)
+    return CellConfig.model_validate(tree)
 
 
-def base(axis: str) -> Cell:
+def base(axis: str) -> CellConfig:
     """A mixed readout is only allowed of a model that has seen questions, sharding only of a whole network.
 
     How celebrities are written says something where there are some, as does how much text is read besides, and who
@@ -84,12 +88,12 @@ def base(axis: str) -> Cell:
         "readout.zero": {"readout.method": "full"},
         "readout.token_share": {"readout.kind": "q_probe"},
     }
-    return with_axes(Cell(), needed.get(axis, {}))
+    return with_axes(CellConfig(), needed.get(axis, {}))
 
 
-def changed(before: Cell, after: Cell) -> set[str]:
+def changed(before: CellConfig, after: CellConfig) -> set[str]:
     """Which stages have another key."""
-    pairs = zip(STAGES, chain(before), chain(after), strict=True)
+    pairs = zip(STAGES, stages_of(before), stages_of(after), strict=True)
     return {name for name, old, new in pairs if old.key != new.key}
 
 
@@ -100,14 +104,14 @@ def reached(axis: str) -> set[str]:
 
 
 def test_axes_are_all_fields_by_flat_names() -> None:
-    found = axes(Cell())
+    found = axes(CellConfig())
     assert set(found) == OTHER.keys() | FOLDERS
     assert found.keys() >= GUARANTEED
     assert found["corpus.people"] == 100_000
     assert found["corpus.pools.companies"] == 263
     assert found["seed"] == 0
     free = {axis: value for axis, value in OTHER.items() if axis not in NEEDING}
-    assert axes(with_axes(Cell(), free)) == found | free
+    assert axes(with_axes(CellConfig(), free)) == found | free
 
 
 @pytest.mark.parametrize("axis", OTHER)
@@ -123,71 +127,125 @@ def test_an_axis_changes_the_keys_that_it_reaches(axis: str) -> None:
 @given(changes=st.dictionaries(st.sampled_from(sorted(OTHER.keys() - NEEDING)), st.none(), min_size=1))
 def test_several_axes_change_what_any_of_them_reaches(changes: dict[str, None]) -> None:
     """No two changes undo each other."""
-    after = with_axes(Cell(), {axis: OTHER[axis] for axis in changes})
-    assert changed(Cell(), after) == set().union(*map(reached, changes))
-    assert chain(after) == chain(with_axes(Cell(), {axis: OTHER[axis] for axis in reversed(list(changes))}))
+    after = with_axes(CellConfig(), {axis: OTHER[axis] for axis in changes})
+    assert changed(CellConfig(), after) == set().union(*map(reached, changes))
+    assert stages_of(after) == stages_of(
+        with_axes(CellConfig(), {axis: OTHER[axis] for axis in reversed(list(changes))})
+    )
 
 
 @pytest.mark.parametrize("axis", sorted(CELEBRITY | WRITER | {"corpus.background_share"}))
 def test_how_something_would_be_that_is_not_there_is_no_identity(axis: str) -> None:
-    after = with_axes(Cell(), {axis: OTHER[axis]})
-    assert chain(after) == chain(Cell()) and cell_key(after) == cell_key(Cell())
+    after = with_axes(CellConfig(), {axis: OTHER[axis]})
+    assert stages_of(after) == stages_of(CellConfig()) and cell_key(after) == cell_key(CellConfig())
 
 
 def test_what_is_absent_has_no_place_in_an_identity() -> None:
     """Keys from before these settings are found again."""
-    corpus, pretrain, readout = (stage.identity for stage in chain(Cell()))
+    corpus, pretrain, readout = (stage.identity for stage in stages_of(CellConfig()))
     assert corpus["corpus"].keys() == {
         "kind", "people", "multi", "permute", "fullname", "tokenizer", "question_share", "pools",
         "pools_content", "templates_content", "tokenizer_content",
     }  # fmt: skip
     assert pretrain["model"].keys() == {"family", "size", "dropout"}
-    assert readout["readout"].keys() == {n.partition(".")[2] for n in OTHER if n.startswith("readout.")} - {"people"}
+    fields = {n.partition(".")[2] for n in OTHER if n.startswith("readout.")}
+    assert readout["readout"].keys() == fields - {"people", "dropout", "packed"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "inactive"),
+    [
+        ({}, CELEBRITY | WRITER | {"corpus.background_share"}),
+        ({"corpus.celebrity_fraction": 0.5, "corpus.background": "?"}, WRITER),
+        ({"corpus.kind": "bioR"}, CELEBRITY | {"corpus.background_share"}),
+        (
+            {"corpus.kind": "bioR", "corpus.writer.backend": "rules"},
+            CELEBRITY | WRITER - {"corpus.writer.backend"} | {"corpus.background_share"},
+        ),
+    ],
+)
+def test_axes_of_what_is_absent_are_inactive(changes: dict[str, Any], inactive: set[str]) -> None:
+    cell = with_axes(CellConfig(), changes)
+    assert axes(cell).keys() - active_axes(cell).keys() == inactive
+    assert active_axes(cell).items() <= axes(cell).items()
+
+
+def test_axes_that_a_readout_does_not_read_are_inactive() -> None:
+    def inactive(**readout: Any) -> set[str]:
+        ratio = 0.5 if readout["kind"] == "mixed" else 0.0
+        cell = with_axes(CellConfig(), {"train.qa_ratio": ratio} | {f"readout.{k}": v for k, v in readout.items()})
+        return {a for a in axes(cell).keys() - active_axes(cell).keys() if a.startswith("readout.")}
+
+    assert inactive(kind="qa_finetune") == set()
+    full = {"readout.rank_qv", "readout.rank_embedding", "readout.lora_scale"}
+    assert inactive(kind="qa_finetune", method="full") == full
+    assert inactive(kind="p_probe") == {"readout.method", "readout.packed"}
+    asked = {"readout.kind", "readout.recall_gate", "readout.beam"}
+    assert inactive(kind="mixed") == {axis for axis in axes(CellConfig()) if axis.startswith("readout.")} - asked
+
+
+def test_a_readout_that_has_its_networks_dropout_has_the_key_of_one_that_sets_none() -> None:
+    for rate in (0.0, 0.3):
+        unset = with_axes(CellConfig(), {"model.dropout": rate})
+        same = with_axes(unset, {"readout.dropout": rate})
+        assert stages_of(same) == stages_of(unset) and cell_key(same) == cell_key(unset)
+        assert axes(unset)["readout.dropout"] == rate and axes(same) == axes(unset)
+        for other in {0.0, 0.1, 0.3} - {rate}:
+            assert changed(unset, with_axes(unset, {"readout.dropout": other})) == {"readout"}
+
+
+def test_what_a_readout_does_not_read_is_not_in_its_key() -> None:
+    mixed = with_axes(CellConfig(), {"train.qa_ratio": 0.5, "readout.kind": "mixed"})
+    assert stages_of(with_axes(mixed, {"readout.dropout": 0.2, "readout.packed": True})) == stages_of(mixed)
+    probe = with_axes(CellConfig(), {"readout.kind": "q_probe"})
+    assert stages_of(with_axes(probe, {"readout.packed": True})) == stages_of(probe)
 
 
 def test_of_a_writer_by_rules_only_that_is_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the content of its phrases, of the customary names, and the version of what it is written with."""
-    ruled = with_axes(Cell(), {"corpus.kind": "bioR", "corpus.writer.backend": "rules"})
-    (identity, keys) = chain(ruled)[0].identity["corpus"], [stage.key for stage in chain(ruled)]
+    ruled = with_axes(CellConfig(), {"corpus.kind": "bioR", "corpus.writer.backend": "rules"})
+    (identity, keys) = stages_of(ruled).corpus.identity["corpus"], [stage.key for stage in stages_of(ruled)]
     assert identity["writer"].keys() == {"backend", "version", "phrases_content", "forms_content"}
     for axis in WRITER - {"corpus.writer.backend"}:
-        assert chain(with_axes(ruled, {axis: OTHER[axis]})) == chain(ruled)
+        assert stages_of(with_axes(ruled, {axis: OTHER[axis]})) == stages_of(ruled)
     monkeypatch.setitem(stages.VERSIONS, "biographies", 99)
-    assert not {stage.key for stage in chain(ruled)} & set(keys)
-    assert "writer" not in chain(Cell())[0].identity["corpus"]
+    assert not {stage.key for stage in stages_of(ruled)} & set(keys)
+    assert "writer" not in stages_of(CellConfig()).corpus.identity["corpus"]
 
 
 def test_what_is_operational_is_no_axis() -> None:
     """`chain` is not even given a `Runtime`; `test_trial` runs a cell again with another one."""
-    names = {axis.rpartition(".")[2] for axis in axes(Cell())}
-    assert names.isdisjoint(Runtime.model_fields)
+    names = {axis.rpartition(".")[2] for axis in axes(CellConfig())}
+    assert names.isdisjoint(RuntimeConfig.model_fields)
 
 
 def test_cells_that_differ_in_the_readout_share_their_pretraining() -> None:
-    one, other = Cell(), with_axes(Cell(), {"readout.rank_qv": 2, "readout.steps": 9})
-    assert chain(one)[:2] == chain(other)[:2]
-    assert chain(one)[2].key != chain(other)[2].key
-    assert chain(one)[2].parent == chain(one)[1]
-    assert chain(one)[1].parent == chain(one)[0]
-    assert chain(one)[0].parent is None
+    one, other = CellConfig(), with_axes(CellConfig(), {"readout.rank_qv": 2, "readout.steps": 9})
+    assert stages_of(one)[:2] == stages_of(other)[:2]
+    assert stages_of(one).readout.key != stages_of(other).readout.key
+    assert stages_of(one).readout.parent == stages_of(one).pretrain
+    assert stages_of(one).pretrain.parent == stages_of(one).corpus
+    assert stages_of(one).corpus.parent is None
 
 
 def test_a_key_says_what_its_stage_is() -> None:
     small = {"corpus.people": 500, "corpus.multi": 5, "corpus.permute": 1, "model.size": "mini", "train.qa_ratio": 0.8}
-    corpus, pretrain, readout = chain(with_axes(Cell(), small))
+    corpus, pretrain, readout = stages_of(with_axes(CellConfig(), small))
     assert corpus.key.startswith("corpus-multi5.permute1-n500-")
     assert pretrain.key.startswith("pretrain-mini-multi5.permute1-n500-qa0.8-")
     assert readout.key.startswith("qa-finetune-mini-multi5.permute1-n500-qa0.8-")
-    assert cell_key(Cell(seed=2)).startswith("single-n100000-s2-")
+    assert cell_key(CellConfig(seed=2)).startswith("single-n100000-s2-")
     told = {"corpus.couple": 2, "corpus.celebrity_fraction": 0.5, "model.family": "gbert"}
-    corpus, pretrain, _ = chain(with_axes(Cell(), {**told, "corpus.background": str(templates.BUILTIN)}))
+    corpus, pretrain, _ = stages_of(with_axes(CellConfig(), {**told, "corpus.background": str(templates.BUILTIN)}))
     assert corpus.key.startswith("corpus-couple2.cel0.5.text-n100000-")
     assert pretrain.key.startswith("pretrain-gbert-124m-couple2.cel0.5.text-n100000-")
-    written = [with_axes(Cell(), {"corpus.kind": "bioR", "corpus.writer.backend": by}) for by in ("rules", "vllm")]
-    assert [chain(cell)[0].key[:-8] for cell in written] == [
+    written = [
+        with_axes(CellConfig(), {"corpus.kind": "bioR", "corpus.writer.backend": by}) for by in ("rules", "vllm")
+    ]
+    assert [stages_of(cell).corpus.key[:-8] for cell in written] == [
         "corpus-bior.rules.single-n100000-", "corpus-bior.single-n100000-",
     ]  # fmt: skip
-    assert all(NAME.fullmatch(stage.key) for stage in chain(Cell()))
+    assert all(NAME.fullmatch(stage.key) for stage in stages_of(CellConfig()))
 
 
 @pytest.mark.parametrize(
@@ -196,9 +254,12 @@ def test_a_key_says_what_its_stage_is() -> None:
 def test_another_version_of_the_code_changes_the_keys_from_its_stage_on(
     monkeypatch: pytest.MonkeyPatch, kind: str, reaches: set[str]
 ) -> None:
-    before = [stage.key for stage in chain(Cell())]
-    monkeypatch.setitem(stages.VERSIONS, kind, stages.VERSIONS[kind] + 1)
-    after = [stage.key for stage in chain(Cell())]
+    before = [stage.key for stage in stages_of(CellConfig())]
+    if kind in stages.VERSIONS:
+        monkeypatch.setitem(stages.VERSIONS, kind, stages.VERSIONS[kind] + 1)
+    else:
+        monkeypatch.setattr(kind_of(kind), "version", kind_of(kind).version + 1)
+    after = [stage.key for stage in stages_of(CellConfig())]
     assert {name for name, old, new in zip(STAGES, before, after, strict=True) if old != new} == reaches
 
 
@@ -217,40 +278,40 @@ def test_the_content_of_a_folder_is_identity_and_its_place_is_not(
     tmp_path: Path, axis: str, files: Callable[[str | None], list[Path]]
 ) -> None:
     folder = copied(files(None), tmp_path / "mine")
-    before = with_axes(Cell(), {axis: str(folder)})
-    keys, of_cell = [stage.key for stage in chain(before)], cell_key(before)
-    assert keys == [stage.key for stage in chain(Cell())], "the same content as the shipped"
-    assert of_cell == cell_key(Cell())
+    before = with_axes(CellConfig(), {axis: str(folder)})
+    keys, of_cell = [stage.key for stage in stages_of(before)], cell_key(before)
+    assert keys == [stage.key for stage in stages_of(CellConfig())], "the same content as the shipped"
+    assert of_cell == cell_key(CellConfig())
 
-    moved = with_axes(Cell(), {axis: str(folder.rename(tmp_path / "elsewhere"))})
-    assert [stage.key for stage in chain(moved)] == keys
+    moved = with_axes(CellConfig(), {axis: str(folder.rename(tmp_path / "elsewhere"))})
+    assert [stage.key for stage in stages_of(moved)] == keys
     assert cell_key(moved) == of_cell
 
     edited = sorted((tmp_path / "elsewhere").iterdir())[0]
     edited.write_text(edited.read_text() + "one more\n")
-    assert not {stage.key for stage in chain(moved)} & set(keys)
+    assert not {stage.key for stage in stages_of(moved)} & set(keys)
     assert cell_key(moved) != of_cell
 
 
 def test_the_content_of_background_text_is_identity_and_its_place_is_not(tmp_path: Path) -> None:
-    def read(folder: Path) -> Cell:
-        return with_axes(Cell(), {"corpus.background": str(folder)})
+    def read(folder: Path) -> CellConfig:
+        return with_axes(CellConfig(), {"corpus.background": str(folder)})
 
     (tmp_path / "one" / "inner").mkdir(parents=True)
     (tmp_path / "one" / "inner" / "a.txt").write_text("some text")
     (tmp_path / "one" / "b.txt").write_text("more text")
     before = read(tmp_path / "one")
-    keys, of_cell = [stage.key for stage in chain(before)], cell_key(before)
-    assert not {stage.key for stage in chain(Cell())} & set(keys)
-    assert str(tmp_path) not in str(chain(before))
+    keys, of_cell = [stage.key for stage in stages_of(before)], cell_key(before)
+    assert not {stage.key for stage in stages_of(CellConfig())} & set(keys)
+    assert str(tmp_path) not in str(stages_of(before))
 
     moved = read((tmp_path / "one").rename(tmp_path / "two"))
-    assert [stage.key for stage in chain(moved)] == keys and cell_key(moved) == of_cell
+    assert [stage.key for stage in stages_of(moved)] == keys and cell_key(moved) == of_cell
     (tmp_path / "two" / "notes.md").write_text("no text of this kind is read")
-    assert [stage.key for stage in chain(moved)] == keys
+    assert [stage.key for stage in stages_of(moved)] == keys
 
     (tmp_path / "two" / "b.txt").write_text("more texts")
-    assert not {stage.key for stage in chain(moved)} & set(keys)
+    assert not {stage.key for stage in stages_of(moved)} & set(keys)
     assert cell_key(moved) != of_cell
 
 
@@ -264,7 +325,7 @@ def test_background_text_that_is_not_there_is_told_in_one_line(tmp_path: Path, m
         folder.mkdir()
         (folder / "a.md").write_text("not read")
     with pytest.raises(WrongRequest) as caught:
-        chain(with_axes(Cell(), {"corpus.background": str(folder)}))
+        stages_of(with_axes(CellConfig(), {"corpus.background": str(folder)}))
     assert str(caught.value) == f"corpus.background={folder}: {said}"
 
 

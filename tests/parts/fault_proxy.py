@@ -15,7 +15,7 @@ class Proxy:
     def __init__(self, port: int) -> None:
         self.before: Callable[[str, str, dict[str, str]], int | None] = lambda *_: None
         self.after: Callable[[str, str], bool | None] = lambda *_: None
-        self.seen: list[tuple[str, str]] = []
+        self.requests: list[tuple[str, str]] = []
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -28,7 +28,7 @@ class Proxy:
             def forward(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 headers = dict(self.headers.items())
-                proxy.seen.append((self.command, self.path))
+                proxy.requests.append((self.command, self.path))
                 status = proxy.before(self.command, self.path, headers)
                 if status is not None:
                     if status:

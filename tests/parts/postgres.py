@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+from debian_packages import lacking
 
 ACCOUNT = "postgres"
 """Whom the server runs as where the tests run as root, whom PostgreSQL refuses; Debian's package makes it."""
@@ -35,11 +36,11 @@ class Missing(Exception):
 
 def programs() -> Path:
     """The folder of PostgreSQL's programs, which Debian keeps off the path. Raises `Missing`."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     on_path = shutil.which("initdb")
-    if not found and not on_path:
-        raise Missing("PostgreSQL is not installed: apt-get install postgresql")
-    return found[-1].parent if found else Path(str(on_path)).resolve().parent
+    if not installed and not on_path:
+        raise Missing(lacking("PostgreSQL is not installed", "postgresql"))
+    return installed[-1].parent if installed else Path(str(on_path)).resolve().parent
 
 
 def free_port() -> int:
@@ -63,21 +64,21 @@ class Postgres:
     @classmethod
     def installed(cls) -> "Postgres":
         """A server with an empty data folder, not yet running. Raises `Missing`."""
-        found, account = programs(), None
+        bin_folder, account = programs(), None
         # Not pytest's folder: no other account may enter that.
         folder = Path(tempfile.mkdtemp(prefix="ktrain-postgres-"))
         if os.geteuid() == 0:
             try:
                 pwd.getpwnam(ACCOUNT)
             except KeyError:
-                raise Missing(f"there is no account {ACCOUNT}: apt-get install postgresql") from None
+                raise Missing(lacking(f"there is no account {ACCOUNT}", "postgresql")) from None
             account = ACCOUNT
             shutil.chown(folder, account, account)
-        made = cls(found, folder, free_port(), secrets.token_urlsafe(16), account)
+        made = cls(bin_folder, folder, free_port(), secrets.token_urlsafe(16), account)
         (folder / "password").write_text(made.password)
         if account:
             shutil.chown(folder / "password", account, account)
-        initdb = [found / "initdb", "-D", folder / "data", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8"]
+        initdb = [bin_folder / "initdb", "-D", folder / "data", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8"]
         initdb += ["-A", "scram-sha-256", f"--pwfile={folder / 'password'}", "--no-sync", "--no-instructions"]
         done = subprocess.run(initdb, **made._as_account(), capture_output=True, text=True, check=False)
         (folder / "password").unlink()

@@ -1,6 +1,5 @@
 """A tiny setting that trains in seconds, and stores in which its stages are done without any training."""
 
-import json
 import os
 import signal
 import socket
@@ -18,9 +17,10 @@ from mlflow import MlflowClient
 from ray import tune
 
 from ktrain.stages import Stage
-from ktrain.store import Store
+from ktrain.store.base import Store
+from ktrain.store.open import open_store
 from sweeps import Sweep
-from sweeps.plan import Plan, make
+from sweeps.planning.plan import Plan, make
 
 TINY: Mapping[str, Any] = {
     "corpus.people": 60,
@@ -31,6 +31,7 @@ TINY: Mapping[str, Any] = {
     "train.warmup": 10,
     "train.batch": 4,
     "train.context": 64,
+    "train.windows": "cut",
     "readout.steps": 20,
     "readout.batch": 8,
     "readout.recall_gate": 0.9,
@@ -65,7 +66,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "results")
+    return open_store(tmp_path / "results")
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def publish(store: Store) -> Callable[..., None]:
         if stage.kind == "corpus":
             metrics = {"corpus/entries": 60, "corpus/tokens": 6000}
         elif stage.kind == "pretrain":
-            metrics = {"recall/attribute_tokens": recalled, "baseline/test/mean": 0.2, "train/loss": 1.5}
+            metrics = {"recall/attribute_tokens": recalled, "baseline/test/mean": 0.2, "train/loss": 0.75}
             metrics |= {"speed/tokens_per_second": 400.0}
             if learning:
                 # The end of a curve is a final number too.
@@ -97,20 +98,18 @@ def publish(store: Store) -> Callable[..., None]:
         else:
             prefix = "qa" if stage.kind == "qa_finetune" else "mixed"
             metrics = {f"{prefix}/exact_match/{half}/mean": score for half in ("train", "test")}
-        with store.publish(stage.key, stage.identity, stage.kind) as folder:
-            (folder / "metrics.json").write_text(json.dumps(metrics))
-            if learning and stage.kind == "pretrain":
-                (folder / "learning.json").write_text(json.dumps(learning))
-            if stage.kind != "corpus":
-                line = {"learning_rate": 1e-3, "tokens": 9, "seconds": 1.0, "steps": 60}
-                curve = [{"step": k, "loss": 3.0 / k, "tokens_per_second": 100.0 * k} | line for k in (1, 2, 3, 4)]
-                (folder / "curve.json").write_text(json.dumps(curve))
-            if stage.kind not in ("corpus", "pretrain"):
-                about = {
-                    "n": dict.fromkeys(metrics, 30),
-                    "interval": dict.fromkeys(metrics, (score - 0.1, score + 0.1)),
-                }
-                (folder / "counts.json").write_text(json.dumps(about))
+        files: dict[str, Any] = {"metrics.json": metrics}
+        if learning and stage.kind == "pretrain":
+            files["learning.json"] = learning
+        if stage.kind != "corpus":
+            line = {"learning_rate": 1e-3, "tokens": 9, "seconds": 1.0, "steps": 60}
+            files["curve.json"] = [
+                {"step": k, "loss": 3.0 / k, "tokens_per_second": 100.0 * k} | line for k in (1, 2, 3, 4)
+            ]
+        if stage.kind not in ("corpus", "pretrain"):
+            interval = dict.fromkeys(metrics, (score - 0.1, score + 0.1))
+            files["counts.json"] = {"n": dict.fromkeys(metrics, 30), "interval": interval}
+        store.publish_files(stage, files)
 
     return done
 

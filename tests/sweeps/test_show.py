@@ -5,40 +5,42 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ktrain import corpus as corpora
-from ktrain.config import ATTRIBUTES, Cell
-from ktrain.corpus import Corpus
-from ktrain.probes import TASKS, classes
-from ktrain.stages import chain
-from ktrain.store import Store
-from ktrain.windows import Windows
+from ktrain.config import ATTRIBUTES, CellConfig
+from ktrain.data import corpus as corpora
+from ktrain.data.corpus import Corpus
+from ktrain.data.packing import Windows
+from ktrain.readout.probes import TASKS, classes
+from ktrain.stages import stages_of
+from ktrain.store.base import Store
+from ktrain.store.open import store_at
 from sweeps import Sweep, show
-from sweeps.plan import Plan
-from sweeps.sweep import expand
+from sweeps.planning import cost, summary
+from sweeps.planning.grid import expand
+from sweeps.planning.plan import Plan
 
 Planner = Callable[..., Plan]
 
 
 @pytest.fixture(scope="module")
-def cell(tiny: Callable[..., Sweep]) -> Cell:
+def cell(tiny: Callable[..., Sweep]) -> CellConfig:
     return expand(tiny({"corpus.multi": 2, "corpus.permute": 1, "train.qa_ratio": 0.5}), "mini", {})[0]
 
 
 @pytest.fixture(scope="module")
-def corpus(cell: Cell) -> Corpus:
-    return corpora.build(cell.corpus, cell.seed)
+def corpus(cell: CellConfig) -> Corpus:
+    return corpora.build_corpus(cell.corpus, cell.seed)
 
 
 @pytest.fixture
 def printed(
-    corpus: Corpus, cell: Cell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    corpus: Corpus, cell: CellConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., str]:
     """What `show` prints, from a corpus that is built once."""
-    monkeypatch.setattr(corpora, "build", lambda *_: corpus)
+    monkeypatch.setattr(corpora, "build_corpus", lambda *_: corpus)
     monkeypatch.setattr(show, "Screen", lambda **options: Console(**options | {"width": 500}))
 
     def text(what: str, count: int = 3, step: int = 0) -> str:
-        show.fed(what, cell, count, step, Store.at("nowhere"))
+        show.show_inputs(what, cell, count, step, store_at("nowhere"))
         return capsys.readouterr().out
 
     return text
@@ -77,13 +79,13 @@ def test_entries_of_rules_say_so_and_rejected_drafts_say_why(
 ) -> None:
     monkeypatch.setattr(show, "Screen", lambda **options: Console(**options | {"width": 2000}))
     (cell,) = expand(tiny({"corpus.kind": "bioR", "corpus.multi": 2, "corpus.fullname": True}), "mini", {})
-    corpus = corpora.build(cell.corpus, cell.seed)
+    corpus = corpora.build_corpus(cell.corpus, cell.seed)
     assert corpus.texts is not None
     attempts = corpus.texts.attempts.copy()
     attempts[4] = 3
     doubted = replace(corpus, texts=replace(corpus.texts, attempts=attempts))
-    monkeypatch.setattr(corpora, "build", lambda *_: doubted)
-    show.fed("entries", cell, 3, 0, store)
+    monkeypatch.setattr(corpora, "build_corpus", lambda *_: doubted)
+    show.show_inputs("entries", cell, 3, 0, store)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("written by rules, not by a language model; ") and lines[0].endswith("were accepted")
     for entry in range(3):
@@ -113,15 +115,30 @@ def test_classes_are_shown_with_their_people_and_baselines(printed: Callable[...
 
 @pytest.mark.parametrize("step", [0, 1, 37])
 def test_a_window_is_what_the_model_is_fed_at_that_step(
-    printed: Callable[..., str], corpus: Corpus, cell: Cell, step: int
+    printed: Callable[..., str], corpus: Corpus, cell: CellConfig, step: int
 ) -> None:
     out = printed("window", 4, step)
-    windows = Windows(corpus, chain(cell)[0].key, cell.train, cell.seed)
+    windows = Windows(corpus, stages_of(cell).corpus.key, cell.train, cell.seed)
     for row, ids in enumerate(windows.rows(step)):
         told = "questions" if (windows.kinds(step)[row] == "question") else "biographies"
         assert f"step {step} row {row}, {told}\n" in out
         assert corpus.tokenizer.decode(ids.tolist(), skip_special_tokens=False) in out
     assert "<|endoftext|>" in out
+
+
+def test_whole_windows_are_shown_as_they_begin(
+    corpus: Corpus, cell: CellConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the start of a text."""
+    monkeypatch.setattr(corpora, "build_corpus", lambda *_: corpus)
+    monkeypatch.setattr(show, "Screen", lambda **options: Console(**options | {"width": 5000}))
+    train = cell.train.model_copy(update={"windows": "whole", "context": 192})
+    show.show_inputs("window", cell.model_copy(update={"train": train}), 4, 2, store_at("nowhere"))
+    out = capsys.readouterr().out
+    starts = [corpus.tokenizer.decode(texts[i][:6].tolist()) for texts in (corpus.entries, corpus.questions)
+              for i in range(len(texts))]  # fmt: skip
+    lines = [line for line in out.splitlines() if line and not line.startswith("step 2 row ")]
+    assert len(lines) == 4 and all(line.startswith(tuple(starts)) for line in lines)
 
 
 def test_no_more_is_shown_than_there_is(printed: Callable[..., str], corpus: Corpus) -> None:
@@ -134,16 +151,33 @@ def test_a_plan_is_shown_with_cells_stages_cost_and_departures(
 ) -> None:
     monkeypatch.setattr(show, "Screen", lambda **options: Console(**options | {"width": 500}))
     plan = planned()
-    show.plan(plan)
+    show.plan(plan, list_departures=True)
     out = capsys.readouterr().out
     assert all(cell.key in out for cell in plan.cells) and all(p.stage.key in out for p in plan.stages)
-    assert all(line in out for line in plan.departures())
-    totals: dict[str, Any] = plan.totals()
+    assert all(line in out for line in summary.departures(plan))
+    totals: dict[str, Any] = summary.totals(plan)
     assert "2 cells, 6 distinct stages, 0 done; without sharing there would be 6 stages and 1.0 times the FLOPs" in out
     assert f"to do: 2 pretrainings, {totals['tokens_to_do']:,} tokens, {totals['flops_to_do']:.1e} FLOPs, " in out
-    assert "takes about 0 minutes on one core" in out and "core: 0.11 TFLOP/s" in out and "blocked" not in out
-    # Of the axes only the one that varies is a column.
-    assert out.splitlines()[0].split() == ["cell", "multi", "state"]
+    speed = f"core: {cost.CORE.speed / 1e12:.2g} TFLOP/s"
+    assert "takes about 0 minutes on one core" in out and speed in out and "blocked" not in out
+    assert "passes over questions" in out and out.count("  0.9  ") == 2
+    ((network, parameters),) = totals["parameters"].items()
+    assert f"{network}: {parameters:,} parameters" in out
+    assert "train.windows=cut: about 60% of the attribute tokens are read without the name before them" in out
+    # The cost comes first; of the axes only the one that varies is a column.
+    lines = out.splitlines()
+    assert lines[0].startswith("2 cells, 6 distinct stages") and lines[lines.index("") + 1].split() == [
+        "cell",
+        "multi",
+        "state",
+    ]
+    assert "$" not in out
+    show.plan(replace(plan, price_per_hour=2.5))
+    out = capsys.readouterr().out
+    assert not any(line in out for line in summary.departures(plan))
+    departs = sum(not line.startswith("assumed") for line in summary.departures(plan))
+    assert f"{departs} departures from the paper, " in out and "--departures lists them" in out
+    assert f"costs about ${totals['seconds_to_do'] / 3600 * 2.5:,.2f}" in out
 
 
 def test_a_plan_of_many_cells_is_told_by_its_parts(
@@ -159,8 +193,8 @@ def test_a_plan_of_many_cells_is_told_by_its_parts(
     show.plan(plan)
     out = capsys.readouterr().out
     assert not any(cell.key in out for cell in plan.cells if not cell.blocked)
-    assert all(line in out for line in plan.departures())
     lines = [line.split() for line in out.splitlines()]
+    lines = lines[lines.index([]) + 1 :]
     assert lines[0] == ["part", "cells", "pretrainings", *show.STATES]
     assert lines[1:4] == [["plain", "4", "2", "4"], ["other", "2", "1", "2"], ["again", "2", "1", "2"]]
     assert lines[4] == ["each", "once", "6", "3", "4", "2"]

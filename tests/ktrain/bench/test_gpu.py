@@ -4,26 +4,26 @@ import json
 
 import pytest
 
-from ktrain import model
-from ktrain.bench import fleet, gpu, machine, train, turns
-from ktrain.config import Model, Train
+from ktrain.bench import adapters, gpu, interleaved, machine, train
+from ktrain.config import ModelConfig, TrainConfig
+from ktrain.model import networks
 
 
 def test_all_tables_are_printed_and_then_all_of_it_as_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(model.SHAPES, "mini", model.Shape(1, 2, 32))
+    monkeypatch.setitem(networks.SIZES, "mini", networks.NetworkSize(1, 2, 32))
     monkeypatch.setitem(machine.PRODUCT, "cpu", 64)
     monkeypatch.setitem(machine.COPIED, "cpu", 2**16)
     monkeypatch.setattr(machine, "cores", lambda: 1)
-    monkeypatch.setattr(turns, "ROUNDS", 1)
-    for module in (train, fleet):
+    monkeypatch.setattr(interleaved, "ROUNDS", 1)
+    for module in (train, adapters):
         monkeypatch.setattr(module, "COMPILE", False)
-    monkeypatch.setattr(fleet.torch, "compile", lambda each: each)
+    monkeypatch.setattr(adapters.torch, "compile", lambda each: each)
     for name, value in {"RANKS_QV": (2,), "RANKS_EMBEDDING": (16,), "SAMPLED": ((16, 8),), "TASKS": 1}.items():
-        monkeypatch.setattr(fleet, name, value)
+        monkeypatch.setattr(adapters, name, value)
     monkeypatch.setattr(gpu.profile, "step", lambda *_: {"parts": [], "milliseconds": 1.0, "waits": 0.0})
-    gpu.main(Train(batch=2, context=32, steps=3_600, warmup=0), Model(size="mini"), 0.02)
+    gpu.main(TrainConfig(batch=2, context=32, steps=3_600, warmup=0), ModelConfig(size="mini"), 0.02)
     out = capsys.readouterr().out
     told = json.loads(out[out.index("\n{\n") :])
     speed = told["train"]["rows"][0]["median"]

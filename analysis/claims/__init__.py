@@ -1,0 +1,1 @@
+"""The paper's conclusions as tests with thresholds, and their verdicts."""

@@ -1,0 +1,1 @@
+"""Every figure: bars, heat maps, probes, learning curves, set diagrams."""

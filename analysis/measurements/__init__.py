@@ -1,0 +1,1 @@
+"""Results as recorded in MLflow, typed: cells, replicates, rows by the paper's names, learning curves."""

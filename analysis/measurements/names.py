@@ -1,0 +1,72 @@
+"""Names of attributes, column groups and metrics, as results record them and tables head them."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+ProbeTarget = Literal["first", "whole"]
+"""What a probe predicts: the attribute's first token (of the birth date, the month), or the attribute as a whole."""
+TARGET_TITLES: dict[ProbeTarget, str] = {"first": "first token", "whole": "whole attribute"}
+PROBE_TARGETS: tuple[ProbeTarget, ...] = tuple(TARGET_TITLES)
+ACCURACY = "accuracy on held-out people (%)"
+
+ATTRIBUTES = ("birth_date", "birth_city", "university", "major", "company", "company_city")
+AVERAGED = ATTRIBUTES[1:]
+"""A probe's mean covers these; a whole birth date has too many values for a probe."""
+COLUMNS = ("mean", *ATTRIBUTES)
+POSITIONS = tuple(range(len(ATTRIBUTES)))
+"""A P-probe's special positions: position i is right before the i-th attribute of an entry."""
+HEADERS = {
+    "birth_date": "birth date",
+    "birth_city": "birth city",
+    "university": "univ.",
+    "company_city": "company city",
+}
+QUESTIONS = {"qa": "QA finetune", "mixed": "Mixed training"}
+"""Column groups of the paper's Fig. 3: metric prefix -> title."""
+PROBES = {"q_probe": "Q-probe", "p_probe": "P-probe"}
+GROUPS = QUESTIONS | PROBES
+RECALL = "recall/attribute_tokens"
+NAMELESS = "windows/nameless_attribute_tokens"
+"""Share of the attribute tokens that pretraining reads in a window without the full name before them."""
+LEARNING = {
+    "bio/first_token/train/mean": "biographies, people asked about",
+    "mixed/first_token/train/mean": "questions, people asked about",
+    "bio/first_token/test/mean": "biographies, people never asked about",
+    "mixed/first_token/test/mean": "questions, people never asked about",
+    "mixed/exact_match/test/mean": "whole answers, people never asked about",
+}
+"""The five curves of the paper's Fig. 1b and c: metric -> label. All but the last measure first tokens; people
+asked about are in distribution."""
+LOSS = "train/loss"
+"""Every pretraining records this curve."""
+
+
+def metric(group: str, column: str) -> str:
+    """Metric of exact match on held-out people; `column` is an attribute or `mean`."""
+    return f"{group}/exact_match/test/{column}"
+
+
+def q_probe(target: ProbeTarget, column: str) -> str:
+    """Metric of a probe on the name alone; `column` is an attribute or `mean`."""
+    return f"q_probe/{target}/{column}"
+
+
+def p_probe(target: ProbeTarget, position: int | Literal["own"], column: str) -> str:
+    """Metric of a probe at a special position, or right before the attribute itself (`own`)."""
+    return f"p_probe/{target}/{position}/{column}"
+
+
+def p_probe_after(target: ProbeTarget, attributes: Iterable[str], column: str) -> str:
+    """Metric of a P-probe over the positions that follow exactly these attributes, in any order."""
+    chosen = set(attributes)
+    return f"p_probe/seen/{target}/{'-'.join(name for name in ATTRIBUTES if name in chosen) or 'none'}/{column}"
+
+
+def majority(group: str, target: ProbeTarget, column: str) -> str:
+    """Metric of a column's majority baseline: probes have one per target, answers one of the whole attribute."""
+    return f"baseline/{target}/{column}" if group in PROBES else f"baseline/test/{column}"
+
+
+def probed_attributes(target: ProbeTarget) -> tuple[str, ...]:
+    """The attributes for which this kind of probe is trained."""
+    return ATTRIBUTES if target == "first" else AVERAGED

@@ -1,0 +1,42 @@
+"""Readout kinds besides the paper's four: plain descriptions that the sweep recorded, so that they can be shown too."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.measurements.names import PROBES
+
+TAG = "ktrain.readout_kinds"
+"""Tag of an experiment: a JSON list with the description of each kind of readout."""
+PAPER = ("qa_finetune", "mixed", *PROBES)
+"""The kinds that have tables and figures of their own."""
+
+
+@dataclass(frozen=True)
+class OtherKind:
+    """One kind of readout as tables and figures show it."""
+
+    name: str
+    """The value of `readout.kind`, and the column group of its cells."""
+    title: str
+    prefix: str
+    """Prefix of its metric names."""
+    columns: tuple[str, ...]
+    """Metrics after the prefix, the main one first."""
+    label: str
+    """What the numbers are."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of the metrics that are shown."""
+        return tuple(f"{self.prefix}/{column}" for column in self.columns)
+
+
+def other_kinds(tags: Mapping[str, Any]) -> tuple[OtherKind, ...]:
+    """Reads the kinds from an experiment's tags; an older experiment has no such tag and only the paper's kinds."""
+    return tuple(
+        OtherKind(kind["name"], kind["title"], kind["prefix"], tuple(kind["columns"]), kind["label"])
+        for kind in json.loads(tags.get(TAG, "[]"))
+        if kind["name"] not in PAPER
+    )

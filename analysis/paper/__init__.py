@@ -1,0 +1,1 @@
+"""The paper's own numbers as data, and our results beside them."""

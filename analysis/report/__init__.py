@@ -1,0 +1,1 @@
+"""Tables, the headline, and the report page."""

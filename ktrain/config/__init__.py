@@ -1,0 +1,20 @@
+"""The settings of a cell, all of them identity: each can change a result, so the keys of results hash them all.
+
+Only `RuntimeConfig` is not: it says how and where a cell runs (workers, threads, store).
+"""
+
+from ktrain.config.cell_config import CellConfig, ModelConfig, ReadoutConfig, TrainConfig
+from ktrain.config.corpus_config import (
+    ATTRIBUTES,
+    AugmentationConfig,
+    CorpusConfig,
+    FrozenConfig,
+    PoolsConfig,
+    WriterConfig,
+)
+from ktrain.config.runtime_config import RuntimeConfig
+
+__all__ = [
+    "ATTRIBUTES", "AugmentationConfig", "CellConfig", "CorpusConfig", "FrozenConfig", "ModelConfig", "PoolsConfig",
+    "ReadoutConfig", "RuntimeConfig", "TrainConfig", "WriterConfig",
+]  # fmt: skip

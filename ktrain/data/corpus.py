@@ -1,0 +1,234 @@
+"""The corpus: every entry of every person, tokenized, with the token span of each attribute, and all questions."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from ktrain.bior import entries as bior_entries
+from ktrain.bior import surface_forms
+from ktrain.bior.entries import DraftSource, EntryTexts
+from ktrain.bios import entries as bios_entries
+from ktrain.bios import pools, templates, tokenizer
+from ktrain.bios.fragment_encoder import TokenizedTexts
+from ktrain.bios.people import People, draw_people, draw_train_half
+from ktrain.config import ATTRIBUTES, CorpusConfig
+from ktrain.data import background
+from ktrain.errors import WrongRequest
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """People, their entries and their questions.
+
+    The people under test come first, celebrities after them. `entries` are sorted by person, their spans by
+    `ATTRIBUTES`; `order` (entries, 6) gives the attribute of each sentence in text order. bioS writes its entries from
+    the templates `drafts` (entries, 6); bioR keeps its entries in `texts`. The six questions of person p are
+    `questions[6 * p]` to `questions[6 * p + 5]`. `train` (people,) bool marks the people under test whose questions may
+    be trained on. `background` is plain text for pretraining.
+    """
+
+    setting: CorpusConfig
+    seed: int
+    people: People
+    train: np.ndarray
+    tokenizer: Tokenizer
+    templates: dict[str, tuple[str, ...]]
+    entries: TokenizedTexts
+    order: np.ndarray
+    drafts: np.ndarray
+    questions: TokenizedTexts
+    background: TokenizedTexts | None = None
+    texts: EntryTexts | None = None
+
+    @cached_property
+    def entry_counts(self) -> np.ndarray:
+        """How many entries each person has, (people,)."""
+        return bios_entries.entry_counts(self.setting)
+
+    @cached_property
+    def person(self) -> np.ndarray:
+        """The person of each entry, (entries,)."""
+        return np.repeat(np.arange(len(self.people)), self.entry_counts)
+
+    @property
+    def celebrity(self) -> np.ndarray:
+        """Whether each person is a celebrity, (people,) bool."""
+        return np.arange(len(self.people)) >= self.setting.people
+
+    def people_split(self, people: str) -> tuple[np.ndarray, np.ndarray]:
+        """The people a readout trains on and the people it tests, both (people,) bool.
+
+        `minority` splits the people under test in two; `celebrity` trains on all celebrities and tests everyone under
+        test (paper, section 5).
+        """
+        if people == "celebrity":
+            return self.celebrity, ~self.celebrity
+        return self.train, ~self.train & ~self.celebrity
+
+    @property
+    def eos(self) -> int:
+        """The id of EOS, which ends every entry."""
+        return tokenizer.eos_id(self.tokenizer)
+
+    def entry_text(self, entry: int) -> str:
+        """The text of an entry as written, not decoded from its ids."""
+        if self.texts is not None:
+            return self.texts[entry]
+        encoder = bios_entries.entry_encoder(self.tokenizer, self.people.pools, self.templates)
+        person = self.person[entry]
+        fullname = np.array([self.setting.celebrity.fullname if self.celebrity[person] else self.setting.fullname])
+        programs = bios_entries.programs(self.templates, self.drafts[[entry]], self.order[[entry]], fullname)
+        return encoder.text(programs[0], self.people.columns[person])
+
+    def match_attribute(self, entry: int, attribute: str, text: str) -> int:
+        """How many leading characters of `text`, with its space, state an attribute of the entry's person; 0 if none.
+
+        In bioR that is the longest form of the value that the verifier accepts.
+        """
+        value = self.people.value(int(self.person[entry]), attribute)
+        if self.texts is not None:
+            return surface_forms.match_prefix(surface_forms.VALUE_KINDS[attribute], value, text)
+        return len(value) + 1 if text.startswith(f" {value}") else 0
+
+    def question_text(self, person: int, attribute: str) -> tuple[str, str]:
+        """Prompt and expected answer, such as `What is ...? Answer:` and ` October 2, 1996.`."""
+        prompt = templates.QUESTIONS[attribute].partition(" {value}")[0]
+        return prompt.format(name=self.people.name(person)), f" {self.people.value(person, attribute)}."
+
+    def save(self, folder: Path) -> None:
+        """Writes to a folder all that `load_corpus` needs besides setting and seed."""
+        np.savez(
+            folder / "corpus.npz",
+            columns=self.people.columns,
+            train=self.train,
+            order=self.order,
+            drafts=self.drafts,
+            **_prefixed("entries", self.entries),
+            **_prefixed("questions", self.questions),
+            **_prefixed("background", self.background),
+            **_prefixed("texts", self.texts),
+        )
+        self.tokenizer.save(str(folder / "tokenizer.json"))
+        (folder / "pools.json").write_text(json.dumps(vars(self.people.pools), indent=1))
+        (folder / "templates.json").write_text(json.dumps(self.templates, indent=1))
+
+
+def _prefixed(prefix: str, arrays: TokenizedTexts | EntryTexts | None) -> dict[str, Any]:
+    """The arrays of a dataclass by name, such as `entries_ids`; empty for None."""
+    return {f"{prefix}_{name}": array for name, array in vars(arrays).items()} if arrays else {}
+
+
+def load_corpus(folder: Path, setting: CorpusConfig, seed: int) -> Corpus:
+    """Reads the corpus that `Corpus.save` wrote; neither pools nor templates are needed."""
+    with np.load(folder / "corpus.npz", allow_pickle=False) as file:
+        data = dict(file)
+    saved_pools = json.loads((folder / "pools.json").read_text())
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved_pools.items()}
+    sentences = json.loads((folder / "templates.json").read_text())
+
+    def tokenized(prefix: str) -> TokenizedTexts:
+        return TokenizedTexts(*(data[f"{prefix}_{field}"] for field in ("ids", "offsets", "spans")))
+
+    texts = EntryTexts(*(data[f"texts_{field}"] for field in EntryTexts.FIELDS)) if "texts_letters" in data else None
+    return Corpus(
+        setting=setting,
+        seed=seed,
+        people=People(pools.Pools(**fields), data["columns"]),
+        train=data["train"],
+        tokenizer=Tokenizer.from_file(str(folder / "tokenizer.json")),
+        templates={a: tuple(sentences[a]) for a in ATTRIBUTES},
+        entries=tokenized("entries"),
+        order=data["order"],
+        drafts=data["drafts"],
+        questions=tokenized("questions"),
+        background=tokenized("background") if "background_ids" in data else None,
+        texts=texts,
+    )
+
+
+def missing_inputs(setting: CorpusConfig, *, written: bool = False) -> list[str]:
+    """One line for each input that a corpus needs and that is missing; `written` says that a model's texts exist."""
+    lines = []
+    if setting.kind == "bioR" and setting.writer.backend != "rules" and not written:
+        writer = setting.writer
+        lines.append(f"bioR by {writer.model} ({writer.backend}) is not written yet: `ktrain generate` does that")
+    if setting.background == background.UNNAMED:
+        lines.append("corpus.background=?: name a folder of plain text with corpus.background=FOLDER")
+    return lines
+
+
+def build_corpus(setting: CorpusConfig, seed: int, drafts: DraftSource | None = None) -> Corpus:
+    """Draws the people and writes their entries (paper, section 2.1; settings: appendix A.2).
+
+    `drafts` supplies the biographies of bioR that a language model has written. Raises `WrongRequest` if the pools or
+    templates do not suit the setting, or if text is missing.
+    """
+    if missing := missing_inputs(setting, written=drafts is not None):
+        raise WrongRequest(missing[0])
+    full_pools = pools.load(setting.pools_folder)
+    used_pools = pools.shrink(full_pools, setting.pools)
+    sentences = templates.load(setting.templates_folder)
+    people = draw_people(used_pools, setting.people, seed, setting.celebrities)
+    bpe = _tokenizer(setting, people, sentences, seed)
+    texts = None
+    if setting.kind == "bioR":
+        entries, order, texts = bior_entries.write_entries(setting, seed, people, full_pools, bpe, drafts)
+        chosen_templates = np.zeros((0, len(ATTRIBUTES)), dtype=np.int16)
+    else:
+        chosen_templates, order = bios_entries.draw_layout(setting, sentences, seed)
+        entries = bios_entries.encode_entries(setting, people, bpe, sentences, chosen_templates, order)
+    train = np.zeros(len(people), dtype=bool)
+    train[: setting.people] = draw_train_half(setting.people, setting.question_share, seed)
+    return Corpus(
+        setting=setting,
+        seed=seed,
+        people=people,
+        train=train,
+        tokenizer=bpe,
+        templates=sentences,
+        entries=entries,
+        order=order,
+        drafts=chosen_templates,
+        questions=_encode_questions(bpe, people),
+        background=None if setting.background is None else background.encode_background(setting.background, bpe),
+        texts=texts,
+    )
+
+
+def _encode_questions(bpe: Tokenizer, people: People) -> TokenizedTexts:
+    """All questions with their answers: six per person, in the order of `ATTRIBUTES`."""
+    programs = np.tile(np.arange(len(ATTRIBUTES)), len(people))[:, None]
+    owner = np.repeat(np.arange(len(people)), len(ATTRIBUTES))
+    return bios_entries.question_encoder(bpe, people.pools).encode(programs, people.columns, owner)
+
+
+def tokenizer_of(setting: CorpusConfig, seed: int) -> Tokenizer:
+    """The tokenizer that `build_corpus` uses, without building the corpus. Raises `WrongRequest` as it does."""
+    used_pools = pools.shrink(pools.load(setting.pools_folder), setting.pools)
+    people = draw_people(used_pools, setting.people, seed)
+    return _tokenizer(setting, people, templates.load(setting.templates_folder), seed)
+
+
+def _tokenizer(setting: CorpusConfig, people: People, sentences: dict[str, tuple[str, ...]], seed: int) -> Tokenizer:
+    """GPT-2's tokenizer, or one trained on one entry and the questions of every person under test.
+
+    Its training text depends neither on how entries are augmented nor on celebrities, so all settings of the same
+    people share one tokenizer and their accuracies can be compared.
+    """
+    if setting.tokenizer == "gpt2":
+        return tokenizer.gpt2()
+    plain = setting.model_copy(update={"multi": 1, "permute": 0, "couple": 0, "celebrity_fraction": 0.0})
+    columns = people.columns[: setting.people]
+    # The encoders only write texts here, so any tokenizer will do; this one is quick to make.
+    entries = bios_entries.entry_encoder(tokenizer.byte_tokenizer(), people.pools, sentences)
+    questions = bios_entries.question_encoder(tokenizer.byte_tokenizer(), people.pools)
+    drafts, order = bios_entries.draw_layout(plain, sentences, seed)
+    programs = bios_entries.programs(sentences, drafts, order, np.zeros(setting.people, dtype=bool))
+    texts = [entries.text(program, row) for program, row in zip(programs, columns, strict=True)]
+    texts += [questions.text([a], row) for row in columns for a in range(len(ATTRIBUTES))]
+    return tokenizer.train(texts, int(setting.tokenizer.removeprefix("bpe-")))

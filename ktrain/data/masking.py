@@ -1,0 +1,64 @@
+"""Whole-word masking, the objective of bidirectional networks (paper, appendix B).
+
+15 % of the words of a row are chosen; of their tokens the mask replaces 80 %, a random token 10 %, and 10 % stay.
+Spaces separate words.
+"""
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from ktrain.bios.tokenizer import EOS, eos_id, mask_id
+from ktrain.rng import generator
+
+SHARE = 0.15
+"""Share of the words that is chosen."""
+REPLACED, RANDOM = 0.8, 0.1
+"""Shares of a chosen word's tokens that become the mask, and any token."""
+
+
+class Masker:
+    """Masks rows of tokens; the masks of a step are a pure function of (key, seed, step)."""
+
+    def __init__(self, tokenizer: Tokenizer, key: str, seed: int) -> None:
+        self._key, self._seed = key, seed
+        self._eos = eos_id(tokenizer)
+        self._vocabulary = tokenizer.get_vocab_size()
+        # GPT-2's tokenizer writes the space before a word as this letter.
+        self._begins_word = np.array(
+            [(tokenizer.id_to_token(i) or "").startswith(("Ġ", EOS)) for i in range(self._vocabulary)]
+        )
+
+    def chosen(self, rows: np.ndarray, *path: str | int) -> np.ndarray:
+        """The tokens of chosen words, (rows, T) bool, drawn from the random stream `path`. EOS belongs to no word."""
+        # One number per word decides for all its tokens: gather it by the token's word index, (rows, T).
+        word = np.cumsum(self._word_starts(rows), axis=1) - 1
+        word_chosen = generator(self._seed, "words", self._key, *path).random(rows.shape) < SHARE
+        return np.asarray(np.take_along_axis(word_chosen, word, axis=1) & (rows != self._eos))
+
+    def masked(self, rows: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Masked rows (n, T) int64, and the tokens that are targets, (n, T) bool."""
+        chosen = self.chosen(rows, step)
+        rng = generator(self._seed, "masks", self._key, step)
+        draw, random_ids = rng.random(rows.shape), rng.integers(self._vocabulary, size=rows.shape)
+        replaced = chosen & (draw < REPLACED)
+        randomized = chosen & (draw >= REPLACED) & (draw < REPLACED + RANDOM)
+        ids = np.where(replaced, mask_id(self._vocabulary), rows.astype(np.int64))
+        return np.where(randomized, random_ids, ids), chosen
+
+    def _word_starts(self, rows: np.ndarray) -> np.ndarray:
+        """Where words begin: at a space, at EOS, after EOS, and at the start of a window."""
+        starts = self._begins_word[rows]
+        starts[:, 0] = True
+        starts[:, 1:] |= rows[:, :-1] == self._eos
+        return np.asarray(starts)
+
+
+def evenly_weighted(chosen: np.ndarray, ranks: int) -> Tensor:
+    """Equal weights (rows, T) of the chosen tokens that sum to `ranks` over the global batch.
+
+    The average over ranks of the weighted losses is then the mean over all targets.
+    """
+    weights = torch.from_numpy(chosen.astype(np.float32))
+    return weights / max(1.0, float(weights.sum())) * ranks

@@ -1,0 +1,1 @@
+"""Generation of bioR biographies by a language model: prompts, models, drafts."""

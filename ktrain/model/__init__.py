@@ -1,0 +1,1 @@
+"""Networks, their fast training forward, the loss, and stacked low-rank adapters."""

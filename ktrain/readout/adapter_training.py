@@ -1,0 +1,146 @@
+"""Training many adapters over one frozen network, in batches of as many as train fastest side by side."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ktrain.config import ReadoutConfig, RuntimeConfig
+from ktrain.fingerprint import digest
+from ktrain.model.hashed_dropout import dropout_seeds
+from ktrain.model.lora import Adapters, AdapterSpec
+from ktrain.model.stacked_lora import StackedAdapters
+from ktrain.readout import adapter_batch_size
+from ktrain.readout.probes import ProbeTask
+from ktrain.stages import Stage
+from ktrain.store.base import Store
+from ktrain.system.collectives import rank_share
+from ktrain.system.device import to_device, training_device
+from ktrain.training.fit import fit
+from ktrain.training.progress import Progress, Reporter
+
+
+@dataclass(frozen=True)
+class AdapterJob:
+    """One adapter of a readout stage: for a probe, one of its tasks."""
+
+    stage: Stage
+    spec: AdapterSpec
+    task: ProbeTask | None = None
+
+
+AdapterBatch = Sequence[AdapterJob]
+"""Adapters that are trained side by side."""
+Publish = Callable[[AdapterBatch, StackedAdapters, list[Progress]], None]
+
+
+@dataclass(frozen=True)
+class AdapterTrainer:
+    """Trains the adapters of `jobs` over `network`.
+
+    `batch(adapters, step)` gives ids, places, targets and weights of whole batches, each (K, B, ...), and
+    `head(adapters)` the module that reads the states. `width` is the tokens of a row, `dropout` the rate in the frozen
+    network, `tokens` (vocabulary,) bool the tokens whose embedding may be updated, None all of them.
+    """
+
+    network: Any
+    readout: ReadoutConfig
+    jobs: Sequence[AdapterJob]
+    batch: Callable[[AdapterBatch, int], tuple[Tensor, ...]]
+    head: Callable[[AdapterBatch], nn.Module]
+    width: int
+    dropout: float
+    tokens: Tensor | None = None
+
+    def train(self, store: Store, runtime: RuntimeConfig, reporter: Reporter, publish: Publish) -> None:
+        """Trains one batch of adapters after the other; `publish` gets each on rank 0, in evaluation mode.
+
+        What a batch has learned stays in its work folder until all are published, so that a crash loses none of it.
+        Raises `Diverged`, `Preempted`.
+        """
+        self.network.to(training_device())
+        planned = list(self._adapter_batches(store, runtime))
+        for index, adapters in enumerate(planned):
+            stack = self.stacked(adapters)
+            curve = fit(
+                stack,
+                self.readout,
+                partial(self.rows, adapters),
+                self.readout.batch * self.width * len(adapters),
+                store.work_dir(_work_key(adapters)),
+                runtime,
+                reporter.for_stage(self.jobs[0].stage.key).for_part(index, len(planned)),
+                clip=stack.clip,
+            )
+            if not dist.get_rank():
+                publish(adapters, stack.eval(), curve)
+        if not dist.get_rank():
+            for key in {_work_key(adapters) for adapters in (*planned, *self._by_parameters())}:
+                store.clear_work(key)
+
+    def stacked(self, adapters: AdapterBatch) -> StackedAdapters:
+        """The adapters of a batch as they are before training."""
+        specs = [adapter.spec for adapter in adapters]
+        updates = Adapters(self.network, specs, self.readout.lora_scale, self.dropout, self.tokens)
+        updates.rank, updates.ranks = dist.get_rank(), dist.get_world_size()
+        return StackedAdapters(self.network, updates, self.head(adapters)).to(training_device()).train()
+
+    def rows(self, adapters: AdapterBatch, step: int) -> tuple[Tensor, ...]:
+        """What this rank feeds to a batch of adapters at a step."""
+        *read, weights = self.batch(adapters, step)
+        # DeepSpeed takes the mean over ranks, the loss is a sum over them.
+        parts = (rank_share(x, 1) for x in (*read, weights * dist.get_world_size()))
+        streams = [(adapter.spec.seed, f"{_parent_key(adapter)}/{adapter.spec.name}") for adapter in adapters]
+        return (*parts, dropout_seeds(streams, step))
+
+    def _by_parameters(self) -> list[AdapterBatch]:
+        """Whole embeddings and updates of low rank are different parameters, so they are trained apart."""
+        low_rank = [job for job in self.jobs if job.spec.rank_embedding != "full"]
+        whole = [job for job in self.jobs if job.spec.rank_embedding == "full"]
+        return [jobs for jobs in (low_rank, whole) if jobs]
+
+    def _adapter_batches(self, store: Store, runtime: RuntimeConfig) -> Iterator[AdapterBatch]:
+        for jobs in self._by_parameters():
+            place = store.work_dir(_work_key(jobs))
+            size = adapter_batch_size.choose_batch_size(
+                partial(self._first_step, jobs), len(jobs), self.readout, runtime, place.folder / "wave.json"
+            )
+            if not dist.get_rank():
+                place.upload_async()
+            yield from (jobs[begin : begin + size] for begin in range(0, len(jobs), size))
+
+    def _first_step(self, jobs: AdapterBatch, count: int) -> tuple[StackedAdapters, tuple[Tensor, ...]]:
+        """The first `count` adapters and what they read at step 0."""
+        first = jobs[:count]
+        return self.stacked(first), tuple(to_device(part, training_device()) for part in self.rows(first, 0))
+
+
+def curve_of_adapters(curve: Sequence[Progress], members: Sequence[int]) -> list[Progress]:
+    """The curve of some adapters of a batch, by their indices in it."""
+    lines = []
+    for progress in curve:
+        losses = tuple(progress.members[k] for k in members)
+        lines.append(replace(progress, loss=sum(losses) / len(losses), members=losses))
+    return lines
+
+
+def concatenated(before: list[Progress], after: list[Progress]) -> list[Progress]:
+    """The curve of a stage whose adapters were trained in two batches."""
+    lines = []
+    for a, b in zip(before, after, strict=True) if before else ():
+        members = (*a.members, *b.members)
+        loss = sum(members) / len(members)
+        lines.append(replace(b, loss=loss, members=members, tokens=a.tokens + b.tokens, seconds=a.seconds + b.seconds))
+    return lines or after
+
+
+def _work_key(adapters: AdapterBatch) -> str:
+    return f"fleet-{digest([[adapter.stage.key, adapter.spec.name] for adapter in adapters])}"
+
+
+def _parent_key(adapter: AdapterJob) -> str:
+    assert adapter.stage.parent is not None
+    return adapter.stage.parent.key

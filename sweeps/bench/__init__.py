@@ -1,0 +1,1 @@
+"""`ktrain bench`: the benchmarks that need a sweep, Ray or a scale."""

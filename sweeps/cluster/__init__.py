@@ -1,0 +1,1 @@
+"""Cluster files, jobs on a cluster's head, and spot-interruption notices."""

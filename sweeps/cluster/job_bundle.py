@@ -1,0 +1,95 @@
+"""Bundles what a job needs on the cluster: this project's code, the sweep file, and the data folders that it names.
+
+No other file of the user is sent: no results, no `.git`, no secrets.
+"""
+
+import contextlib
+import shlex
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ktrain.bios import pools, templates
+from ktrain.config import CellConfig
+from ktrain.data import background
+from ktrain.errors import WrongRequest
+from ktrain.stages import axes, cell_key
+from sweeps.planning.grid import MOST_CELLS, expand, load
+
+PACKAGES = ("ktrain", "sweeps", "analysis")
+LARGEST = 100 * 1000 * 1000
+"""Bytes. The head keeps a bundle in memory, and every node downloads it."""
+FILES: Mapping[str, Callable[[str], Iterable[Path]]] = {
+    "corpus.pools_folder": pools.files,
+    "corpus.templates_folder": templates.files,
+    "corpus.background": background.files,
+}
+"""The axes that name a folder, and a function that lists the files in use there."""
+
+
+@contextlib.contextmanager
+def pack_job(
+    name: str, scale: str, overrides: Mapping[str, Sequence[Any]], most: int | None = MOST_CELLS
+) -> Iterator[Path]:
+    """A temporary folder with all that a sweep needs, in which it expands to the same cells as here.
+
+    Raises `WrongRequest` if it does not, if a folder of its axes is outside the current one, above `LARGEST`, and for a
+    grid of more than `most` cells.
+    """
+    here = Path.cwd()
+    bundled_name = below(name, here)
+    cells = expand(load(name), scale, overrides, most)
+    with TemporaryDirectory(prefix="ktrain-") as temporary:
+        root = Path(temporary).resolve()
+        for package in PACKAGES:
+            shutil.copytree(
+                Path(__file__).parents[2] / package, root / package, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        if name.endswith(".py"):
+            _copy(Path(name), root / bundled_name)
+        for axis, folder in _folders(cells):
+            if not folder.is_relative_to(here):
+                raise WrongRequest(f"{axis}={folder}: not below {here}, so it cannot go with the job")
+            for path in FILES[axis](str(folder)):
+                _copy(path, root / path.relative_to(here))
+        if (size := sum(path.stat().st_size for path in root.rglob("*"))) > LARGEST:
+            raise WrongRequest(f"sweep {name}: {size / 1e6:,.0f} MB; at most {LARGEST / 1e6:,.0f} MB can go with a job")
+        with contextlib.chdir(root):
+            bundled_cells = expand(load(bundled_name), scale, overrides, most)
+        for axis, folder in _folders(bundled_cells):
+            if not folder.is_relative_to(root):
+                raise WrongRequest(f"{axis}={folder}: is not on the cluster; name it by a path from {here}")
+        if list(map(cell_key, bundled_cells)) != list(map(cell_key, cells)):
+            raise WrongRequest(
+                f"sweep {name}: reads files that do not go with the job; those of folders in its axes do"
+            )
+        yield root
+
+
+def below(name: str, here: Path) -> str:
+    """The name of a sweep in a bundle: a file's path from `here`, or its bare name if it is outside."""
+    if not name.endswith(".py"):
+        return name
+    path = Path(name).absolute()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else path.name
+
+
+def command(words: Sequence[str]) -> str:
+    """The shell command of a job: `ktrain run` with these words, and with the head's store if they name none."""
+    head_store = "${KTRAIN_STORE:?has no value on the head: its cluster file sets it}"
+    # With exec, the signal that stops the job reaches Python, not the shell.
+    line = " ".join(["exec python -m sweeps.cli run", *map(shlex.quote, words)])
+    return line if "--store" in words else f'{line} --store="{head_store}"'
+
+
+def _folders(cells: Iterable[CellConfig]) -> list[tuple[str, Path]]:
+    """Each axis that names a folder, with the folder."""
+    named = {(axis, value) for cell in cells for axis, value in axes(cell).items() if axis in FILES and value}
+    return [(axis, Path(value)) for axis, value in sorted(named) if value != background.UNNAMED]
+
+
+def _copy(path: Path, to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, to)

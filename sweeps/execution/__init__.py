@@ -1,0 +1,1 @@
+"""Running a plan with Ray Tune: capacity, placement, scheduling, progress, failures."""

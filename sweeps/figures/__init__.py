@@ -1,0 +1,1 @@
+"""One grid for each figure of the paper, and the sweeps that combine them."""

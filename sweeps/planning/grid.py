@@ -1,0 +1,270 @@
+"""A sweep: a grid over axes, and its expansion into cells."""
+
+import logging
+import os
+import re
+import types
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ktrain.config import CellConfig
+from ktrain.data.background import UNNAMED
+from ktrain.errors import WrongRequest, is_text, nearest, shorten
+from sweeps.planning import space
+from sweeps.planning.axes import BACKGROUND, check_axis, with_axes
+from sweeps.recipes.scales import SCALES, base
+
+log = logging.getLogger("ktrain.sweep")
+BUILTIN = Path(__file__).parents[1] / "figures"
+FIGURES = tuple(sorted((path.stem for path in BUILTIN.glob("fig*.py")), key=lambda name: (len(name), name)))
+"""The figures of the paper that a sweep can regenerate."""
+LONGEST_NAME = 200
+"""Bytes of a sweep's name, which becomes that of files; file systems take 255."""
+MOST_CELLS = 100_000
+"""A grid of more cells is taken for a mistake, unless `--many-cells` says otherwise."""
+_DEEPEST = 20
+"""Levels of parts within parts."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What to vary. `grid` maps axes to `tune.grid_search([...])` or to a fixed value; where scales need different
+    values, it is a function of the scale's name.
+
+    A grid search over dicts of axes, under any name that is no axis, varies several axes together, because the rows of
+    a figure are seldom a product. A sweep with `parts` has no grid of its own: its cells are those of its parts, each
+    once. Raises `WrongRequest`, which is a `ValueError`, for a sweep with both, and for a field of another type or with
+    an unknown figure or axis.
+    """
+
+    name: str
+    grid: Mapping[str, Any] | Callable[[str], Mapping[str, Any]] = field(default_factory=dict)
+    question: str = ""
+    """One sentence for the report: what this sweep asks."""
+    figure: str = ""
+    """The figure of the paper that this sweep regenerates, such as `fig3`."""
+    best_of: tuple[str, ...] = ()
+    """Axes of which only the value with the best test accuracy is shown, as in the paper for its finetunings. Those of
+    the parts are added."""
+    parts: tuple["Sweep", ...] = ()
+    """The sweeps that this one combines."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise WrongRequest(f"sweep: name={shorten(self.name)}: must be a text")
+        if not self.name.strip() or not self.name.isprintable() or len(self.name.encode()) > LONGEST_NAME:
+            raise WrongRequest(f"sweep: name={shorten(self.name)}: is not a name of 1 to {LONGEST_NAME} bytes")
+        if fault := self._fault():
+            raise WrongRequest(f"sweep {self.name}: {fault}")
+        for axis in self.best_of:
+            check_axis(axis)
+        best_of = (*self.best_of, *(axis for part in self.parts for axis in part.best_of))
+        object.__setattr__(self, "best_of", tuple(dict.fromkeys(best_of)))
+        object.__setattr__(self, "parts", tuple(self.parts))
+
+    def _fault(self) -> str:
+        """Returns the field that has a wrong type or value, and what is allowed; empty if there is none."""
+        if not isinstance(self.grid, Mapping) and not callable(self.grid):
+            return f"grid={shorten(self.grid)}: must be a dict of axes, or a function of the scale that returns one"
+        if not isinstance(self.question, str) or not is_text(self.question):
+            return f"question={shorten(self.question)}: must be a text"
+        if not isinstance(self.figure, str) or self.figure not in ("", *FIGURES):
+            hint = nearest(shorten(self.figure), FIGURES)
+            return f"figure={shorten(self.figure)}: must be one of {', '.join(FIGURES)}{hint}"
+        if not isinstance(self.best_of, tuple | list) or not all(isinstance(axis, str) for axis in self.best_of):
+            return f"best_of={shorten(self.best_of)}: must be a tuple of axes"
+        if not isinstance(self.parts, tuple | list) or not all(isinstance(part, Sweep) for part in self.parts):
+            return f"parts={shorten(self.parts)}: must be a tuple of sweeps"
+        if self.parts and self.grid:
+            return "has parts, so it has no grid of its own"
+        if self.depth > _DEEPEST:
+            return f"parts: has more than {_DEEPEST} levels of parts within parts"
+        return ""
+
+    @property
+    def depth(self) -> int:
+        """How many levels of parts within parts there are; 0 without parts."""
+        return 1 + max(part.depth for part in self.parts) if self.parts else 0
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The figures of the paper that this sweep and its parts regenerate."""
+        figures = (self.figure, *(figure for part in self.parts for figure in part.figures))
+        return tuple(dict.fromkeys(filter(None, figures)))
+
+
+def load(name: str) -> Sweep:
+    """Loads the sweep of a module in `sweeps/figures/` or of the user's own file, which defines `sweep = Sweep(...)`.
+
+    Raises `WrongRequest` for an unknown name, and for a file that raises or defines no sweep.
+    """
+    path = Path(os.path.expanduser(name)) if name.endswith(".py") else BUILTIN / f"{name}.py"
+    if not path.is_file() or (not name.endswith(".py") and name not in builtin()):
+        known = ", ".join(builtin())
+        if name == "fig4":
+            raise WrongRequest(f"sweep {name}: Figure 4 is an illustration without data; there are {known}")
+        raise WrongRequest(f"sweep {name}: no such sweep or file; there are {known}{nearest(name, builtin())}")
+    module = types.ModuleType(path.stem)
+    module.__file__ = str(path)
+    try:
+        with warnings.catch_warnings():
+            # Python's remarks on the file would stand before the one line of a refusal.
+            warnings.simplefilter("ignore", SyntaxWarning)
+            code = compile(path.read_bytes(), str(path), "exec")
+        # An import would write a __pycache__ beside the user's file, and might read a stale one there.
+        exec(code, module.__dict__)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as e:
+        raised = "" if isinstance(e, WrongRequest) else f"raises {type(e).__name__}"
+        raise WrongRequest(f"sweep {name}: the file {raised}{_where(e, path)}: {shorten(e, 300)}") from e
+    sweep = getattr(module, "sweep", None)
+    if not isinstance(sweep, Sweep):
+        raise WrongRequest(f"sweep {name}: the file defines no `sweep = Sweep(...)`")
+    try:
+        _ = sweep.depth
+    except RecursionError:
+        raise WrongRequest(f"sweep {name}: a sweep is a part of itself") from None
+    if not re.fullmatch(r"\w[\w .+-]*", sweep.name):
+        raise WrongRequest(f"sweep {name}: Sweep(name={sweep.name!r}) is not a name of letters, digits, `_ .+-`")
+    return sweep
+
+
+def builtin() -> list[str]:
+    """Returns the names of the sweeps that come with the project."""
+    names = [p.stem for p in BUILTIN.glob("*.py") if "\nsweep = Sweep(" in p.read_text(encoding="utf-8")]
+    # fig2 before fig10.
+    return sorted(names, key=lambda name: (name.rstrip("0123456789"), len(name), name))
+
+
+def parse_overrides(words: Sequence[str]) -> dict[str, list[Any]]:
+    """Parses words of the form `axis=v1,v2` into lists of values.
+
+    Raises `WrongRequest` for any other word, and for an axis of two words.
+    """
+    overrides: dict[str, list[Any]] = {}
+    for word in words:
+        axis, equals, text = word.partition("=")
+        values = text.split(",")
+        if not equals or not all(values):
+            raise WrongRequest(f"{word}: an axis is set as axis=v1,v2")
+        if axis in overrides:
+            together = ",".join(dict.fromkeys([*overrides[axis], *values]))
+            raise WrongRequest(f"{word}: {axis} is set twice; several values are one word, {axis}={together}")
+        overrides[axis] = values
+    return overrides
+
+
+def expand(
+    sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], most: int | None = MOST_CELLS
+) -> list[CellConfig]:
+    """Returns the cells of a sweep at a scale, in grid order and without duplicates.
+
+    `overrides` replace axes of the grid or add to it: `{"seed": [0, 1, 2]}`. A part of a sweep that cannot take them is
+    left out with a warning. If a sweep has cells whose `corpus.background` is still to be named, a folder given there
+    goes to those cells alone. Raises `WrongRequest` naming the axis, and for a grid of more than `most` cells.
+    """
+    cells = cells_by_part(sweep, scale, overrides, most).values()
+    return list(dict.fromkeys(cell for of_part in cells for cell in of_part))
+
+
+def cells_by_part(
+    sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], most: int | None = MOST_CELLS
+) -> dict[str, list[CellConfig]]:
+    """Returns the cells of `expand` by the name of each part that has them; without parts, by the sweep's own."""
+    if scale not in SCALES:
+        raise WrongRequest(f"scale={scale}: must be one of {', '.join(SCALES)}{nearest(scale, SCALES)}")
+    for axis in overrides:
+        check_axis(axis)
+    if folders := overrides.get(BACKGROUND):
+        without_folder = {axis: values for axis, values in overrides.items() if axis != BACKGROUND}
+        parts = cells_by_part(sweep, scale, without_folder, most)
+        if any(_lacks_background(cell) for cells in parts.values() for cell in cells):
+            return {name: _with_background(cells, folders) for name, cells in parts.items()}
+    if sweep.parts:
+        return _cells_of_parts(sweep, scale, overrides, most)
+    return {sweep.name: _cells(sweep, scale, overrides, most)}
+
+
+def _cells_of_parts(
+    sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], most: int | None
+) -> dict[str, list[CellConfig]]:
+    """The cells of each part that can take the overrides. Raises the first part's `WrongRequest` if none can."""
+    parts: dict[str, list[CellConfig]] = {}
+    refusals: list[tuple[str, WrongRequest]] = []
+    for part in sweep.parts:
+        try:
+            cells = expand(part, scale, overrides, most)
+        except WrongRequest as e:
+            if not overrides:
+                raise
+            refusals.append((part.name, e))
+        else:
+            parts.setdefault(part.name, []).extend(cells)
+    if not parts:
+        raise refusals[0][1]
+    for name, refusal in refusals:
+        log.warning("%s is left out: %s", name, refusal)
+    return parts
+
+
+def _lacks_background(cell: CellConfig) -> bool:
+    return cell.corpus.background == UNNAMED
+
+
+def _with_background(cells: Sequence[CellConfig], folders: Sequence[Any]) -> list[CellConfig]:
+    """The cells, with one for each folder in place of every cell whose folder is still to be named."""
+    named = []
+    for cell in cells:
+        if _lacks_background(cell):
+            named += [with_axes(cell, {BACKGROUND: folder}) for folder in folders]
+        else:
+            named.append(cell)
+    return named
+
+
+def _cells(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], most: int | None) -> list[CellConfig]:
+    """The cells of a sweep without parts."""
+    searches = {axis: {space.SEARCH: list(values)} for axis, values in overrides.items()}
+    axes = space.checked({**_grid(sweep, scale), **searches})
+    if most is not None and (count := space.count(axes)) > most:
+        raise WrongRequest(
+            f"sweep {sweep.name}: its grid has {shorten(f'{count:,}')} cells, above {most:,}; --many-cells allows it"
+        )
+    cells = []
+    for variant in space.variants(axes):
+        changes = dict(space.merged(variant, overrides))
+        kind = changes.get("readout.kind")
+        cells.append(with_axes(base(scale, kind if isinstance(kind, str) else ""), changes))
+    if not cells:
+        raise WrongRequest(f"sweep {sweep.name}: a grid search over nothing leaves no cell")
+    return list(dict.fromkeys(cells))
+
+
+def _grid(sweep: Sweep, scale: str) -> dict[Any, Any]:
+    """The grid of a sweep at a scale. Raises `WrongRequest` for a function that raises or returns no dict."""
+    if not callable(sweep.grid):
+        return dict(sweep.grid)
+    try:
+        grid = sweep.grid(scale)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as e:
+        line = f"sweep {sweep.name}: no grid at scale={scale}: {type(e).__name__}: {shorten(e, 300)}"
+        raise WrongRequest(line) from e
+    if not isinstance(grid, Mapping):
+        raise WrongRequest(f"sweep {sweep.name}: no grid at scale={scale}: {shorten(grid)} is no dict of axes")
+    return dict(grid)
+
+
+def _where(error: BaseException, path: Path) -> str:
+    """Names the line of the file at which an error was raised; empty if it was not raised there."""
+    trace, line = error.__traceback__, None
+    while trace:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f" in line {line}" if line else ""

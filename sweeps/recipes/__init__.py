@@ -1,0 +1,1 @@
+"""The parts of the figures' grids: rows as axes, training and readout recipes, scales."""

@@ -1,0 +1,1 @@
+"""`ktrain serve`: MLflow on PostgreSQL, with logins, on loopback."""

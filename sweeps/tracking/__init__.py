@@ -1,0 +1,1 @@
+"""The one writer to MLflow, and the comparison views it prepares there."""

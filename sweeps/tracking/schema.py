@@ -1,0 +1,30 @@
+"""The tables of an SQLite database, which MLflow makes when a client is first used.
+
+Of two processes that do so at once, one fails at a column that is there. A server makes its tables itself.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from ktrain.store.compare_and_swap import locked
+from sweeps.tracking.address import database_file
+
+
+@contextmanager
+def schema_lock(uri: str) -> Iterator[None]:
+    """Lets no other process of this machine make the tables of an SQLite database while the block runs."""
+    file = database_file(uri)
+    if file is None:
+        yield
+        return
+    with locked(file.absolute().parent, f".{file.name}.lock"):
+        yield
+
+
+def await_schema(uri: str) -> None:
+    """Waits until no other command makes the tables of a database that exists; one that only reads makes none."""
+    file = database_file(uri)
+    if file is not None and file.is_file():
+        # Where this process may not write, it cannot lock.
+        with suppress(OSError), schema_lock(uri):
+            pass

@@ -1,0 +1,123 @@
+"""Masks fall on whole words in the paper's shares, and what is learned is what they hide."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from ktrain.bios.tokenizer import MASK, PAD, SPECIAL, mask_id, pad_id
+from ktrain.config import TrainConfig
+from ktrain.data.corpus import Corpus
+from ktrain.data.masking import RANDOM, REPLACED, SHARE, Masker, evenly_weighted
+from ktrain.data.packing import Windows
+
+Tiny = Callable[..., Corpus]
+
+
+@pytest.fixture(scope="module")
+def corpus(tiny: Tiny) -> Corpus:
+    return tiny(multi=5, permute=1)
+
+
+@pytest.fixture(scope="module")
+def rows(corpus: Corpus) -> np.ndarray:
+    """400 windows of biographies and questions."""
+    windows = Windows(corpus, "key", TrainConfig(steps=50, batch=8, context=128, warmup=0, qa_ratio=0.3), seed=0)
+    return np.concatenate([windows.rows(step) for step in range(50)])
+
+
+def words(corpus: Corpus, row: np.ndarray) -> list[list[int]]:
+    """The places of each word of a row, from its text: a word ends where a space follows, and at the end of a text."""
+    found: list[list[int]] = []
+    for place, token in enumerate(row.tolist()):
+        if token == corpus.eos:
+            found.append([])
+            continue
+        if not found or corpus.tokenizer.decode([token]).startswith(" "):
+            found.append([])
+        found[-1].append(place)
+    return [word for word in found if word]
+
+
+def test_the_shares_are_the_papers() -> None:
+    assert (SHARE, REPLACED, RANDOM) == (0.15, 0.8, 0.1)
+    assert SPECIAL == (MASK, PAD) and (mask_id(600), pad_id(600)) == (600, 601)
+
+
+def test_whole_words_are_chosen_and_no_part_of_one(corpus: Corpus, rows: np.ndarray) -> None:
+    chosen = Masker(corpus.tokenizer, "key", 0).chosen(rows, 0)
+    assert chosen.shape == rows.shape and chosen.dtype == bool
+    assert not chosen[rows == corpus.eos].any(), "the end of a text is no word"
+    counted = []
+    for row, mine in zip(rows, chosen, strict=True):
+        each = [mine[word] for word in words(corpus, row)]
+        assert all(word.all() or not word.any() for word in each)
+        counted += [bool(word[0]) for word in each]
+    assert max(len(word) for row in rows[:20] for word in words(corpus, row)) > 3, "some words are several tokens"
+    # Four standard deviations.
+    assert np.mean(counted) == pytest.approx(SHARE, abs=4 * (SHARE * (1 - SHARE) / len(counted)) ** 0.5)
+
+
+def test_words_are_chosen_independently_of_each_other(corpus: Corpus, rows: np.ndarray) -> None:
+    masker = Masker(corpus.tokenizer, "key", 0)
+    places = words(corpus, rows[0])
+    drawn = np.array([[masker.chosen(rows[:1], step)[0, word[0]] for word in places] for step in range(2000)])
+    assert drawn.mean(axis=0) == pytest.approx(np.full(len(places), SHARE), abs=5 * (SHARE * 0.85 / 2000) ** 0.5)
+    both = (drawn[:, 1:] & drawn[:, :-1]).mean()
+    assert both == pytest.approx(SHARE**2, abs=5 * (SHARE**2 / (2000 * len(places))) ** 0.5)
+
+
+def test_eight_in_ten_are_masked_one_is_random_and_one_stays(corpus: Corpus, rows: np.ndarray) -> None:
+    masker = Masker(corpus.tokenizer, "key", 0)
+    ids, chosen = masker.masked(rows, 0)
+    assert ids.dtype == np.int64 and np.array_equal(ids[~chosen], rows[~chosen])
+    fate, truth = ids[chosen], rows[chosen].astype(np.int64)
+    count = len(fate)
+    assert count > 5000
+    masked, stays = fate == 600, fate == truth
+    assert masked.mean() == pytest.approx(0.8, abs=5 * 0.4 / count**0.5)
+    assert stays.mean() == pytest.approx(0.1 + 0.1 / 600, abs=5 * 0.3 / count**0.5)
+    other = fate[~masked & ~stays]
+    assert other.max() < 600 and other.min() >= 0, "a random token is one of the tokenizer's"
+    assert len(np.unique(other)) > 0.5 * min(600, len(other))
+    # Tokens of one word meet fates of their own.
+    alone = [set(masked_of.tolist()) for masked_of in _of_words(corpus, rows[:50], chosen[:50], ids[:50] == 600)]
+    assert any(len(fates) == 2 for fates in alone)
+
+
+def _of_words(corpus: Corpus, rows: np.ndarray, chosen: np.ndarray, fate: np.ndarray) -> list[np.ndarray]:
+    """The fates of the tokens of each chosen word."""
+    return [fate[i, w] for i, row in enumerate(rows) for w in words(corpus, row) if chosen[i, w[0]]]
+
+
+def test_masks_depend_on_key_seed_and_step_only(corpus: Corpus, rows: np.ndarray) -> None:
+    run = Masker(corpus.tokenizer, "key", 0)
+    steps = [run.masked(rows, step) for step in range(5)]
+    for step in (3, 0, 4):
+        again = Masker(corpus.tokenizer, "key", 0).masked(rows, step)
+        assert all(np.array_equal(one, other) for one, other in zip(again, steps[step], strict=True))
+    for other in (
+        run.masked(rows, 5),
+        Masker(corpus.tokenizer, "key", 1).masked(rows, 0),
+        Masker(corpus.tokenizer, "other", 0).masked(rows, 0),
+    ):
+        assert not np.array_equal(other[1], steps[0][1]) and not np.array_equal(other[0], steps[0][0])
+
+
+def test_the_next_row_changes_no_mask(corpus: Corpus, rows: np.ndarray) -> None:
+    """Nor does what is padded behind."""
+    masker = Masker(corpus.tokenizer, "key", 0)
+    padded = np.pad(rows[:1], ((0, 0), (0, 9)), constant_values=corpus.eos)
+    assert np.array_equal(masker.chosen(padded, 7)[0, :128], masker.chosen(rows[:1], 7)[0])
+
+
+def test_weights_make_the_mean_over_ranks_the_mean_over_targets() -> None:
+    chosen = np.array([[True, False, True], [False, False, True], [True, True, True], [False, True, False]])
+    for ranks in (1, 2):
+        weights = evenly_weighted(chosen, ranks)
+        assert weights.dtype == torch.float32 and not weights[~torch.from_numpy(chosen)].any()
+        assert torch.equal(weights[torch.from_numpy(chosen)].unique(), torch.tensor([ranks / 7]))
+        shares = [weights[rank::ranks].sum() for rank in range(ranks)]
+        assert float(sum(shares)) / ranks == pytest.approx(1.0)
+    assert not evenly_weighted(np.zeros((2, 3), dtype=bool), 1).any()

@@ -1,0 +1,97 @@
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray
+from ray.exceptions import AuthenticationError
+
+from ktrain.errors import WrongRequest
+from sweeps.execution.ray_session import connected
+
+LATE = "The current node timed out during startup. This could happen because the GCS has become overloaded."
+
+
+class Node:
+    """In place of Ray's node: leaves a process behind, and does not start in time, so many times."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures, self.starts, self.processes = failures, 0, list[subprocess.Popen[bytes]]()
+
+    def init(self, **_: Any) -> None:
+        self.starts += 1
+        if self.starts <= self.failures:
+            self.processes.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))
+            raise Exception(LATE)
+
+
+@pytest.fixture
+def bystander() -> Iterator[subprocess.Popen[bytes]]:
+    """A child of this process that has nothing to do with Ray."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+
+
+def test_a_ray_that_is_late_once_gets_another_try_and_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, bystander: subprocess.Popen[bytes]
+) -> None:
+    node = Node(failures=1)
+    monkeypatch.setattr(ray, "init", node.init)
+    with caplog.at_level(logging.WARNING), connected("local"):
+        assert node.starts == 2
+    (line,) = caplog.messages
+    assert "The current node timed out" in line and "the load is" in line and line.endswith("trying once more")
+    assert node.processes[0].wait(10) != 0 and bystander.poll() is None
+
+
+def test_a_ray_that_never_starts_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, bystander: subprocess.Popen[bytes]
+) -> None:
+    node = Node(failures=9)
+    monkeypatch.setattr(ray, "init", node.init)
+    with (
+        pytest.raises(
+            WrongRequest, match=r"^Ray does not start here \(The current node.*load.*ktrain doctor"
+        ) as caught,
+        connected("local"),
+    ):
+        pytest.fail("there is no Ray")
+    assert len(str(caught.value).splitlines()) == 1 and node.starts == 2
+    assert all(process.wait(10) != 0 for process in node.processes)
+    assert bystander.pid in {child.pid for child in psutil.Process().children()}
+
+
+REFUSALS = [
+    (ConnectionError("nobody there"), "nobody there"),
+    (RuntimeError("Version mismatch:\nthere 2.59.0"), "Version mismatch: there 2.59.0"),
+    (AuthenticationError("InvalidAuthToken"), "InvalidAuthToken. "),
+]
+
+
+@pytest.mark.parametrize(("error", "words"), REFUSALS)
+def test_a_cluster_that_lets_nobody_in_is_tried_once_and_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    starts = []
+
+    def init(**_: Any) -> None:
+        starts.append(1)
+        raise error
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(WrongRequest) as caught, connected("host:6379"):
+        pytest.fail("there is no Ray")
+    line = str(caught.value)
+    assert line.startswith(f"RAY_ADDRESS=host:6379: does not let this run in: {words}") and "\n" not in line
+    assert line.endswith("; `ktrain doctor --address host:6379` says more") and len(line) < 350
+    assert starts == [1]
