@@ -31,6 +31,9 @@ STEPS = {"plain": 5_400, "mixed": 10_800, "celebrity": 16_200, "gbert": 43_200}
 biographies of the people under test, so those networks take more steps."""
 FREE_TEXT = 2
 """Factor on the steps for bioR, whose entries are longer and less alike; the paper has 150,000 in place of 80,000."""
+WHOLE_WINDOWS: Variant = {"train.windows": "whole", "train.context": 176, "train.batch": 6}
+"""Windows of the miniature's templated text, as many tokens a step as 8 x 128. Its short windows would cut most
+biographies from their names; 176 tokens hold the longest one with full names."""
 FINETUNED_STEPS = 400
 """Steps of the miniature's finetuning for 500 people, in proportion for other numbers."""
 QA_RATIO, QA_RATIO_MINI, QA_RATIO_GBERT_MINI = 0.8, 0.5, 0.2
@@ -163,7 +166,7 @@ def _adapters(scale: str, row: str, qv: tuple[int, ...], embedding: tuple[int | 
 
 
 def _budget(scale: str, axes: Mapping[str, Any], size: str, people: int) -> Variant:
-    """Network size, training and finetuning steps and, at `mini`, people."""
+    """Network size, training and finetuning steps and, at `mini`, people and windows."""
     gbert, mixes = axes["model.family"] == "gbert", bool(axes.get("train.qa_ratio"))
     if scale == "mini":
         arm = "gbert" if gbert else "mixed" if mixes else "plain"
@@ -171,6 +174,8 @@ def _budget(scale: str, axes: Mapping[str, Any], size: str, people: int) -> Vari
             arm = "celebrity"
         times = FREE_TEXT if axes["corpus.kind"] == "bioR" else 1
         budget: Variant = {"corpus.people": people, "train.steps": times * STEPS[arm] * people // PEOPLE}
+        if axes["corpus.kind"] == "bioS":
+            budget |= WHOLE_WINDOWS
         if axes["readout.kind"] == "qa_finetune":
             # Finetuning asks about all celebrities, but only about one half of the people under test.
             halves = 2 if axes["readout.people"] == "celebrity" else 1
