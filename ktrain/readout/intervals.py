@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri
 
 
 def over_people(right: np.ndarray, level: float = 0.95) -> tuple[float, float]:
@@ -33,7 +33,7 @@ def over_examples(parts: Sequence[tuple[np.ndarray, np.ndarray]], level: float =
     # People who all answer alike leave no spread but that of rounding; they count as one example each, not as endless.
     if len(owner) > n and spread * len(owner) > 1e-12 * alone:
         n = min(float(len(owner)), alone / spread)
-    z = float(stats.norm.ppf(0.5 + level / 2))
+    z = float(ndtri(0.5 + level / 2))
     centre = (mean + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * float(np.sqrt(mean * (1 - mean) / n + z * z / (4 * n * n)))
     return max(0.0, centre - half), min(1.0, centre + half)
