@@ -126,15 +126,16 @@ def _kinds(plan: Plan) -> ConsoleTable:
 def _bill(totals: dict[str, Any]) -> Iterator[str]:
     """Yields the lines about a plan's cost."""
     device, gpus = totals["device"], totals["gpus"]
-    yield (
-        f"{totals['cells']:,} cells, {totals['stages']:,} distinct stages, {totals['stages_done']:,} done; without "
-        f"sharing there would be {totals['stages_without_sharing']:,} stages and "
-        f"{totals['flops_without_sharing'] / max(totals['flops'], 1.0):.1f} times the FLOPs"
-    )
+    stages, unshared = totals["stages"], totals["stages_without_sharing"]
+    saved = ""
+    if unshared > stages:
+        times = totals["flops_without_sharing"] / max(totals["flops"], 1.0)
+        saved = f"; without sharing there would be {unshared:,} stages and {times:.1f} times the FLOPs"
+    yield f"{counted(totals['cells'], 'cell')}, {counted(stages, 'distinct stage')}, {totals['stages_done']:,} done{saved}"
     for name, suffix in {"in all": "", "to do": "_to_do", "blocked": "_blocked"}.items():
         if totals[f"stages{suffix}"]:
             yield (
-                f"{name}: {totals[f'pretrainings{suffix}']:,} pretrainings, {totals[f'tokens{suffix}']:,} tokens, "
+                f"{name}: {counted(totals[f'pretrainings{suffix}'], 'pretraining')}, {totals[f'tokens{suffix}']:,} tokens, "
                 f"{totals[f'flops{suffix}']:.1e} FLOPs, {format_hours(totals[f'seconds{suffix}'])} of one {device}, "
                 f"{totals[f'bytes{suffix}'] / 1e9:,.1f} GB of disk"
             )

@@ -1,4 +1,8 @@
-"""The short forms of the faults: `python -m tests.faults` as a user calls it, and what it says."""
+"""Three faults in their short forms: `python -m tests.faults` as a user calls it, and what it says.
+
+The command has all of them. Each of these three holds what others do too: two processes do one stage, a store refuses
+writes, nodes come and go while the tracking server is away.
+"""
 
 import json
 import os
@@ -10,7 +14,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SHORT = ("flipped-byte", "two-processes", "clock-jump", "disk-full", "worker-disk-full", "folder-away", "everything")
+SHORT = ("clock-jump", "disk-full", "everything")
 
 pytestmark = pytest.mark.ray
 
@@ -28,7 +32,7 @@ def test_it_ends_as_if_nothing_had_been(outcomes: dict[str, dict[str, Any]], nam
     if outcomes[name]["state"] == "not here":
         pytest.skip(outcomes[name]["end"])
     assert outcomes[name]["state"] == "well", outcomes[name]["end"]
-    assert outcomes[name]["events"] or name == "two-processes"
+    assert outcomes[name]["events"]
 
 
 def test_a_scenario_that_does_not_exist_is_an_error() -> None:
