@@ -131,11 +131,13 @@ def _bill(totals: dict[str, Any]) -> Iterator[str]:
     if unshared > stages:
         times = totals["flops_without_sharing"] / max(totals["flops"], 1.0)
         saved = f"; without sharing there would be {unshared:,} stages and {times:.1f} times the FLOPs"
-    yield f"{counted(totals['cells'], 'cell')}, {counted(stages, 'distinct stage')}, {totals['stages_done']:,} done{saved}"
+    done = f"{totals['stages_done']:,} done"
+    yield f"{counted(totals['cells'], 'cell')}, {counted(stages, 'distinct stage')}, {done}{saved}"
     for name, suffix in {"in all": "", "to do": "_to_do", "blocked": "_blocked"}.items():
         if totals[f"stages{suffix}"]:
+            pretrainings = counted(totals[f"pretrainings{suffix}"], "pretraining")
             yield (
-                f"{name}: {counted(totals[f'pretrainings{suffix}'], 'pretraining')}, {totals[f'tokens{suffix}']:,} tokens, "
+                f"{name}: {pretrainings}, {totals[f'tokens{suffix}']:,} tokens, "
                 f"{totals[f'flops{suffix}']:.1e} FLOPs, {format_hours(totals[f'seconds{suffix}'])} of one {device}, "
                 f"{totals[f'bytes{suffix}'] / 1e9:,.1f} GB of disk"
             )
