@@ -19,6 +19,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9.+_-]{0,127}")
 """The form of a key: a file name on every system, never hidden, never an option of a command, short enough for the
 suffixes that the store adds."""
 _DIGITS = 8
+_LEAVES = frozenset({type(None), bool, int, float, str})
 _SETTLED = 2e9
 """Nanoseconds after a change before the hash of a file is cached: two changes within a tick of the file system's clock
 may look like one."""
@@ -29,6 +30,9 @@ def plain(value: Any) -> Any:
 
     Raises `TypeError` for any other type and for mapping keys that are not strings, which JSON would quietly convert.
     """
+    # Nearly all values are leaves, and a plan of the whole paper asks a million times.
+    if type(value) in _LEAVES:
+        return value
     if isinstance(value, BaseModel):
         return plain(value.model_dump(mode="json"))
     if isinstance(value, dict):
@@ -37,7 +41,7 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if value is None or isinstance(value, str | int | float):
+    if isinstance(value, str | int | float):
         return value
     raise TypeError(f"{value!r} of type {type(value).__name__} has no canonical form")
 
@@ -75,8 +79,7 @@ def content_digest(paths: Iterable[Path]) -> str:
 
     Raises `OSError` for a file that cannot be read.
     """
-    named = sorted([path.name, _remembered(path)] for path in paths)
-    return hashlib.sha256(canonical(named).encode("ascii")).hexdigest()[:16]
+    return _digest_of(tuple(sorted((path.name, _remembered(path)) for path in paths)))
 
 
 def sha256(path: Path) -> str:
@@ -90,6 +93,11 @@ def _remembered(path: Path) -> str:
     status = path.stat()
     settled = time.time_ns() - status.st_mtime_ns > _SETTLED
     return _once(path, status.st_size, status.st_mtime_ns) if settled else sha256(path)
+
+
+@cache
+def _digest_of(named: tuple[tuple[str, str], ...]) -> str:
+    return hashlib.sha256(canonical(named).encode("ascii")).hexdigest()[:16]
 
 
 @cache

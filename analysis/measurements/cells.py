@@ -4,12 +4,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import pandas as pd
-from scipy.special import stdtrit
+from typing import TYPE_CHECKING, Any
 
 from analysis.measurements.other_kinds import OtherKind
+
+if TYPE_CHECKING:
+    # A plan reads this module and does not wait for pandas and SciPy.
+    import pandas as pd
 
 Axis = bool | int | float | str | None
 Interval = tuple[float, float]
@@ -98,8 +99,10 @@ class Results:
         """Those of all cells."""
         return tuple(doubt for cell in self.cells for doubt in cell.doubts)
 
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> "pd.DataFrame":
         """One row per cell: key, state, scale, axes, metrics with `<metric>/n|low|high`, and `stage/<kind>` folders."""
+        import pandas as pd
+
         rows = []
         for cell in self.cells:
             row: dict[str, Any] = {"key": cell.key, "state": cell.state, "scale": cell.scale, **cell.axes}
@@ -159,6 +162,8 @@ def seed_interval(values: Sequence[float], stored: Sequence[Interval]) -> Interv
     """
     if len(set(values)) < 2:
         return (min(low for low, _ in stored), max(high for _, high in stored)) if stored else None
+    from scipy.special import stdtrit
+
     count = len(values)
     mean = math.fsum(values) / count
     variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from analysis.measurements.best_settings import keep_best
 from analysis.measurements.cells import Axis, ReplicateGroup, Results, group_replicates
 from analysis.measurements.names import GROUPS, PROBES, QUESTIONS, metric
+
+if TYPE_CHECKING:
+    # A plan reads this module and does not wait for pandas.
+    import pandas as pd
 
 NAMED = (
     "corpus.kind",
@@ -174,12 +177,14 @@ def column_groups(table: Sequence[Row]) -> tuple[str, ...]:
     return tuple(name for name in GROUPS if any(name in row.replicates for row in table))
 
 
-def tidy(table: Sequence[Row]) -> pd.DataFrame:
+def tidy(table: Sequence[Row]) -> "pd.DataFrame":
     """One line per row, column group and metric, as fractions of 1.
 
     Columns: row, group, metric, value, low, high (95 % interval), n, seeds, state, keys (cells, separated by blanks).
     A group without numbers has one line, whose metric is empty.
     """
+    import pandas as pd
+
     lines = []
     for row in table:
         for group, replicates in row.replicates.items():
@@ -212,7 +217,7 @@ def baseline(table: Sequence[Row], name: str, kinds: Iterable[str] = tuple(GROUP
     return sum(values) / len(values) if values else None
 
 
-def published(paper: pd.DataFrame | None, row: str, column: str) -> float | None:
+def published(paper: "pd.DataFrame | None", row: str, column: str) -> float | None:
     """The paper's number for a setting, a fraction of 1; `None` where it has none."""
     if paper is None or row not in paper.index or column not in paper.columns:
         return None
@@ -220,7 +225,7 @@ def published(paper: pd.DataFrame | None, row: str, column: str) -> float | None
     return None if math.isnan(value) else value
 
 
-def with_any_column(paper: pd.DataFrame | None, columns: Iterable[str]) -> pd.DataFrame | None:
+def with_any_column(paper: "pd.DataFrame | None", columns: Iterable[str]) -> "pd.DataFrame | None":
     """`paper` if it has at least one of these columns, else `None`, so that tables reserve no column for nothing."""
     return paper if paper is not None and any(column in paper.columns for column in columns) else None
 

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from itertools import chain, combinations
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from analysis.measurements.cells import Axis, Cell, Results, group_replicates
 from analysis.measurements.names import (
@@ -24,6 +22,10 @@ from analysis.measurements.names import (
 )
 from analysis.paper import matching
 from analysis.paper.paper_value import BASELINE, FAMILIES, SHORT, PaperValue, column_spec, grid_spec, label
+
+if TYPE_CHECKING:
+    # A plan reads this module and does not wait for pandas.
+    import pandas as pd
 
 FOLDER = Path(__file__).parent / "csv"
 TOGETHER = (
@@ -54,13 +56,15 @@ def source(name: str) -> str:
     return next(line.lstrip("# ") for line in _path(name).read_text("utf-8").splitlines() if line.startswith("#"))
 
 
-def figure(name: str) -> pd.DataFrame:
+def figure(name: str) -> "pd.DataFrame":
     """Returns the numbers of one figure, such as `fig3`, as fractions of 1: settings x our metric names.
 
     The paper prints no means of probes; they are computed here over the five attributes without the birth date. Row
     names carry the family as in `table_rows.Row.setting`. `.attrs["sources"]` gives each column's place in the paper.
     Raises `KeyError` for an unknown figure and for one whose columns are ranks, ratios or sets (see `numbers`).
     """
+    import pandas as pd
+
     if not _tabular(name):
         raise KeyError(f"no table of {name!r}; there are {', '.join(filter(_tabular, figures()))}")
     # The files keep the percentages as printed; one decimal needs no more than three digits of a fraction.
@@ -72,7 +76,7 @@ def figure(name: str) -> pd.DataFrame:
     return frame
 
 
-def beside(name: str) -> pd.DataFrame | None:
+def beside(name: str) -> "pd.DataFrame | None":
     """Returns the table to compare with a sweep that regenerates `name`: that figure joined with those in `TOGETHER`.
 
     Returns `None` if the paper has no such table.
@@ -210,8 +214,10 @@ def _sorted(chosen: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in ATTRIBUTES if name in chosen)
 
 
-def _with_means(frame: pd.DataFrame) -> pd.DataFrame:
+def _with_means(frame: "pd.DataFrame") -> "pd.DataFrame":
     """Adds the means of probes, and P-probe accuracies right before the attribute itself (`own`)."""
+    import pandas as pd
+
     added: dict[str, pd.Series] = {}
     for of in PROBE_TARGETS:
         if q_probe(of, "major") in frame:

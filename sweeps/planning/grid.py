@@ -16,6 +16,7 @@ from ktrain.errors import WrongRequest, is_text, nearest, shorten
 from sweeps.planning import space
 from sweeps.planning.axes import BACKGROUND, check_axis, with_axes
 from sweeps.recipes.scales import SCALES, base
+from sweeps.recipes.search import grid_search
 
 log = logging.getLogger("ktrain.sweep")
 BUILTIN = Path(__file__).parents[1] / "figures"
@@ -228,7 +229,7 @@ def _with_background(cells: Sequence[CellConfig], folders: Sequence[Any]) -> lis
 
 def _cells(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], most: int | None) -> list[CellConfig]:
     """The cells of a sweep without parts."""
-    searches = {axis: {space.SEARCH: list(values)} for axis, values in overrides.items()}
+    searches = {axis: grid_search(list(values)) for axis, values in overrides.items()}
     axes = space.checked({**_grid(sweep, scale), **searches})
     if most is not None and (count := space.count(axes)) > most:
         raise WrongRequest(

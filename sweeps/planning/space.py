@@ -9,9 +9,8 @@ from typing import Any
 
 from ktrain.errors import WrongRequest, shorten
 from sweeps.planning.axes import check_axis
+from sweeps.recipes.search import SEARCH
 
-SEARCH = "grid_search"
-"""The only key of the dict that `tune.grid_search` returns."""
 _DEEPEST = 8
 """Levels of rows, searches and lists within each other."""
 

@@ -7,9 +7,8 @@ A readout here is a function of scale and row that returns the variants in which
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ray import tune
-
 from sweeps.recipes.rows import axes_of
+from sweeps.recipes.search import grid_search
 
 Variant = dict[str, Any]
 """Values of axes, by axis name."""
@@ -74,7 +73,7 @@ def grid(
                 for variant in readout(scale, row):
                     axes = {**axes_of(row), "model.family": family, **variant}
                     variants.append({**axes, **_budget(scale, axes, size, people)})
-        return {"row": tune.grid_search(variants)}
+        return {"row": grid_search(variants)}
 
     return at
 
