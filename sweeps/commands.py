@@ -188,8 +188,7 @@ def results(
     """Print cells x metrics of a sweep, read from MLflow and compared with the store."""
     from analysis.paper import tables
     from analysis.report import table
-    from sweeps.console import table_screen
-    from sweeps.report import print_doubts
+    from sweeps.console import print_doubts, table_screen
     from sweeps.results import read
     from sweeps.tracking import address
 

@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -51,6 +52,12 @@ def format_hours(seconds: float) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 minute`, `2 minutes`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def print_doubts(doubts: Sequence[str]) -> None:
+    """Prints to the error stream what was recorded and is not shown."""
+    for doubt in doubts:
+        print(f"ktrain: {doubt}", file=sys.stderr)
 
 
 def own_command(*words: str) -> str:

@@ -5,7 +5,6 @@ Like the command line, this module knows ktrain, sweeps and analysis together.
 
 import json
 import platform
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from analysis.presentation.section import Section, Sheet
 from analysis.report import answer_sheets, headline, kind_table, probe_table, sample_answers, table
 from analysis.report import page as report_page
 from ktrain.errors import WrongRequest
-from sweeps.console import own_command, shown_path, store_words, table_screen
+from sweeps.console import own_command, print_doubts, shown_path, store_words, table_screen
 from sweeps.planning import measured_cost, stage_history, summary
 from sweeps.planning.plan import Plan
 from sweeps.results import read, read_answers, read_curves, undelivered
@@ -123,12 +122,6 @@ def _delivered(plan: Plan, uri: str) -> Results:
         print_doubts((failure,))
         return results
     return read(plan, uri)
-
-
-def print_doubts(doubts: Sequence[str]) -> None:
-    """Prints to the error stream what was recorded and is not shown."""
-    for doubt in doubts:
-        print(f"ktrain: {doubt}", file=sys.stderr)
 
 
 def _report_folder(plan: Plan) -> Path:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import median
 
-from scipy.stats import kendalltau
-
 from analysis.paper.matching import MatchedValue
 from analysis.presentation.number_format import MINUS, percent
 
@@ -35,6 +33,9 @@ class RankAgreement:
 
 def rank_agreement(panel: str, column: str, metric: str, rows: Sequence[tuple[str, MatchedValue]]) -> RankAgreement:
     """Compares the order of `rows` (label and match, each with a value of ours) to the paper's."""
+    # It takes most of a second to import, and most reports have no order of rows.
+    from scipy.stats import kendalltau
+
     ours = [match.ours for _, match in rows]
     tau = float(kendalltau(ours, [match.paper.value for _, match in rows]).statistic)
     reversed_pairs = tuple(filter(None, (_reversal(one, other) for one, other in combinations(rows, 2))))
