@@ -251,7 +251,7 @@ def ui(
     local_port.note_port(uri, port)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
-    print(f"MLflow at http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    print(f"MLflow at http://127.0.0.1:{port} in a few seconds (Ctrl-C ends it)", flush=True)
     _list_views(uri, port)
     os.execvpe(command[0], command, {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
 
