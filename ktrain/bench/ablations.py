@@ -62,7 +62,7 @@ def choices(setting: TrainConfig, network: ModelConfig, vocabulary: int, *, seco
     ways = EVERYWHERE | (ON_A_GPU if training_device().type == "cuda" else {})
     held: dict[str, int] = {}
     loops = {name: _loop(name, way, setting, network, vocabulary, ids, held) for name, way in ways.items()}
-    measured = interleaved.interleave(loops, seconds)
+    measured = interleaved.interleave(loops, seconds, host=host)
     rows = [interleaved.row(n, values, train.UNIT, f"{held[n] / 2**30:.2f} GiB") for n, values in measured.items()]
     ratios = {row.name: rows[0].median / row.median for row in rows[1:]}
     flops = networks.flops_per_token(network, vocabulary, setting.context)

@@ -81,15 +81,16 @@ def fleet(
     torch.manual_seed(0)
     host = machine.describe()
     precision = readouts["p_probe"].precision
-    peak = machine.peak_of(host, precision)
     rows: list[Row] = []
     ratios: dict[str, float] = {}
-    shares: dict[str, float] = {}
+    speeds: dict[str, float] = {}
     for load in loads(readouts, vocabulary):
-        together, alone, flops = _measured(load, network, vocabulary, seconds)
+        together, alone, flops = _measured(load, network, vocabulary, seconds, host)
         rows += [together, alone]
         ratios[load.name] = together.median / alone.median
-        shares |= {row.name: flops / row.median / peak for row in (together, alone)}
+        speeds |= {row.name: flops / row.median for row in (together, alone)}
+    peak = machine.peak_of(host, precision)
+    shares = {name: speed / peak for name, speed in speeds.items()}
     described = {"model": network.size, "vocabulary": vocabulary, "dropout": network.dropout, "precision": precision}
     formula = (
         "4 d^2 (12 (L - 1) T + 2 T + 10 P) + 8 L d T^2 + 4 C d P FLOPs of a member and row; ratios under 1 are faster"
@@ -97,8 +98,10 @@ def fleet(
     return interleaved.result(rows, ratios, shares, host, described, formula)
 
 
-def _measured(load: Load, network: ModelConfig, vocabulary: int, seconds: float) -> tuple[Row, Row, float]:
-    """Returns the rows of all adapters together and one by one, and their FLOPs."""
+def _measured(
+    load: Load, network: ModelConfig, vocabulary: int, seconds: float, host: dict[str, Any]
+) -> tuple[Row, Row, float]:
+    """Returns the rows of all adapters together and one by one, and their FLOPs; keeps the best peaks in `host`."""
     cores = machine.cores()
     torch.set_num_threads(cores)
     # Each loop compiles the same functions again; beyond the limit they would run uncompiled.
@@ -128,7 +131,9 @@ def _measured(load: Load, network: ModelConfig, vocabulary: int, seconds: float)
     def total(loops: Sequence[tuple[int, Loop]]) -> Loop:
         return lambda seconds: sum(count * loop(seconds / len(loops)) for count, loop in loops)
 
-    timed = interleaved.interleave({"together": total(together), "alone": total(alone)}, seconds, f"{load.name}, ")
+    timed = interleaved.interleave(
+        {"together": total(together), "alone": total(alone)}, seconds, f"{load.name}, ", host
+    )
     members = f"{len(load.members)} members"
     return (
         interleaved.row(load.name, timed["together"], "s", f"{members} in waves of {'/'.join(map(str, sizes))}"),

@@ -36,8 +36,13 @@ def row(name: str, values: list[float], unit: str, note: str = "") -> Row:
     return Row(name, statistics.median(values), max(values) - min(values), unit, note)
 
 
-def interleave(loops: Mapping[str, Loop], seconds: float, what: str = "") -> dict[str, list[float]]:
-    """Returns each loop's measurements, one a round. Prints on stderr which loop runs; the first round compiles."""
+def interleave(
+    loops: Mapping[str, Loop], seconds: float, what: str = "", host: dict[str, Any] | None = None
+) -> dict[str, list[float]]:
+    """Returns each loop's measurements, one a round. Prints on stderr which loop runs; the first round compiles.
+
+    Each round also measures the peaks of `host`, which `machine.describe` has returned; the best ones stay in it.
+    """
     measured: dict[str, list[float]] = {name: [] for name in loops}
     began, count = time.monotonic(), 0
     for _ in range(ROUNDS):
@@ -46,6 +51,8 @@ def interleave(loops: Mapping[str, Loop], seconds: float, what: str = "") -> dic
             of = f"{count} of {ROUNDS * len(loops)}"
             print(f"[{passed // 60}:{passed % 60:02}] {what}{of}: {name}", file=sys.stderr, flush=True)
             measured[name].append(loop(seconds))
+        if host is not None:
+            machine.measure_peaks(host)
     return measured
 
 
@@ -74,8 +81,17 @@ def result(
     setting: dict[str, Any],
     flops: str = "",
 ) -> dict[str, Any]:
-    """Returns the result of a benchmark. `host` is `machine.describe()`, `flops` the formula that counts them."""
-    measured = {"rows": [asdict(row) for row in rows], "ratios": ratios, "share_of_peak": share_of_peak}
+    """Returns the result of a benchmark. `host` is `machine.describe()`, `flops` the formula that counts them.
+
+    `disturbed` names the rows above the peak: other work must have slowed the measurement of the peak.
+    """
+    disturbed = [name for name, share in share_of_peak.items() if share > 1]
+    measured = {
+        "rows": [asdict(row) for row in rows],
+        "ratios": ratios,
+        "share_of_peak": share_of_peak,
+        "disturbed": disturbed,
+    }
     return {**measured, "machine": host, "setting": setting, **({"flops": flops} if flops else {})}
 
 
@@ -93,7 +109,12 @@ def text(measured: dict[str, Any]) -> str:
             f"  {row['note']}" if row["note"] else "",
         ]
         lines.append("".join(parts).rstrip())
-    return "\n".join([*lines, "", measured["flops"]] if "flops" in measured else lines)
+    if "flops" in measured:
+        lines += ["", measured["flops"]]
+    if measured["disturbed"]:
+        names = ", ".join(measured["disturbed"])
+        lines.append(f"a disturbed run: above the peak ({names}), which other work must have slowed; measure again")
+    return "\n".join(lines)
 
 
 def _number(value: float) -> str:

@@ -60,7 +60,7 @@ def train(
             for threads in counts:
                 ways[name, each.precision, threads] = way = f"{name} {each.precision} {threads}"
                 loops[way] = _with(threads, loop)
-    by_way = interleaved.interleave(loops, seconds)
+    by_way = interleaved.interleave(loops, seconds, host=host)
     measured = {key: by_way[way] for key, way in ways.items()}
     per_token = networks.flops_per_token(network, vocabulary, setting.context)
     rows, ratios, shares = [], {}, {}
