@@ -13,6 +13,8 @@ from ktrain.errors import WrongRequest
 from ktrain.fingerprint import content_digest, digest, flatten, stage_key
 from ktrain.readout_registry import kind_of
 
+SHAPE_AXES = ("model.layers", "model.heads", "model.width")
+"""Axes that take the place of a part of `model.size`, where they are set."""
 VERSIONS = {
     "text": 2, "corpus": 1, "biographies": 1, "pretrain": 2,
 }  # fmt: skip
@@ -49,11 +51,11 @@ def stages_of(cell: CellConfig) -> Stages:
     setting = _setting(cell.corpus)
     corpus = _stage("corpus", setting, {"corpus": _content(cell.corpus), "seed": cell.seed})
     mixed = f"-qa{cell.train.qa_ratio:g}" if cell.train.qa_ratio else ""
-    network = cell.model.size if cell.model.family == "gpt2" else f"{cell.model.family}-{cell.model.size}"
+    network = cell.model.name if cell.model.family == "gpt2" else f"{cell.model.family}-{cell.model.name}"
     pretrain = _stage(
         "pretrain",
         f"{network}-{setting}{mixed}",
-        {"model": cell.model.model_dump(), "train": cell.train.model_dump(), "seed": cell.seed},
+        {"model": cell.model.identity(), "train": cell.train.model_dump(), "seed": cell.seed},
         corpus,
     )
     readout = _stage(
@@ -103,8 +105,8 @@ def grouped(cells: Sequence[CellConfig]) -> list[list[CellConfig]]:
 
 def cell_key(cell: CellConfig) -> str:
     """Returns the key of a cell: it hashes all axes and the content of data folders."""
-    axes = {**cell.model_dump(), "corpus": _content(cell.corpus), "readout": _readout_identity(cell)}
-    return f"{_setting(cell.corpus)}-s{cell.seed}-{digest(axes)}"
+    parts = {"corpus": _content(cell.corpus), "model": cell.model.identity(), "readout": _readout_identity(cell)}
+    return f"{_setting(cell.corpus)}-s{cell.seed}-{digest({**cell.model_dump(), **parts})}"
 
 
 def lowest_recall(metrics: Mapping[str, float]) -> float:
@@ -113,8 +115,9 @@ def lowest_recall(metrics: Mapping[str, float]) -> float:
 
 
 def axes(cell: CellConfig) -> dict[str, Any]:
-    """Returns all identity fields by axis name, such as `corpus.multi`; `readout.dropout` is the rate in force."""
-    return flatten(cell.model_dump()) | {"readout.dropout": cell.readout_dropout}
+    """Returns all identity fields by axis name, such as `corpus.multi`; `readout.dropout` is the rate in force, and
+    `model.size` says what the network has, such as `8x256h4`, where that is no named size."""
+    return flatten(cell.model_dump()) | {"readout.dropout": cell.readout_dropout, "model.size": cell.model.name}
 
 
 def active_axes(cell: CellConfig) -> dict[str, Any]:
@@ -132,6 +135,8 @@ def _is_active(axis: str, cell: CellConfig) -> bool:
         return cell.corpus.kind == "bioR" and (not by_rules or axis == "corpus.writer.backend")
     if axis.startswith("corpus.celebrity."):
         return bool(cell.corpus.celebrity_fraction)
+    if axis in SHAPE_AXES:
+        return getattr(cell.model, field) is not None
     return axis != "corpus.background_share" or cell.corpus.background is not None
 
 

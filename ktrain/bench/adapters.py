@@ -52,7 +52,7 @@ class Load:
 
         4 d^2 (12 (L - 1) T + 2 T + 10 P) + 8 L d T T + 4 C d P for each row.
         """
-        shape = networks.SIZES[network.size]
+        shape = network.shape
         d, t, p = shape.width, self.tokens, self.places
         blocks = 4 * d * d * (12 * (shape.layers - 1) * t + 2 * t + 10 * p) + 8 * shape.layers * d * t * t
         return float(self.readout.batch * (blocks + 4 * self.classes * d * p))

@@ -130,7 +130,7 @@ def _engineless(setting: TrainConfig, network: ModelConfig, vocabulary: int, ids
 
 
 def _compiled(setting: TrainConfig, network: ModelConfig, vocabulary: int, ids: Tensor) -> Loop:
-    module = ReferenceGpt(networks.SIZES[network.size], vocabulary, setting.context).to(training_device())
+    module = ReferenceGpt(network.shape, vocabulary, setting.context).to(training_device())
     loss = torch.compile(module) if COMPILE else module
     return timed(plain(module, loss, setting), ids, setting)
 

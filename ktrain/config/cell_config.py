@@ -1,12 +1,14 @@
 """The settings of a cell: network, pretraining, readout, and all of them together with those of its corpus."""
 
 import re
+from dataclasses import asdict
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ktrain.config.corpus_config import CorpusConfig, FrozenConfig
+from ktrain.config.network_size import SIZES, NetworkSize
 from ktrain.errors import nearest
 from ktrain.readout_registry import kind_of, names
 
@@ -19,8 +21,44 @@ class ModelConfig(FrozenConfig):
     fills in masks instead of continuing."""
     size: Literal["mini", "124m", "302m", "682m"] = "124m"
     """Layers x width: 4 x 128, 12 x 768, 12 x 1280 or 12 x 2048. `ktrain plan` prints the parameters."""
+    layers: int | None = Field(None, ge=1, le=1024)
+    """Layers in place of those of the size."""
+    heads: int | None = Field(None, ge=1, le=1024)
+    """Heads of each layer in place of those of the size. They divide the width."""
+    width: int | None = Field(None, ge=8, le=65_536)
+    """Width in place of that of the size."""
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     """Rate in pretraining, and in readouts unless `readout.dropout` is set. An assumption, not stated in the paper."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        """Rotary embedding turns pairs of a head's numbers: of a quarter of them, in Llama of all."""
+        width, heads = self.shape.width, self.shape.heads
+        if width % heads:
+            raise ValueError(f"heads={heads}: does not divide width={width}")
+        multiple = 2 if self.family == "llama" else 8
+        if (width // heads) % multiple:
+            raise ValueError(
+                f"width={width}: leaves {width // heads} numbers to each of {heads} heads, which must be a multiple of "
+                f"{multiple}"
+            )
+        return self
+
+    @property
+    def shape(self) -> NetworkSize:
+        """Layers, heads and width: those of the size, but for what is set beside it."""
+        size = SIZES[self.size]
+        return NetworkSize(self.layers or size.layers, self.heads or size.heads, self.width or size.width)
+
+    @property
+    def name(self) -> str:
+        """The named size that has this shape, or the shape, such as `8x256h4`."""
+        return next((name for name, size in SIZES.items() if size == self.shape), str(self.shape))
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what identifies the network: the shape of a named size by its name, any other one by its numbers."""
+        chosen = {"family": self.family, "dropout": self.dropout}
+        return {**chosen, "size": self.name} if self.name in SIZES else {**chosen, **asdict(self.shape)}
 
 
 class TrainConfig(FrozenConfig):

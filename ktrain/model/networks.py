@@ -24,7 +24,7 @@ def configuration(setting: ModelConfig, vocabulary: int, context: int, eos: int)
     GPT-2 and GBERT: rotary on a quarter of the head dimension, base 10,000, tied embeddings. Llama: rotary on all of
     it, RMS norm, gated feed-forward, embeddings not tied.
     """
-    shape = SIZES[setting.size]
+    shape = setting.shape
     common: dict[str, Any] = {
         "hidden_size": shape.width,
         "num_hidden_layers": shape.layers,

@@ -1,36 +1,14 @@
-"""Shapes: layers, heads and width of each size of network, and what follows from them.
+"""What follows from the layers, heads and width of a network: parameters and FLOPs.
 
 Apart from the networks, so that a plan need not wait for PyTorch.
 """
 
-from dataclasses import dataclass
-
 from ktrain.bios.tokenizer import SPECIAL
 from ktrain.config import ModelConfig
+from ktrain.config.network_size import SIZES, NetworkSize
 
+__all__ = ["LOGITS", "SIZES", "NetworkSize", "flops_per_token", "parameters"]
 
-@dataclass(frozen=True)
-class NetworkSize:
-    """Layers, heads and width; the paper's name of a size is its parameter count."""
-
-    layers: int
-    heads: int
-    width: int
-
-    @property
-    def gated(self) -> int:
-        """Width of Llama's feed-forward layers: two thirds of four times the width, so that three matrices cost what
-        GPT-2's two do, rounded up to a multiple of 8 (not stated in the paper).
-        """
-        return -(-8 * self.width // 3 // 8) * 8
-
-
-SIZES = {
-    "mini": NetworkSize(4, 4, 128),
-    "124m": NetworkSize(12, 12, 768),
-    "302m": NetworkSize(12, 20, 1280),
-    "682m": NetworkSize(12, 32, 2048),
-}
 
 LOGITS = {"cpu": 2**29, "cuda": 2**31}
 """Bytes in fp32 of the logits of a step from which on its loss goes through them by chunks of that size; fewer chunks
@@ -39,7 +17,7 @@ add fewer gradients of the output embedding up."""
 
 def parameters(setting: ModelConfig, vocabulary: int) -> int:
     """How many parameters the network has, tied embeddings counted once, without building it."""
-    shape = SIZES[setting.size]
+    shape = setting.shape
     if setting.family == "llama":
         block = 4 * shape.width**2 + 3 * shape.width * shape.gated + 2 * shape.width
         return 2 * vocabulary * shape.width + shape.layers * block + shape.width
@@ -53,7 +31,7 @@ def flops_per_token(setting: ModelConfig, vocabulary: int, context: int, *, head
 
     Without `head`, no logits are computed, as in training a probe.
     """
-    shape = SIZES[setting.size]
+    shape = setting.shape
     unused = vocabulary * shape.width if setting.family == "llama" else 0
     if not head:
         unused += (vocabulary + (len(SPECIAL) if setting.family == "gbert" else 0)) * shape.width

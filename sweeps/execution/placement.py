@@ -48,7 +48,7 @@ MemoryClass = tuple[object, ...]
 
 def estimate(stage: Stage, cell: CellConfig, workers: int, *, gpu: bool, compiled: bool = True) -> float:
     """Estimates the peak bytes of a stage's tensors on each of `workers`, by the formulas above."""
-    shape, vocabulary = sizes.SIZES[cell.model.size], cost.vocabulary(cell)
+    shape, vocabulary = cell.model.shape, cost.vocabulary(cell)
     network = sizes.parameters(cell.model, vocabulary)
     answering = 4.0 * network + ANSWERED * LONGEST * vocabulary * 8
     if stage.kind == "corpus":
@@ -151,7 +151,7 @@ class Placement:
         counts = [count for count in range(least, most + 1) if most % count == 0]
         workers = next((count for count in counts if self._peak(cells, count)[0] <= usable), None)
         need, zero = self._peak(cells, workers or counts[-1])
-        what, size = f"model.size={cells[0].cell.model.size} {zero}", usable / USABLE / GIB
+        what, size = f"model.size={cells[0].cell.model.name} {zero}", usable / USABLE / GIB
         if workers is None:
             raise WrongRequest(
                 f"{what}: needs {need / GIB:.0f} GiB on each of {counts[-1]} GPUs, which have {size:.0f} each; "

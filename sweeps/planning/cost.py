@@ -15,6 +15,8 @@ from ktrain.system.processor import processor_has_bf16
 
 BYTES_PER_TOKEN = 4
 """Of background text, typically."""
+MOST_ON_A_CORE = 2e7
+"""Parameters from which on a network is taken to train on a GPU."""
 TOKENS_WITHOUT_TRAINING = 5e6
 """Tokens per second of stages that train nothing."""
 
@@ -109,6 +111,11 @@ def flops(stage: Stage, cell: CellConfig) -> float:
     return kind.flops(cell, per_token(cell, kind.row_tokens(cell), head=not kind.probe))
 
 
+def parameters(cell: CellConfig) -> int:
+    """Returns how many parameters a cell's network has."""
+    return sizes.parameters(cell.model, vocabulary(cell))
+
+
 def per_token(cell: CellConfig, context: int, *, head: bool = True) -> int:
     """Returns the FLOPs of training a cell's network on one token; probes train without its output `head`."""
     return sizes.flops_per_token(cell.model, vocabulary(cell), context, head=head)
@@ -124,7 +131,7 @@ def size(stage: Stage, cell: CellConfig) -> int:
     if stage.kind == "corpus":
         return tokens(stage, cell) * 2
     if stage.kind == "pretrain":
-        return 4 * sizes.parameters(cell.model, vocabulary(cell))
+        return 4 * parameters(cell)
     return kind_of(stage.kind).size(cell, vocabulary(cell))
 
 

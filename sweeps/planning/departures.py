@@ -6,7 +6,7 @@ from typing import Any
 
 from ktrain.config import CellConfig, CorpusConfig
 from ktrain.readout.kinds.base import kind_of
-from ktrain.stages import axes
+from ktrain.stages import SHAPE_AXES, axes
 from sweeps.recipes.readouts import (
     GBERT_RATE,
     GBERT_STEPS,
@@ -32,9 +32,11 @@ from sweeps.recipes.scales import base
 VARIES = {
     "corpus.kind", "corpus.multi", "corpus.permute", "corpus.fullname", "corpus.couple", "corpus.background",
     "corpus.celebrity.multi", "corpus.celebrity.permute", "corpus.celebrity.fullname", "corpus.pools_folder",
-    "corpus.templates_folder", "model.family", "readout.kind", "readout.beam", "readout.people_per_class", "seed",
+    "corpus.templates_folder", "model.family", *SHAPE_AXES, "readout.kind", "readout.beam", "readout.people_per_class",
+    "seed",
 }  # fmt: skip
-"""Axes that are never departures: the paper varies them, they decide nothing, or an assumption tells of them."""
+"""Axes that are never departures: the paper varies them, they decide nothing, an assumption tells of them, or
+`model.size` says what they make of it."""
 RULED = "bioR is written by rules, not by a language model: the paper has Llama1-30B (corpus.writer.backend)"
 
 CONFINED = {

@@ -115,8 +115,8 @@ class Plan:
     @property
     def device(self) -> Device:
         """The device that estimates of time assume."""
-        mini = all(cell.cell.model.size == "mini" for cell in self.cells)
-        return self.chosen or (cost.CORE if mini else cost.gpu("h100"))
+        small = all(cost.parameters(cell.cell) < cost.MOST_ON_A_CORE for cell in self.cells)
+        return self.chosen or (cost.CORE if small else cost.gpu("h100"))
 
     def speed(self, cell: CellConfig) -> float:
         """Returns FLOP/s: the chosen device's, else those measured in finished pretrainings of the same network."""
@@ -237,4 +237,4 @@ def differing(cells: Sequence[PlannedCell]) -> list[str]:
 
 
 def _network(cell: CellConfig) -> str:
-    return f"{cell.model.family} {cell.model.size}"
+    return f"{cell.model.family} {cell.model.name}"

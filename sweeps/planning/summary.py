@@ -88,7 +88,7 @@ def parameters_by_network(plan: Plan) -> dict[str, int]:
     networks = {}
     for planned in plan.cells:
         cell = planned.cell
-        name = f"{cell.model.family} {cell.model.size}, tokenizer {cell.corpus.tokenizer}"
+        name = f"{cell.model.family} {cell.model.name}, tokenizer {cell.corpus.tokenizer}"
         networks[name] = sizes.parameters(cell.model, cost.vocabulary(cell))
     return networks
 

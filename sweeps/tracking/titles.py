@@ -83,7 +83,7 @@ def _setting(cell: CellConfig) -> str:
 
 
 def _network(cell: CellConfig) -> str:
-    return f"{cell.model.family} of size {cell.model.size}"
+    return f"{cell.model.family} of size {cell.model.name}"
 
 
 def _work(cell: CellConfig, kind: str) -> str:
