@@ -22,6 +22,7 @@ from ktrain.store.base import Store
 from sweeps.console import COLOURS, Screen, counted, format_duration, format_hours, table_screen
 from sweeps.planning import generation_cost, reasons, summary
 from sweeps.planning.axis_table import AxisDescription
+from sweeps.planning.networks import NetworkSummary
 from sweeps.planning.plan import Plan, Planned
 
 STATES = ("planned", "running", "done", "failed", "blocked", "damaged")
@@ -145,8 +146,8 @@ def _bill(totals: dict[str, Any]) -> Iterator[str]:
     yield f"the rest takes about {format_hours(totals['wall_seconds_to_do'])} on {devices}, a trial on each"
     if (dollars := totals["dollars_to_do"]) is not None:
         yield f"the rest costs about ${dollars:,.2f}"
-    for network, parameters in totals["parameters"].items():
-        yield f"{network}: {parameters:,} parameters"
+    for name, network in totals["networks"].items():
+        yield NetworkSummary(**network).line(name)
     for windows, (lowest, highest) in totals["nameless_attribute_tokens"].items():
         share = f"{lowest:.0%}" if lowest == highest else f"{lowest:.0%} to {highest:.0%}"
         yield f"train.windows={windows}: about {share} of the attribute tokens are read without the name before them"

@@ -19,10 +19,13 @@ NAMED = (
     "corpus.permute",
     "corpus.fullname",
     "corpus.couple",
+    "model.layers",
+    "model.heads",
+    "model.width",
     "readout.kind",
     "seed",
 )
-"""Axes that the row's name or its column group already states."""
+"""Axes that the row's name, `model.size` or the column group already states."""
 BUDGETS = ("readout.steps", "train.steps", "readout.learning_rate", "train.learning_rate")
 """Axes that mostly follow from others: more people, or another network family, take longer."""
 UNNAMED = {"model.family": "gpt2"}

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from sweeps.console import format_duration
+from sweeps.planning.networks import networks
 from sweeps.planning.plan import Plan, Planned
-from sweeps.planning.summary import parameters_by_network
 
 HEADERS = ("stages", "number", "done", "tokens", "FLOPs", "training time")
 DASH = "–"  # noqa: RUF001
@@ -17,8 +17,8 @@ NOTE = (
 
 def note(plan: Plan) -> str:
     """Returns the remark on the table of costs: what its columns count, and the parameters of the networks."""
-    networks = (f"{name}: {count:,} parameters" for name, count in parameters_by_network(plan).items())
-    return " ".join([NOTE, *(f"{network}." for network in networks)])
+    counts = (f"{name}: {network.parameters:,} parameters." for name, network in networks(plan).items())
+    return " ".join([NOTE, *counts])
 
 
 @dataclass(frozen=True)

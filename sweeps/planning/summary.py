@@ -1,13 +1,13 @@
 """Summaries of a plan: its totals, its wall-clock time on several devices, its departures, and all of it as JSON."""
 
 import heapq
+from dataclasses import asdict
 from typing import Any
 
 from ktrain.data.token_estimates import nameless_share
-from ktrain.model import sizes
-from sweeps.planning import cost
 from sweeps.planning import departures as papers
 from sweeps.planning.generation_cost import generation_costs
+from sweeps.planning.networks import networks
 from sweeps.planning.plan import Plan, Planned
 
 
@@ -71,7 +71,7 @@ def totals(plan: Plan) -> dict[str, Any]:
         **_sums([p for p in plan.stages if p.state == "blocked"], "_blocked"),
         **_sums(unshared, "_without_sharing"),
         "stages_done": sum(p.state == "done" for p in plan.stages),
-        "parameters": parameters_by_network(plan),
+        "networks": {name: asdict(network) for name, network in networks(plan).items()},
         "device": plan.device.name,
         "flops_per_second": plan.device.speed,
         "flops_per_second_from": plan.device.source,
@@ -81,16 +81,6 @@ def totals(plan: Plan) -> dict[str, Any]:
         "dollars_to_do": _dollars(plan),
         "nameless_attribute_tokens": nameless_by_windows(plan),
     }
-
-
-def parameters_by_network(plan: Plan) -> dict[str, int]:
-    """Returns the parameters of each network of the plan; the name of a size is the paper's, and rounds them."""
-    networks = {}
-    for planned in plan.cells:
-        cell = planned.cell
-        name = f"{cell.model.family} {cell.model.name}, tokenizer {cell.corpus.tokenizer}"
-        networks[name] = sizes.parameters(cell.model, cost.vocabulary(cell))
-    return networks
 
 
 def nameless_by_windows(plan: Plan) -> dict[str, list[float]]:

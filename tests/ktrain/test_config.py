@@ -105,6 +105,8 @@ def test_truth_is_not_taken_for_a_number(settings: type[FrozenConfig], field: st
         (PoolsConfig, "majors", 0),
         (ModelConfig, "size", "7b"),
         (ModelConfig, "dropout", 1.0),
+        (ModelConfig, "layers", 0),
+        (ModelConfig, "width", 4),
         (TrainConfig, "context", 15),
         (TrainConfig, "windows", "any"),
         (TrainConfig, "qa_ratio", 1.0),
@@ -245,6 +247,34 @@ def test_what_continues_may_be_asked_all_of_it(family: str) -> None:
         CellConfig.model_validate({"model": {"family": family}, "readout": readout})
     for readout in ({"kind": "q_probe"}, {}, {"method": "full"}):
         CellConfig.model_validate({"model": {"family": "gbert"}, "readout": readout})
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"size": "mini", "heads": 3}, "heads=3: does not divide width=128"),
+        ({"size": "mini", "width": 130}, "heads=4: does not divide width=130"),
+        (
+            {"size": "mini", "width": 80},
+            "width=80: leaves 20 numbers to each of 4 heads, which must be a multiple of 8",
+        ),
+        (
+            {"family": "llama", "size": "mini", "width": 20},
+            "width=20: leaves 5 numbers to each of 4 heads, which must be a multiple of 2",
+        ),
+    ],
+)
+def test_heads_that_do_not_fit_are_refused_in_one_line(model: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ModelConfig.model_validate(model)
+    (error,) = caught.value.errors()
+    assert error["msg"] == f"Value error, {said}"
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gbert"])
+def test_what_is_set_beside_a_size_takes_the_place_of_a_part_of_it(family: str) -> None:
+    model = ModelConfig.model_validate({"family": family, "size": "mini", "width": 64, "layers": 2})
+    assert (model.shape.layers, model.shape.heads, model.shape.width, model.name) == (2, 4, 64, "2x64h4")
 
 
 def test_who_a_readout_learns_from_is_half_of_the_minority_or_all_celebrities() -> None:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from ktrain import stages
 from ktrain.bios import pools, templates
-from ktrain.config import CellConfig, RuntimeConfig
+from ktrain.config import CellConfig, ModelConfig, RuntimeConfig
 from ktrain.errors import WrongRequest
 from ktrain.fingerprint import NAME
 from ktrain.readout.kinds.base import kind_of
-from ktrain.stages import active_axes, axes, cell_key, lowest_recall, stages_of
+from ktrain.stages import SHAPE_AXES, active_axes, axes, cell_key, lowest_recall, stages_of
 
 STAGES = ("corpus", "pretrain", "readout")
 FOLDERS = {"corpus.pools_folder", "corpus.templates_folder", "corpus.background"}
@@ -38,7 +38,8 @@ OTHER: dict[str, Any] = {
     "corpus.writer.backend": "http", "corpus.writer.model": "m", "corpus.writer.revision": "r",
     "corpus.writer.prompt": "creative", "corpus.writer.words": 70, "corpus.writer.temperature": 0.5,
     "corpus.writer.top_p": 0.5, "corpus.writer.max_tokens": 99,
-    "model.family": "llama", "model.size": "302m", "model.dropout": 0.1,
+    "model.family": "llama", "model.size": "302m", "model.layers": 6, "model.heads": 6, "model.width": 384,
+    "model.dropout": 0.1,
     "train.steps": 5000, "train.batch": 7, "train.context": 256, "train.windows": "whole", "train.qa_ratio": 0.8,
     "train.learning_rate": 0.5, "train.final_learning_rate": 0.5, "train.warmup": 5, "train.weight_decay": 0.5,
     "train.epsilon": 0.5, "train.beta1": 0.5, "train.beta2": 0.5, "train.clip": 0.5, "train.precision": "fp32",
@@ -57,7 +58,7 @@ WRITER = {axis for axis in OTHER if axis.startswith("corpus.writer.")}
 CELEBRITY = {"corpus.celebrity.multi", "corpus.celebrity.permute", "corpus.celebrity.fullname"}
 NEEDING = {
     "readout.zero", "readout.method", "readout.kind", "readout.token_share", "readout.people", "corpus.couple",
-    "corpus.background_share", *CELEBRITY, *WRITER,
+    "corpus.background_share", *CELEBRITY, *WRITER, *SHAPE_AXES,
 }  # fmt: skip
 """Axes whose other value needs, or refuses, another axis, or says nothing without one."""
 
@@ -166,7 +167,7 @@ def test_what_is_absent_has_no_place_in_an_identity() -> None:
 )
 def test_axes_of_what_is_absent_are_inactive(changes: dict[str, Any], inactive: set[str]) -> None:
     cell = with_axes(CellConfig(), changes)
-    assert axes(cell).keys() - active_axes(cell).keys() == inactive
+    assert axes(cell).keys() - active_axes(cell).keys() == inactive | {*SHAPE_AXES}
     assert active_axes(cell).items() <= axes(cell).items()
 
 
@@ -333,3 +334,24 @@ def test_the_gate_looks_at_the_group_that_recalls_least() -> None:
     found = {"recall/attribute_tokens": 0.9, "recall/minority": 0.7, "recall/celebrity": 0.99, "train/loss": 0.1}
     assert lowest_recall(found) == 0.7
     assert lowest_recall({"recall/attribute_tokens": 0.9, "train/loss": 0.1}) == 0.9
+
+
+def test_a_shape_is_identified_by_its_numbers_and_a_named_one_by_its_name() -> None:
+    """However it was asked for; and what is not set leaves the keys that were before there were such axes."""
+
+    def key(**model: Any) -> str:
+        return stages_of(CellConfig.model_validate({"model": model})).pretrain.key
+
+    mini = {"size": "mini", "layers": 4, "heads": 4, "width": 128}
+    assert key(size="mini") == key(**mini) == key(**{**mini, "size": "302m"})
+    assert key(size="mini", layers=8) == key(**{**mini, "size": "682m", "layers": 8})
+    assert key(size="mini", layers=8).startswith("pretrain-8x128h4-single-n100000-")
+    keys = {key(size="mini", **{name: value}) for name, value in (("layers", 8), ("heads", 2), ("width", 256))}
+    assert len(keys | {key(size="mini")}) == 4
+    assert cell_key(CellConfig()) == cell_key(CellConfig(model=ModelConfig(layers=12)))
+
+
+def test_a_shape_of_ones_own_is_told_in_place_of_the_size() -> None:
+    named, own = CellConfig(), CellConfig(model=ModelConfig(layers=6))
+    assert axes(own)["model.size"] == "6x768h12" and active_axes(own)["model.layers"] == 6
+    assert axes(named)["model.size"] == "124m" and "model.layers" not in active_axes(named)

@@ -161,8 +161,8 @@ def test_a_plan_is_shown_with_cells_stages_cost_and_departures(
     speed = f"core: {cost.CORE.speed / 1e12:.2g} TFLOP/s"
     assert "takes about 0 minutes on one core" in out and speed in out and "blocked" not in out
     assert "passes over questions" in out and out.count("  0.9  ") == 2
-    ((network, parameters),) = totals["parameters"].items()
-    assert f"{network}: {parameters:,} parameters" in out
+    ((name, network),) = totals["networks"].items()
+    assert f"{name}: {network['parameters']:,} parameters, " in out and "too small" not in out
     assert "train.windows=cut: about 60% of the attribute tokens are read without the name before them" in out
     # The cost comes first; of the axes only the one that varies is a column.
     lines = out.splitlines()

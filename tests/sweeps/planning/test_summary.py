@@ -83,7 +83,8 @@ def test_how_much_is_read_without_its_name_is_told(store: Store) -> None:
 
 def test_the_parameters_of_each_network_are_told(store: Store) -> None:
     plan = make(load("fig2"), "full", {}, store)
-    found = summary.totals(plan)["parameters"]
+    networks = summary.totals(plan)["networks"]
+    found = {name: network["parameters"] for name, network in networks.items()}
     assert list(found) == [f"gpt2 {size}, tokenizer gpt2" for size in ("124m", "302m", "682m")]
     # The names of sizes are the paper's, which are not all parameter counts.
     assert 707e6 < found["gpt2 682m, tokenizer gpt2"] < 715e6
