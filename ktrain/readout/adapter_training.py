@@ -1,5 +1,7 @@
 """Training many adapters over one frozen network, in batches of as many as train fastest side by side."""
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +22,7 @@ from ktrain.store.base import Store
 from ktrain.system.collectives import rank_share
 from ktrain.system.device import to_device, training_device
 from ktrain.training.fit import fit
-from ktrain.training.progress import Progress, Reporter
+from ktrain.training.progress import Progress, Reporter, StageLine, on_curve
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class AdapterJob:
     stage: Stage
     spec: AdapterSpec
     task: ProbeTask | None = None
+
+    @property
+    def name(self) -> str:
+        """What tells it from the other adapters of its stage."""
+        return str(self.task) if self.task else self.spec.name
 
 
 AdapterBatch = Sequence[AdapterJob]
@@ -63,6 +70,7 @@ class AdapterTrainer:
         """
         self.network.to(training_device())
         planned = list(self._adapter_batches(store, runtime))
+        curves = StageCurves(self.jobs)
         for index, adapters in enumerate(planned):
             stack = self.stacked(adapters)
             curve = fit(
@@ -72,9 +80,12 @@ class AdapterTrainer:
                 self.readout.batch * self.width * len(adapters),
                 store.work_dir(_work_key(adapters)),
                 runtime,
-                reporter.for_stage(self.jobs[0].stage.key).for_part(index, len(planned)),
+                reporter.for_stage(self.jobs[0].stage.key).for_batch(
+                    index, len(planned), partial(curves.lines, adapters)
+                ),
                 clip=stack.clip,
             )
+            curves.add(adapters, curve)
             if not dist.get_rank():
                 publish(adapters, stack.eval(), curve)
         if not dist.get_rank():
@@ -118,6 +129,40 @@ class AdapterTrainer:
         return self.stacked(first), tuple(to_device(part, training_device()) for part in self.rows(first, 0))
 
 
+class StageCurves:
+    """The curves of the stages of some adapters, as far as their batches have come."""
+
+    def __init__(self, jobs: AdapterBatch) -> None:
+        self._adapters = Counter(job.stage.key for job in jobs)
+        self._done: dict[str, list[Progress]] = {}
+
+    def add(self, adapters: AdapterBatch, curve: Sequence[Progress]) -> None:
+        """Takes the curve of a batch that has been trained."""
+        for key, members in _by_stage(adapters).items():
+            self._done[key] = concatenated(self._done.get(key, []), curve_of_adapters(curve, members))
+
+    def lines(self, adapters: AdapterBatch, progress: Progress) -> dict[str, StageLine]:
+        """Returns what progress of a batch adds to the curves of its stages: nothing at a step of which they have no
+        line, and nothing of an adapter that has diverged."""
+        if not on_curve(progress.step, progress.steps):
+            return {}
+        lines = {key: self._line(adapters, key, members, progress) for key, members in _by_stage(adapters).items()}
+        return {key: line for key, line in lines.items() if line.loss is not None or line.tasks}
+
+    def _line(self, adapters: AdapterBatch, key: str, members: Sequence[int], progress: Progress) -> StageLine:
+        before = [line for line in self._done.get(key, []) if line.step == progress.step]
+        (own,) = concatenated(before, curve_of_adapters([progress], members))
+        known = len(own.members) == self._adapters[key] and math.isfinite(own.loss)
+        losses = {adapters[k].name: progress.members[k] for k in members} if self._adapters[key] > 1 else {}
+        return StageLine(
+            own.step,
+            own.learning_rate,
+            own.seconds,
+            own.loss if known else None,
+            {name: loss for name, loss in losses.items() if math.isfinite(loss)},
+        )
+
+
 def curve_of_adapters(curve: Sequence[Progress], members: Sequence[int]) -> list[Progress]:
     """The curve of some adapters of a batch, by their indices in it."""
     lines = []
@@ -135,6 +180,14 @@ def concatenated(before: list[Progress], after: list[Progress]) -> list[Progress
         loss = sum(members) / len(members)
         lines.append(replace(b, loss=loss, members=members, tokens=a.tokens + b.tokens, seconds=a.seconds + b.seconds))
     return lines or after
+
+
+def _by_stage(adapters: AdapterBatch) -> dict[str, list[int]]:
+    """The indices of a batch's adapters by the key of their stage."""
+    members: dict[str, list[int]] = {}
+    for k, adapter in enumerate(adapters):
+        members.setdefault(adapter.stage.key, []).append(k)
+    return members
 
 
 def _work_key(adapters: AdapterBatch) -> str:

@@ -134,6 +134,8 @@ class ProbeTraining:
             "adapters.safetensors": partial(save_file, probed.tensors),
             "predictions.parquet": partial(probe_scores.predictions(predictions).to_parquet, index=False),
             "guards.json": {name: "passed" for name in probe_checks.PROBE_GUARDS},
+            # In the order of the losses in the curve.
+            "tasks.json": [str(task) for task in probed.predicted],
             "refused.json": {str(task): why for task, why in self._refused.items()},
             **measurement_files(probed.curve, *scores),
         }

@@ -64,11 +64,20 @@ def parse_counts(content: bytes, name: str = "counts.json") -> dict[str, Any]:
     return counts
 
 
+def parse_tasks(content: bytes, name: str = "tasks.json") -> list[str]:
+    """Parses the tasks of a stage's adapters, in the order of the losses in its curve. Raises `Damage`."""
+    tasks = parse_json(content, name)
+    if not isinstance(tasks, list) or not all(isinstance(task, str) and task.isprintable() for task in tasks):
+        raise Damage(f"{name} does not hold the names of tasks")
+    return tasks
+
+
 PARSERS: dict[str, Callable[[bytes], object]] = {
     "metrics.json": parse_metrics,
     "curve.json": parse_curve,
     "learning.json": parse_learning,
     "counts.json": parse_counts,
+    "tasks.json": parse_tasks,
 }
 """The files that numbers are shown from, by their names in every stage."""
 

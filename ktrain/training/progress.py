@@ -1,7 +1,7 @@
 """Progress of a stage: the lines of its curve, and the reporter that carries them from the training loop to a sink."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from typing import Any
 
@@ -37,6 +37,32 @@ class Progress:
         return self.tokens / self.seconds if self.seconds else 0.0
 
 
+@dataclass(frozen=True)
+class StageLine:
+    """What one line of progress adds to the curves of one stage.
+
+    `loss` is that of the stage's curve in the store; it is None where adapters of the stage train in later batches, so
+    that their mean is not known yet. `tasks` holds the loss of each adapter that trains now, by its name, where a stage
+    has several.
+    """
+
+    step: int
+    learning_rate: float
+    seconds: float
+    loss: float | None
+    tasks: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StackProgress(Progress):
+    """Progress of stacked adapters, and the `lines` that it adds to the curves of their stages, by the stage's key:
+    none at a step of which the curves have no line. `members` is empty, so that a report stays small."""
+
+    lines: Mapping[str, StageLine] = field(default_factory=dict)
+
+
+Lines = Callable[[Progress], Mapping[str, StageLine]]
+"""Divides the progress of stacked adapters among their stages."""
 Sink = Callable[[str, Progress], bool | None]
 """Receives a stage's key and its progress; returns True if this worker must stop. Every rank calls it at the same
 steps; the answer of rank 0 counts."""
@@ -44,22 +70,23 @@ steps; the answer of rank 0 counts."""
 
 @dataclass(frozen=True)
 class Reporter:
-    """Sends the progress of one stage to `sink`. Where a stage trains in `parts` one after another, as it does with
-    batches of adapters, the sink sees the steps of all of them. `check` runs before each report and may raise."""
+    """Sends the progress of one stage to `sink`. Where adapters train in `parts` one after another, the sink sees the
+    steps of all of them, with the `lines` of each stage. `check` runs before each report and may raise."""
 
     sink: Sink
     stage: str = ""
     part: int = 0
     parts: int = 1
+    lines: Lines | None = None
     check: Callable[[], None] | None = None
 
     def for_stage(self, key: str) -> "Reporter":
         """Returns a reporter of another stage."""
         return replace(self, stage=key)
 
-    def for_part(self, part: int, parts: int) -> "Reporter":
-        """Returns a reporter of part `part`, counted from 0, of a stage in `parts`."""
-        return replace(self, part=part, parts=parts)
+    def for_batch(self, part: int, parts: int, lines: Lines) -> "Reporter":
+        """Returns a reporter of a batch of stacked adapters, number `part`, counted from 0, of `parts`."""
+        return replace(self, part=part, parts=parts, lines=lines)
 
     def checked_by(self, check: Callable[[], None]) -> "Reporter":
         """Returns a reporter that runs `check` before each report."""
@@ -70,7 +97,10 @@ class Reporter:
         if self.check:
             self.check()
         step, steps = self.part * progress.steps + progress.step, self.parts * progress.steps
-        return bool(self.sink(self.stage, replace(progress, step=step, steps=steps)))
+        shown = replace(progress, step=step, steps=steps)
+        if self.lines:
+            shown = StackProgress(**{**vars(shown), "members": ()}, lines=self.lines(progress))
+        return bool(self.sink(self.stage, shown))
 
 
 def as_result(stage: str, progress: Progress) -> dict[str, Any]:
@@ -80,12 +110,30 @@ def as_result(stage: str, progress: Progress) -> dict[str, Any]:
 
 def from_result(result: Mapping[str, Any]) -> tuple[str, Progress]:
     """Returns the stage's key and the progress of a result of `as_result`, to which Ray adds fields of its own."""
-    return str(result["stage"]), _progress({field.name: result[field.name] for field in fields(Progress)})
+    stage, progress = str(result["stage"]), _progress({part.name: result[part.name] for part in fields(Progress)})
+    if "lines" not in result:
+        return stage, progress
+    return stage, StackProgress(**vars(progress), lines={k: StageLine(**line) for k, line in result["lines"].items()})
+
+
+def stage_lines(stage: str, progress: Progress) -> Mapping[str, StageLine]:
+    """Returns what progress that was reported under the key `stage` adds to curves, by the key of their stage; nothing
+    at a step of which they have no line in the store."""
+    if isinstance(progress, StackProgress):
+        return progress.lines
+    if not on_curve(progress.step, progress.steps):
+        return {}
+    return {stage: StageLine(progress.step, progress.learning_rate, progress.seconds, progress.loss)}
 
 
 def lines_apart(steps: int) -> int:
     """Returns how many steps lie between two lines of the curve of a stage of `steps` steps."""
     return max(1, steps // LINES)
+
+
+def on_curve(step: int, steps: int) -> bool:
+    """Whether the curve of a stage of `steps` steps has a line after `step` of them."""
+    return step % lines_apart(steps) == 0 or step == steps
 
 
 class CurveLog:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.tune import Callback
 
-from ktrain.training.progress import from_result
+from ktrain.training.progress import from_result, stage_lines
 from sweeps.execution.restart_log import interruption_of
 from sweeps.planning.plan import Plan
 from sweeps.tracking.live_curves import LiveCurves
@@ -58,8 +58,8 @@ class BackgroundSync(Callback):  # type: ignore[misc]
             return
         key, progress = from_result(result)
         self._curves.add(key, progress)
-        if key not in self._begun:
-            self._begun.add(key)
+        if begun := {key, *stage_lines(key, progress)} - self._begun:
+            self._begun |= begun
             self._enqueue(trial)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -3,31 +3,31 @@
 import logging
 import threading
 import time
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ktrain.system.source_commit import source_commit
-from ktrain.training.progress import Progress, lines_apart
+from ktrain.training.progress import Progress, StageLine, stage_lines
 from sweeps.planning.plan import Plan
 from sweeps.tracking import run_writer
-from sweeps.tracking.run_record import Point
-from sweeps.tracking.runs import live_record
+from sweeps.tracking.run_record import MOST_POINTS, Point, chunks
+from sweeps.tracking.runs import TASK_LOSS, live_record
 from sweeps.tracking.server_errors import first_line, status_of
 from sweeps.tracking.sync import Tracker, first_cells
 
-STREAMED = {"train/loss": "loss", "train/learning_rate": "learning_rate"}
-"""Metrics and their fields in a line of progress. Speed is not one of them: a stage that goes back to a checkpoint
-takes other seconds for the same steps."""
+LOSS, RATE = "train/loss", "train/learning_rate"
+"""Streamed metrics, besides the losses of tasks. Speed is not one of them: a stage that goes back to a checkpoint takes
+other seconds for the same steps."""
 log = logging.getLogger("ktrain.live")
 
 
 @dataclass
 class _Stream:
-    """The run of a stage and the last step that it has; no run where the stage is done already."""
+    """The run of a stage and the last step that it has of each metric; no run where the stage is done already."""
 
     run: Any
-    last: int
+    last: dict[str, int] = field(default_factory=dict)
 
 
 class LiveCurves:
@@ -36,19 +36,16 @@ class LiveCurves:
     def __init__(self, tracker: Tracker, plan: Plan) -> None:
         self._tracker, self._plan = tracker, plan
         self._owners = first_cells(plan)
-        self._lines: dict[str, list[Progress]] = {}
+        self._lines: dict[str, list[StageLine]] = {}
         self._streams: dict[str, _Stream] = {}
         self._lock = threading.Lock()
 
     def add(self, key: str, progress: Progress) -> None:
-        """Takes one line of a stage's progress, if it will be one of the curve in the store.
-
-        Adapters that are trained together have no curve until each stage is given its own.
-        """
-        on_curve = progress.step % lines_apart(progress.steps) == 0 or progress.step == progress.steps
-        if on_curve and not progress.members:
-            with self._lock:
-                self._lines.setdefault(key, []).append(progress)
+        """Takes progress that was reported under the key of a stage, if it adds to the curve of that stage or, of
+        adapters that train together, to those of their stages."""
+        with self._lock:
+            for own, line in stage_lines(key, progress).items():
+                self._lines.setdefault(own, []).append(line)
 
     def send(self) -> None:
         """Writes all lines that were added since. Raises MLflow's errors; what was not written stays for the next
@@ -74,18 +71,17 @@ class LiveCurves:
                 self._lines.pop(key, None)
                 self._streams.pop(key, None)
 
-    def _send(self, key: str, lines: list[Progress]) -> None:
+    def _send(self, key: str, lines: list[StageLine]) -> None:
         if key not in self._streams:
             self._streams[key] = self._open(key, lines[0])
         stream = self._streams[key]
-        # After a restart, steps that were sent already come again.
-        new = [line for line in lines if line.step > stream.last]
-        points = [Point(m, getattr(line, f), line.step, line.seconds) for line in new for m, f in STREAMED.items()]
-        if stream.run is not None and points:
+        if stream.run is None:
+            return
+        for points in chunks(_unsent(lines, stream.last), MOST_POINTS):
             self._tracker.client.log_batch(stream.run.info.run_id, metrics=run_writer.metrics(stream.run, points))
-            stream.last = new[-1].step
+            stream.last |= {point.name: point.step for point in points}
 
-    def _open(self, key: str, line: Progress) -> _Stream:
+    def _open(self, key: str, line: StageLine) -> _Stream:
         """Finds the run of a stage that another driver has begun, or makes one that began when training did."""
         client = self._tracker.client
         run = self._tracker.runs([key]).get(key)
@@ -95,12 +91,26 @@ class LiveCurves:
             record = live_record(self._plan, cell, stage, start, {"commit": source_commit() or ""})
             run = run_writer.create(client, self._tracker.experiment, record, start)
             run_writer.log(client, run, replace(record, points=()))
-            return _Stream(run, 0)
+            return _Stream(run)
         if run.info.status == "FINISHED":
             # Of a stage that was lost and is made again; the next sync replaces it.
-            return _Stream(None, 0)
+            return _Stream(None)
         if run.info.status != "RUNNING":
             client.update_run(run.info.run_id, "RUNNING")
-        sent = [m for m in STREAMED if m in run.data.metrics]
-        history = [point.step for m in sent for point in client.get_metric_history(run.info.run_id, m)]
-        return _Stream(run, max(history, default=0))
+        sent = [name for name in run.data.metrics if name in (LOSS, RATE) or name.startswith(TASK_LOSS)]
+        history = {name: client.get_metric_history(run.info.run_id, name) for name in sent}
+        return _Stream(run, {name: max(point.step for point in points) for name, points in history.items()})
+
+
+def _unsent(lines: Sequence[StageLine], last: dict[str, int]) -> list[Point]:
+    """The points of lines of a stage that lie beyond the last step of their metric: after a restart, steps that were
+    sent already come again."""
+    last, points = dict(last), []
+    for line in lines:
+        losses = {LOSS: line.loss} if line.loss is not None else {}
+        losses |= {f"{TASK_LOSS}{task}": loss for task, loss in line.tasks.items()}
+        for name, value in {RATE: line.learning_rate, **losses}.items():
+            if line.step > last.get(name, 0):
+                points.append(Point(name, value, line.step, line.seconds))
+                last[name] = line.step
+    return points

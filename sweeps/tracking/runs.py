@@ -12,7 +12,7 @@ import numpy as np
 from ktrain.config import CellConfig
 from ktrain.fingerprint import digest, flatten
 from ktrain.stages import Stage, active_axes
-from ktrain.store.json_files import Damage, is_number, parse_counts, parse_curve, parse_learning
+from ktrain.store.json_files import Damage, is_number, parse_counts, parse_curve, parse_learning, parse_tasks
 from ktrain.store.manifest import STARTED
 from sweeps.planning.departures import departures
 from sweeps.planning.plan import Plan, PlannedCell
@@ -21,10 +21,12 @@ from sweeps.tracking.run_record import LINK, Point, RunRecord, chunks, differ
 
 TAG_LENGTH = 4_500
 """Characters that go into one tag; MLflow accepts 5,000."""
-_SOURCES = ("metrics.json", "curve.json", "learning.json")
+_SOURCES = ("metrics.json", "curve.json", "learning.json", "tasks.json")
 V = TypeVar("V")
 CURVES = {"train/loss": "loss", "train/learning_rate": "learning_rate", "speed/tokens_per_second": "tokens_per_second"}
 """Metrics of a training, and their fields in `curve.json`."""
+TASK_LOSS = "train/task_loss/"
+"""Prefix of the loss of each adapter of a stage that trains several."""
 
 
 class UndeliverableStage(Exception):
@@ -67,6 +69,7 @@ def stage_record(plan: Plan, cell: PlannedCell, stage: Stage) -> RunRecord:
         for line in curve
         for name, field in CURVES.items()
     ]
+    training += _task_points(curve, _file(plan, stage.key, "tasks.json", parse_tasks) or [])
     points, people = learning_points(plan, stage.key)
     if curve:
         steps, seconds = [line["step"] for line in curve], [_seconds(line) for line in curve]
@@ -175,6 +178,16 @@ def _file(plan: Plan, key: str, name: str, parse: Callable[[bytes], V]) -> V | N
         raise UndeliverableStage(f"{key}: {name} is missing or damaged") from None
     except Damage as damage:
         raise UndeliverableStage(f"{key}: {damage}") from None
+
+
+def _task_points(curve: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> list[Point]:
+    """The loss of each adapter of a stage. Stages of older versions do not say which is whose."""
+    return [
+        Point(f"{TASK_LOSS}{task}", float(loss), int(line["step"]), _seconds(line))
+        for line in curve
+        for task, loss in zip(tasks, line.get("members", ()), strict=False)
+        if is_number(loss)
+    ]
 
 
 def learning_points(plan: Plan, key: str) -> tuple[list[Point], dict[str, int]]:

@@ -34,6 +34,7 @@ from ktrain.errors import GuardFailure
 from ktrain.fingerprint import sha256
 from ktrain.model import networks
 from ktrain.model.lora import Adapters, AdapterSpec, merged
+from ktrain.readout.recomputed import contradiction
 from ktrain.stages import stages_of
 from ktrain.store import manifest
 from ktrain.store.base import Store
@@ -42,7 +43,7 @@ from ktrain.store.object_client import ObjectClient
 from ktrain.store.open import store_at
 from ktrain.system import retry
 from ktrain.training.loop import Preempted
-from ktrain.training.progress import Progress
+from ktrain.training.progress import Progress, StageLine, stage_lines
 
 FEW = dict.fromkeys(("birth_years", "birth_cities", "universities", "majors", "companies"), 12)
 POOLS = PoolsConfig(first_names=20, middle_names=20, last_names=20, **FEW)
@@ -80,9 +81,12 @@ class Watch:
     stop: tuple[str, int] | None = None
     reported: list[tuple[str, int]] = field(default_factory=list)
     leave: tuple[str, int] | None = None
+    lines: dict[str, list[StageLine]] = field(default_factory=dict)
 
     def __call__(self, key: str, progress: Progress) -> bool:
         self.reported.append((key, progress.step))
+        for own, line in stage_lines(key, progress).items():
+            self.lines.setdefault(own, []).append(line)
         if self.stop == (key, progress.step):
             raise Killed(f"at step {progress.step}\nand more")
         return self.leave == (key, progress.step)
@@ -152,6 +156,13 @@ def test_three_stages_are_published_and_the_work_is_cleared(whole: Path, watched
     assert watched.reported == [(key, step + 1) for key, steps in wanted for step in range(steps)]
 
 
+@pytest.mark.parametrize("key", [PRETRAIN, READOUT, ADAPTED])
+def test_what_is_reported_of_a_stage_is_its_curve(whole: Path, watched: Watch, key: str) -> None:
+    curve = json.loads((stage(whole, key) / "curve.json").read_text())
+    reported = [(line.step, line.loss, line.learning_rate) for line in watched.lines[key]]
+    assert reported == [(line["step"], line["loss"], line["learning_rate"]) for line in curve]
+
+
 def test_the_config_lies_beside_the_result(whole: Path) -> None:
     for found in stages_of(FULL):
         assert store_at(whole).manifest(found.key)["config"] == json.loads(json.dumps(found.identity))
@@ -202,6 +213,7 @@ def test_a_user_who_generates_from_the_prompts_finds_the_published_accuracy(whol
         output = network.generate(**ids, max_new_tokens=20, do_sample=False)[0, ids["input_ids"].shape[1] :]
         text = tokenizer.decode(output)
         said.append(text.removesuffix(tokenizer.eos_token) if text.endswith(tokenizer.eos_token) else None)
+    assert contradiction(store_at(whole), key) is None
     right = np.array([answer == expected for answer, expected in zip(said, asked.expected, strict=True)])
     assert right.tolist() == asked.exact.tolist()
     assert asked.predicted[right].tolist() == asked.expected[right].tolist()

@@ -26,9 +26,10 @@ from ktrain.errors import GuardFailure, WrongRequest
 from ktrain.model import networks
 from ktrain.readout import adapter_batch_size, adapter_training, probe_checks
 from ktrain.readout.probes import TASKS
+from ktrain.readout.recomputed import contradiction
 from ktrain.stages import grouped, stages_of
 from ktrain.store.open import store_at
-from ktrain.training.progress import Progress
+from ktrain.training.progress import Progress, StageLine, stage_lines
 
 FEW = dict.fromkeys(("birth_years", "birth_cities", "universities", "majors", "companies"), 4)
 POOLS = PoolsConfig(first_names=20, middle_names=20, last_names=20, **FEW)
@@ -132,6 +133,7 @@ def test_metrics_can_be_recomputed_from_the_predictions(whole: Path, name: str) 
         wanted[f"p_probe/{measure}/own/{attribute}"] = last.right.mean()
     kept = {n: v for n, v in found.items() if "_probe/" in n and not n.endswith("/mean")}
     assert kept == pytest.approx(wanted)
+    assert contradiction(store_at(whole), KEYS[name]) is None
     counts = json.loads((stage(whole, name) / "counts.json").read_text())
     assert set(counts["n"]) == set(counts["interval"]) == {n for n in found if "_probe/" in n}
     for metric, (low, high) in counts["interval"].items():
@@ -186,10 +188,13 @@ def test_the_size_of_waves_changes_nothing(whole: Path, tmp_path: Path, monkeypa
     """Waves of three cut through the tasks of a cell; killed in the second, the first is not trained again."""
     monkeypatch.setattr(adapter_batch_size, "choose_batch_size", lambda *_: 3)
     seen: list[int] = []
+    streamed: dict[str, list[StageLine]] = {KEYS["p"]: [], KEYS["wide"]: []}
 
     def until(stop: int | None) -> Any:
         def report(key: str, progress: Progress) -> None:
             if key == KEYS["p"]:
+                for own, line in stage_lines(key, progress).items():
+                    streamed[own].append(line)
                 seen.append(progress.step)
                 if progress.step == stop:
                     raise Killed
@@ -202,6 +207,14 @@ def test_the_size_of_waves_changes_nothing(whole: Path, tmp_path: Path, monkeypa
     pipeline.run([P, WIDE], runtime(tmp_path), until(None))
     assert seen == list(range(9, 8 * 6 + 1)), "a wave that was done is not repeated"
     for name in ("p", "wide"):
+        curve = json.loads((stage(tmp_path, name) / "curve.json").read_text())
+        tasks = json.loads((stage(tmp_path, name) / "tasks.json").read_text())
+        means = {line.step: line.loss for line in streamed[KEYS[name]] if line.loss is not None}
+        assert means == {line["step"]: line["loss"] for line in curve}
+        losses = {(line.step, task): loss for line in streamed[KEYS[name]] for task, loss in line.tasks.items()}
+        assert losses == {
+            (line["step"], t): loss for line in curve for t, loss in zip(tasks, line["members"], strict=True)
+        }
         found, wanted = numbers(tmp_path, name), numbers(whole, name)
         assert found.keys() == wanted.keys()
         one, other = (load_file(stage(s, name) / "adapters.safetensors") for s in (tmp_path, whole))

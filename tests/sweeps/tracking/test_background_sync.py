@@ -18,7 +18,7 @@ from ray import tune
 
 from ktrain.restart_policy import Interruption, Kind
 from ktrain.store.base import Store
-from ktrain.training.progress import Progress, as_result
+from ktrain.training.progress import Progress, StackProgress, StageLine, as_result
 from sweeps import Sweep
 from sweeps.execution.restart_log import interruption_result
 from sweeps.planning.plan import Plan
@@ -118,6 +118,32 @@ def test_a_stage_that_trains_is_in_mlflow_below_its_cell(
         known = local.runs()
         run, parent = known[cell.stages.pretrain.key], known[cell.key].info
         assert (run.info.status, parent.status, run.data.tags[sync.PARENT]) == ("RUNNING", "RUNNING", parent.run_id)
+
+
+def test_adapters_that_are_done_are_delivered_when_the_next_batch_begins(
+    local: Tracker, planned: Planner, publish: Publish, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background_sync, "LIVE_SECONDS", 0.05)
+    ranks = {"corpus__multi": [1], "readout__method": ["lora"], "readout__rank_qv": [2, 4]}
+    plan = planned(**ranks)
+    first, second = (cell.stages.readout for cell in plan.cells)
+    trial = SimpleNamespace(config={"trial": {"name": plan.cells[0].stages.pretrain.key}})
+
+    def trains(key: str) -> dict[str, Any]:
+        # Both are reported under the key of the first.
+        lines = {key: StageLine(1, 1e-3, 0.1, 3.0)}
+        return as_result(first.key, StackProgress(1, 8, 3.0, 1e-3, 9, 0.1, lines=lines))
+
+    with BackgroundSync(local, plan, pytest.fail) as running, store.lease(second.key):
+        running.on_trial_result(1, [], trial, trains(first.key))
+        until(lambda: first.key in local.runs(), "the first adapter")
+        for stage in plan.cells[0].stages:
+            publish(stage)
+        running.on_trial_result(1, [], trial, trains(second.key))
+        until(lambda: local.runs()[first.key].info.status == "FINISHED", "its end")
+        until(lambda: second.key in local.runs(), "the second adapter")
+        assert local.runs()[second.key].info.status == "RUNNING"
+        assert states(local) == {plan.cells[0].key: "done", plan.cells[1].key: "running"}
 
 
 def test_what_an_earlier_driver_left_is_delivered_at_once(local: Tracker, finish: Callable[..., Plan]) -> None:
