@@ -1,4 +1,5 @@
-"""Compares the metrics of a stage with what they rest on: its predictions, its intervals, the range of an accuracy."""
+"""Compares the metrics of a stage with what they rest on: its kind, its predictions, its intervals, the range of an
+accuracy."""
 
 import io
 import math
@@ -6,7 +7,7 @@ import math
 import pandas as pd
 
 from ktrain import readout_registry
-from ktrain.readout.kinds.base import kind_of
+from ktrain.readout.kinds.base import ReadoutKind, kind_of
 from ktrain.store.base import Store
 from ktrain.store.json_files import Damage, parse_counts
 
@@ -19,16 +20,17 @@ _SHARES = ("recall/", "baseline/")
 def contradiction(store: Store, key: str) -> str | None:
     """Returns what the files of an intact stage contradict in its metrics, or None; also where the stage is gone.
 
-    Predictions of a kind's older version are left alone: its code may have counted otherwise.
+    Names and predictions of a kind's older version are left alone: its code may have counted otherwise.
     """
     try:
         header, metrics = store.manifest(key), store.metrics(key)
         counts = parse_counts(store.read(key, "counts.json")) if "counts.json" in header["files"] else {}
         _require_ranges(metrics, counts.get("interval", {}))
-        kind, version = header["kind"], header["config"].get("version")
-        current = kind in readout_registry.names() and version == kind_of(kind).version
-        if current and "predictions.parquet" in header["files"]:
-            _require_predicted(metrics, _recomputed(kind, store.read(key, "predictions.parquet")))
+        name, version = header["kind"], header["config"].get("version")
+        if name in readout_registry.names() and version == kind_of(name).version:
+            _require_names(kind_of(name), metrics)
+            if "predictions.parquet" in header["files"]:
+                _require_predicted(kind_of(name), metrics, store.read(key, "predictions.parquet"))
     except FileNotFoundError:
         return None
     except Damage as damage:
@@ -46,17 +48,31 @@ def _require_ranges(metrics: dict[str, float], intervals: dict[str, list[float]]
             raise Damage(f"counts.json has an interval of {name} from {low:g} to {high:g}, which does not hold it")
 
 
-def _recomputed(kind: str, content: bytes) -> dict[str, float]:
-    """The metrics that follow from a kind's predictions. Raises `Damage` for predictions that cannot be read."""
-    try:
-        return kind_of(kind).recomputed(pd.read_parquet(io.BytesIO(content)))
-    except (ValueError, TypeError, LookupError, AttributeError, OSError):
-        raise Damage("predictions.parquet is not readable as the predictions of its kind") from None
+def _require_names(kind: ReadoutKind, metrics: dict[str, float]) -> None:
+    """Raises `Damage` for the first metric that no stage of the kind can hold."""
+    for name, value in metrics.items():
+        if not kind.writes(name):
+            raise Damage(f"metrics.json has {name}={value:g}, which no {kind.name} writes")
 
 
-def _require_predicted(metrics: dict[str, float], recomputed: dict[str, float]) -> None:
-    """Raises `Damage` for the first metric that does not follow from the predictions."""
+def _require_predicted(kind: ReadoutKind, metrics: dict[str, float], predictions: bytes) -> None:
+    """Raises `Damage` for the first metric that does not follow from the predictions, and for predictions that cannot
+    be read. Of a built-in kind, every metric with its prefix follows from them."""
+    recomputed = _recomputed(kind, predictions)
     for name, value in recomputed.items():
         if name not in metrics or not math.isclose(metrics[name], value, rel_tol=0, abs_tol=ROUNDING):
             stored = f"{metrics[name]:g}" if name in metrics else "nothing"
             raise Damage(f"metrics.json has {name}={stored}, and predictions.parquet gives {value:g}")
+    if kind.name not in readout_registry.BUILT_IN:
+        return
+    for name, value in metrics.items():
+        if name.startswith(f"{kind.metric_prefix}/") and name not in recomputed:
+            raise Damage(f"metrics.json has {name}={value:g}, and predictions.parquet gives nothing")
+
+
+def _recomputed(kind: ReadoutKind, predictions: bytes) -> dict[str, float]:
+    """The metrics that follow from a kind's predictions. Raises `Damage` for predictions that cannot be read."""
+    try:
+        return kind.recomputed(pd.read_parquet(io.BytesIO(predictions)))
+    except (ValueError, TypeError, LookupError, AttributeError, OSError):
+        raise Damage("predictions.parquet is not readable as the predictions of its kind") from None

@@ -211,7 +211,7 @@ def _of_file(store: Path, key: str, file: str) -> Iterator[Damage]:
     if file.endswith(".json"):
         for name, content in MALFORMED.items():
             yield damage(name, write(content))
-    if file in ("metrics.json", "counts.json", "curve.json", "learning.json"):
+    if file in ("metrics.json", "counts.json", "curve.json", "learning.json", "tasks.json"):
         for name, content in MALFORMED.items():
             yield damage(f"{name}, vouched for", vouched(write(content)), subtle=True)
     if file == "metrics.json" and (store / "stages" / key / "predictions.parquet").is_file():
@@ -219,6 +219,9 @@ def _of_file(store: Path, key: str, file: str) -> Iterator[Damage]:
             if name.startswith(("qa/", "mixed/", "q_probe/")) and name.endswith("/mean"):
                 other = edit(lambda metrics, name=name, value=value: metrics | {name: abs(value - 0.25)})
                 yield damage(f"another {name}, vouched for", vouched(other), subtle=True)
+        for name in ("qa/planted", "q_probe/first/planted", "baseline/planted"):
+            planted = edit(lambda metrics, name=name: metrics | {name: 0.99})
+            yield damage(f"{name} added, vouched for", vouched(planted), subtle=True)
     if file == "predictions.parquet":
         yield damage("not a table, vouched for", vouched(write(b"PAR1 PAR1")), subtle=True)
         yield damage("cut, vouched for", vouched(truncate(0.9)), subtle=True)

@@ -8,7 +8,7 @@ from ktrain.config import ATTRIBUTES, CellConfig, ReadoutConfig
 from ktrain.data.token_estimates import QUESTION_WIDTH, tokens_per_question
 from ktrain.model import sizes
 from ktrain.readout.measured import Measured
-from ktrain.readout_registry import register
+from ktrain.readout_registry import BUILT_IN, register
 
 __all__ = ["Measured", "ReadoutKind", "kind_of", "kinds", "register"]
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ktrain.data.corpus import Corpus
     from ktrain.readout.job import ReadoutJob
 
+TRAINING_METRICS = frozenset({"speed/tokens_per_second", "speed/peak_memory_bytes", "speed/gpus"})
+"""Metrics that a readout of any kind may have (`ktrain.training.artifacts.measurement_files`)."""
 RANKS = {"rank_qv", "rank_embedding"}
 """The settings in which adapters that are trained together may differ."""
 
@@ -138,6 +140,17 @@ class ReadoutKind:
         """Metrics by name that follow from `predictions.parquet`, which `ktrain verify` compares with the published
         ones; a kind that publishes no predictions has none."""
         return {}
+
+    def metric_names(self) -> frozenset[str]:
+        """Every metric that a stage of the kind can hold, `TRAINING_METRICS` apart. A kind of the user's own need not
+        name those that begin with its prefix or with `baseline/`."""
+        return frozenset()
+
+    def writes(self, metric: str) -> bool:
+        """Whether a stage of the kind can hold a metric; `ktrain verify` calls every other one damage."""
+        if metric in self.metric_names() or metric in TRAINING_METRICS:
+            return True
+        return self.name not in BUILT_IN and metric.startswith((f"{self.metric_prefix}/", "baseline/"))
 
     # How it is shown.
 

@@ -40,6 +40,10 @@ class PositionProbe(ProbeKind):
         """Every biography is read."""
         return cell.corpus.entries_per_person
 
+    def places(self) -> tuple[str, ...]:
+        """Before each attribute, counted from 0, and `own`, the one right before the attribute asked for."""
+        return (*map(str, range(len(ATTRIBUTES))), "own")
+
     def charts(self) -> dict[str, tuple[str, ...]]:
         """Before all attributes, and the mean before each."""
         mean, *attributes = (f"{self.metric_prefix}/{column}" for column in self.columns)

@@ -1,5 +1,6 @@
 """What P-probes and Q-probes share: eleven tasks, each an adapter with a classifier over the frozen network."""
 
+import itertools
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, cast
 
@@ -97,9 +98,31 @@ class ProbeKind(ReadoutKind):
                 metrics |= {f"{prefix}/mean": float(averaged.mean())} if len(averaged) else {}
         return metrics
 
+    def places(self) -> tuple[str, ...]:
+        """The places of a row, as its metrics name them; none where it has one."""
+        return ()
+
+    def metric_names(self) -> frozenset[str]:
+        """Accuracies at each place, by what was read before it, and what the commonest classes would score."""
+        columns = [f"first/{column}" for column in ("mean", *ATTRIBUTES)] + [f"whole/{column}" for column in WHOLE]
+        names = {f"baseline/{column}" for column in columns}
+        for measure, _, column in (column.partition("/") for column in columns):
+            paths = [f"{measure}/{place}" for place in self.places()] or [measure]
+            names |= {f"{self.metric_prefix}/{path}/{column}" for path in paths}
+            if self.places() and column != "mean":
+                names |= {f"{self.metric_prefix}/seen/{measure}/{before}/{column}" for before in _read_before(column)}
+        return frozenset(names)
+
     def read_out(self, job: "ReadoutJob") -> None:
         """Trains all tasks of all cells together, and publishes predictions and adapters."""
         from ktrain.readout import probe_training
 
         rows = self.rows(job.corpus, job.cells[0].readout, job.network.config.pad_token_id)
         probe_training.ProbeTraining(job, rows, batch_norm=self.batch_norm).run()
+
+
+def _read_before(attribute: str) -> list[str]:
+    """The sets of attributes that may have been read before one of them, as metrics name them."""
+    others = [other for other in ATTRIBUTES if other != attribute]
+    sets = [chosen for size in range(len(ATTRIBUTES)) for chosen in itertools.combinations(others, size)]
+    return ["-".join(chosen) or "none" for chosen in sets]

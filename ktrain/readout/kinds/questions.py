@@ -1,5 +1,6 @@
 """What both kinds that ask questions share: their columns and their charts."""
 
+import itertools
 from typing import TYPE_CHECKING
 
 from ktrain.config import ATTRIBUTES, CellConfig
@@ -32,6 +33,13 @@ class QuestionKind(ReadoutKind):
                 shares = rows.groupby("attribute")[column].mean()
                 metrics |= {f"{prefix}/{attribute}": float(share) for attribute, share in shares.items()}
         return metrics
+
+    def metric_names(self) -> frozenset[str]:
+        """Those of `recomputed`, and what the commonest values would score."""
+        columns = ("mean", *ATTRIBUTES)
+        measured = itertools.product(("exact_match", "first_token"), ("train", "test"), columns)
+        names = {"/".join((self.metric_prefix, *parts)) for parts in measured}
+        return frozenset(names | {f"baseline/test/{column}" for column in columns})
 
     def charts(self) -> dict[str, tuple[str, ...]]:
         """Held-out people by attribute, and the numbers that say whether those mean anything."""

@@ -1,6 +1,7 @@
 """Metrics are compared with the predictions, intervals and ranges that they have to agree with."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ktrain import readout_registry
 from ktrain.config import ATTRIBUTES
 from ktrain.fingerprint import stage_key
-from ktrain.readout.kinds.base import kind_of
+from ktrain.readout.kinds.base import kind_of, register
+from ktrain.readout.kinds.qa_finetune import QaFinetune
 from ktrain.readout.recomputed import contradiction
 from ktrain.stages import Stage
 from ktrain.store.base import Store
@@ -121,6 +124,95 @@ def test_an_accuracy_that_the_probes_do_not_give_is_named(store: Store, name: st
     assert contradiction(store, key) == f"metrics.json has {name}=0.75, and predictions.parquet gives {PROBED[name]:g}"
 
 
+def asked() -> pd.DataFrame:
+    """Of two people, the major from a name."""
+    rows = [(0, -1, 0, "first/major", "Art", "Art"), (1, -1, 0, "first/major", "Law", "Art")]
+    columns = ("person", "entry", "position", "task", "expected", "predicted")
+    return pd.DataFrame(rows, columns=pd.Index(columns))
+
+
+PUBLISHED = {
+    "qa_finetune": (answers(), answered("qa") | {"baseline/test/mean": 0.2, "baseline/test/company_city": 0.3}),
+    "mixed": (answers(), answered("mixed") | {"baseline/test/mean": 0.2}),
+    "p_probe": (probed(), PROBED | {"baseline/first/birth_date": 0.1, "baseline/whole/mean": 0.2}),
+    "q_probe": (asked(), {"q_probe/first/major": 0.5, "q_probe/first/mean": 0.5, "baseline/first/mean": 0.5}),
+}
+"""Predictions and metrics of each kind."""
+TRAINED = {"speed/tokens_per_second": 9.0, "speed/peak_memory_bytes": 9.0, "speed/gpus": 0.0}
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_what_a_kind_writes_is_no_damage(store: Store, kind: str) -> None:
+    table, metrics = PUBLISHED[kind]
+    assert contradiction(store, publish(store, kind, metrics | TRAINED, predictions=parquet(table))) is None
+    assert contradiction(store, publish(store, kind, metrics | TRAINED)) is None
+
+
+EVERYWHERE = ("accuracy", "speed/tokens_per_second/mean", "recall/attribute_tokens", "baseline", "train/loss")
+PLANTED = {
+    "qa_finetune": (
+        "qa/mean", "qa/exact_match/test", "qa/exact_match/test/name", "qa/exact_match/valid/mean", "qa/f1/test/mean",
+        "qa_finetune/exact_match/test/mean", "mixed/exact_match/test/mean", "baseline/first/major",
+    ),
+    "mixed": ("mixed/exact_match/all/mean", "qa/exact_match/test/mean", "mixed/first_token/test/seen"),
+    "p_probe": (
+        "p_probe/first/mean", "p_probe/first/6/major", "p_probe/whole/0/birth_date", "p_probe/first/own/name",
+        "p_probe/seen/first/none/mean", "p_probe/seen/first/major/major", "p_probe/seen/first/major-university/company",
+        "q_probe/first/major", "baseline/whole/birth_date", "baseline/test/mean",
+    ),
+    "q_probe": (
+        "q_probe/first/0/mean", "q_probe/whole/birth_date", "q_probe/seen/first/none/major", "p_probe/first/0/mean",
+        "baseline/test/major",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, names in PLANTED.items() for name in (*names, *EVERYWHERE)]
+)
+def test_a_metric_that_the_kind_cannot_have_written_is_named(store: Store, kind: str, name: str) -> None:
+    table, metrics = PUBLISHED[kind]
+    key = publish(store, kind, metrics | {name: 0.75}, predictions=parquet(table))
+    assert contradiction(store, key) == f"metrics.json has {name}=0.75, which no {kind} writes"
+
+
+@pytest.mark.parametrize(("kind", "name"), [("p_probe", "p_probe/first/2/major"), ("q_probe", "q_probe/whole/major")])
+def test_an_accuracy_of_which_there_are_no_predictions_is_named(store: Store, kind: str, name: str) -> None:
+    table, metrics = PUBLISHED[kind]
+    key = publish(store, kind, metrics | {name: 0.75}, predictions=parquet(table))
+    assert contradiction(store, key) == f"metrics.json has {name}=0.75, and predictions.parquet gives nothing"
+
+
+@pytest.fixture
+def own_kind() -> Iterator[str]:
+    """A kind of the user's own, derived from a built-in one, as its contract in docs/extending.md allows."""
+
+    @register
+    class Shouted(QaFinetune):
+        name = "shouted"
+        title = "Shouted"
+        prefix = "loud"
+
+        def metric_names(self) -> frozenset[str]:
+            return frozenset({"recall/shouted"})
+
+    yield "shouted"
+    readout_registry._kinds.pop("shouted")
+    readout_registry._sources.pop("shouted")
+
+
+def test_a_kind_of_the_users_own_writes_what_begins_with_its_prefix_or_as_it_says(store: Store, own_kind: str) -> None:
+    metrics = answered("loud") | TRAINED | {"loud/decibels": 90.0, "baseline/test/mean": 0.2, "recall/shouted": 1.0}
+    key = publish(store, own_kind, metrics, predictions=parquet(answers()))
+    assert contradiction(store, key) is None
+
+
+@pytest.mark.parametrize("name", ["qa/exact_match/test/mean", "shouted/mean", "recall/attribute_tokens", "loud"])
+def test_any_other_metric_of_a_kind_of_the_users_own_is_named(store: Store, own_kind: str, name: str) -> None:
+    key = publish(store, own_kind, answered("loud") | {name: 0.5}, predictions=parquet(answers()))
+    assert contradiction(store, key) == f"metrics.json has {name}=0.5, which no shouted writes"
+
+
 TABLES = [b"", b"PAR1", b"PAR1 PAR1", parquet(pd.DataFrame({"a": [1]})), parquet(answers().assign(exact="yes"))]
 
 
@@ -130,8 +222,9 @@ def test_predictions_that_are_none_are_named(store: Store, content: bytes) -> No
     assert contradiction(store, key) == "predictions.parquet is not readable as the predictions of its kind"
 
 
-def test_predictions_of_an_older_version_are_left_alone(store: Store) -> None:
-    key = publish(store, "qa_finetune", {"qa/exact_match/test/mean": 0.5}, version=1, predictions=parquet(answers()))
+def test_names_and_predictions_of_an_older_version_are_left_alone(store: Store) -> None:
+    metrics = {"qa/exact_match/test/mean": 0.5, "qa/f1": 0.5}
+    key = publish(store, "qa_finetune", metrics, version=1, predictions=parquet(answers()))
     assert contradiction(store, key) is None
 
 
