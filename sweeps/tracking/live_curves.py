@@ -14,7 +14,7 @@ from sweeps.tracking import run_writer
 from sweeps.tracking.run_record import MOST_POINTS, Point, chunks
 from sweeps.tracking.runs import TASK_LOSS, live_record
 from sweeps.tracking.server_errors import first_line, status_of
-from sweeps.tracking.sync import Tracker, first_cells
+from sweeps.tracking.sync import PARENT, Tracker, first_cells
 
 LOSS, RATE = "train/loss", "train/learning_rate"
 """Streamed metrics, besides the losses of tasks. Speed is not one of them: a stage that goes back to a checkpoint takes
@@ -89,6 +89,9 @@ class LiveCurves:
             cell, stage = self._owners[key]
             start = round(1000 * (time.time() - line.seconds))
             record = live_record(self._plan, cell, stage, start, {"commit": source_commit() or ""})
+            if parent := self._tracker.runs([cell.key]).get(cell.key):
+                # A sync nests the others, as soon as their cells have runs.
+                record = replace(record, tags={**record.tags, PARENT: parent.info.run_id})
             run = run_writer.create(client, self._tracker.experiment, record, start)
             run_writer.log(client, run, replace(record, points=()))
             return _Stream(run)

@@ -79,6 +79,19 @@ def test_a_stage_that_trains_has_a_run_with_its_curve_so_far(tracker: Tracker, l
     assert (first.timestamp - run.info.start_time, last.timestamp - first.timestamp) == (1600, 8400)
 
 
+def test_it_lies_below_its_cell_at_once(
+    tracker: Tracker, live: LiveCurves, stage: Stage, publish: Callable[..., None], planned: Planner
+) -> None:
+    """A cell has a run from its first stage on, and the next sync may be a training away."""
+    cell = planned().cells[0]
+    publish(cell.stages.corpus)
+    tracker.sync(planned())
+    live.add(stage.key, line(16))
+    live.send()
+    runs = tracker.runs()
+    assert runs[stage.key].data.tags[PARENT] == runs[cell.key].info.run_id
+
+
 def test_what_was_sent_is_not_sent_again(tracker: Tracker, live: LiveCurves, stage: Stage, planned: Planner) -> None:
     live.add(stage.key, line(4))
     live.add(stage.key, line(8))
