@@ -124,6 +124,7 @@ def drive(
     from sweeps.execution.failures import CircuitBreaker
     from sweeps.execution.progress import ProgressView
     from sweeps.execution.restart_log import DRIVER_RESTARTS, RestartLog
+    from sweeps.execution.user_callbacks import guarded
 
     count = len(plan.trials())
     view, breaker = ProgressView(plan, console, scheduler.wall), CircuitBreaker(plan)
@@ -141,7 +142,7 @@ def drive(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(records),
-            callbacks=[view, breaker, restarts, *callbacks],
+            callbacks=[view, breaker, restarts, *callbacks, *guarded(plan.sweep.callbacks)],
             failure_config=tune.FailureConfig(max_failures=DRIVER_RESTARTS),
             stop=breaker,
             verbose=0,

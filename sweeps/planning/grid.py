@@ -52,6 +52,8 @@ class Sweep:
     the parts are added."""
     parts: tuple["Sweep", ...] = ()
     """The sweeps that this one combines."""
+    callbacks: tuple[Any, ...] = field(default=(), compare=False)
+    """Ray Tune's callbacks (`ray.tune.Callback`), which hear every line of progress; docs/extending.md has one."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -65,6 +67,7 @@ class Sweep:
         best_of = (*self.best_of, *(axis for part in self.parts for axis in part.best_of))
         object.__setattr__(self, "best_of", tuple(dict.fromkeys(best_of)))
         object.__setattr__(self, "parts", tuple(self.parts))
+        object.__setattr__(self, "callbacks", tuple(self.callbacks))
 
     def _fault(self) -> str:
         """Returns the field that has a wrong type or value, and what is allowed; empty if there is none."""
@@ -79,6 +82,11 @@ class Sweep:
             return f"best_of={shorten(self.best_of)}: must be a tuple of axes"
         if not isinstance(self.parts, tuple | list) or not all(isinstance(part, Sweep) for part in self.parts):
             return f"parts={shorten(self.parts)}: must be a tuple of sweeps"
+        if not isinstance(self.callbacks, tuple | list):
+            return f"callbacks={shorten(self.callbacks)}: must be a tuple of ray.tune.Callback"
+        for callback in self.callbacks:
+            if isinstance(callback, type) or not callable(getattr(callback, "on_trial_result", None)):
+                return f"callbacks: {shorten(callback)} is no ray.tune.Callback (an object, not its class)"
         if self.parts and self.grid:
             return "has parts, so it has no grid of its own"
         if self.depth > _DEEPEST:

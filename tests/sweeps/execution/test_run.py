@@ -45,6 +45,17 @@ sweep = Sweep(
     }},
 )
 """
+HEARS = """
+from ray.tune import Callback
+
+class Hears(Callback):
+    def on_trial_result(self, iteration, trials, trial, result, **info):
+        if "stage" in result:
+            with open("heard.txt", "a") as file:
+                print(result["stage"], result["step"], result["loss"], file=file)
+
+sweep = Sweep(
+    callbacks=[Hears()],"""
 STEPS = 1200
 """Enough training to be killed several times in."""
 EVERY = STEPS // 100
@@ -216,9 +227,11 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
 
 
 def test_a_sweep_runs_once_and_an_extended_one_runs_what_is_new(start: Callable[..., Driver], tmp_path: Path) -> None:
-    (tmp_path / "tiny.py").write_text(TINY.format(multi=[1, 2], steps=60))
+    (tmp_path / "tiny.py").write_text(TINY.format(multi=[1, 2], steps=60).replace("\nsweep = Sweep(", HEARS))
     first = start()
     assert first.wait() == 0, first.said
+    heard = {line.split()[0] for line in (tmp_path / "heard.txt").read_text().splitlines()}
+    assert len(heard) == 4, "two pretrainings and two readouts report their last step to the sweep's own callback"
     said = first.said
     # Both trials were at work before one was done.
     assert said.count(": starting") == 2 and said.rindex(": starting") < said.index(": done")

@@ -101,6 +101,15 @@ def test_loading_leaves_no_module_behind(write: Callable[..., str]) -> None:
         ('sweep = Sweep("x" * 300, {})', "a name of 1 to 200 bytes"),
         ('sweep = Sweep("é" * 130, {})', "a name of 1 to 200 bytes"),
         ("sweep = Sweep(3, {})", "sweep: name=3: must be a text"),
+        (
+            'sweep = Sweep("a", {}, callbacks=print)',
+            "sweep a: callbacks=<built-in function print>: must be a tuple ",
+        ),
+        ('sweep = Sweep("a", {}, callbacks=[print])', "sweep a: callbacks: <built-in function print> is no ray.tune."),
+        (
+            'from ray.tune import Callback\nsweep = Sweep("a", {}, callbacks=[Callback])',
+            "sweep a: callbacks: <class 'ray.tune.callback.Callback'> is no ray.tune.Callback (an object, not its ",
+        ),
         ('sweep = Sweep("a", {}, figure=3)', "sweep a: figure=3: must be one of fig1, fig2, "),
         ('sweep = Sweep("a", {}, figure="fig33")', "did you mean fig3?"),
         ('sweep = Sweep("a", {}, best_of="readout.rank_qv")', "best_of=readout.rank_qv: must be a tuple of axes"),
