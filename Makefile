@@ -1,14 +1,16 @@
 # make demo: the paper's central result on this machine.  make test: every test.
-# make docs-numbers: the tables of README.md and docs/miniature.md anew, from the store in results/.
+# make docs: the documentation as a site, in build/docs.
+# make docs-numbers: the tables of README.md and docs/miniature.md and the gallery anew, from the store in results/.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+DOCUMENTED := .venv/installed-docs
 export PIP_NO_CACHE_DIR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The compiled kernels' builder is found on PATH, and the same one must always be.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check install docs-numbers clean
+.PHONY: demo test check install docs docs-numbers clean
 
 demo: $(INSTALLED)
 	$(BIN)/ktrain run demo
@@ -21,8 +23,15 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python docs/check_links.py
+
+# The variable silences the theme's notice about its successor.
+docs: $(DOCUMENTED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
+	@echo "site    build/docs/index.html"
 
 docs-numbers: $(INSTALLED)
+	$(BIN)/python docs/draw_gallery.py
 	$(BIN)/python docs/fill_tables.py
 
 install: $(INSTALLED)
@@ -36,5 +45,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation --editable '.[test]'
 	touch $@
 
+$(DOCUMENTED): $(INSTALLED)
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf .venv .cache
+	rm -rf .venv .cache build
