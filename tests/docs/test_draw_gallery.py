@@ -107,6 +107,19 @@ def test_the_page_shows_pictures_commands_and_what_is_missing(planned: Callable[
         assert path.stat().st_size < 60_000
 
 
+@pytest.mark.parametrize(("seeds", "command"), [([0], "ktrain run demo"), ([0, 2], "ktrain run demo seed=0,2")])
+def test_the_command_trains_the_seeds_that_a_store_has(
+    seeds: list[Axis], command: str, planned: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = results(planned("demo", seed=[*seeds, 7]), done=lambda cell: cell.axes["seed"] in seeds)
+    monkeypatch.setattr(draw_gallery, "builtin", lambda: ["demo", "fig3"])
+    monkeypatch.setattr(draw_gallery, "load_results", lambda _, name: recorded if name == "demo" else Results(name, ()))
+    monkeypatch.setattr(draw_gallery, "read", lambda plan, _: results(plan))
+    monkeypatch.setattr(draw_gallery, "read_curves", lambda *_: (NO_CURVES, ()))
+    (one,) = draw_gallery.candidates_of_store(tmp_path)
+    assert (one.figure, one.command, one.cells) == ("fig3", command, 2 * len(seeds))
+
+
 def test_a_store_without_results_has_no_figure(tmp_path: Path) -> None:
     assert list(draw_gallery.candidates_of_store(tmp_path)) == []
 
