@@ -233,6 +233,7 @@ def ui(
 ) -> int:
     """Serve MLflow on the tracking store, and print the links of the comparison views."""
     from ktrain.store.open import store_at
+    from sweeps.services import application, mlflow_server
     from sweeps.tracking import address, local_port
 
     opened = store_at(store)
@@ -249,11 +250,12 @@ def ui(
         raise WrongRequest(f"store={store}: no results there yet; `{some}` makes some")
     port = local_port.choose_port(uri, port)
     local_port.note_port(uri, port)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
+    command = mlflow_server.command("--backend-store-uri", uri, "--workers", "1", "--host", "127.0.0.1")
+    command += ["--port", str(port)]
     print(f"MLflow at http://127.0.0.1:{port} in a few seconds (Ctrl-C ends it)", flush=True)
     _list_views(uri, port)
-    os.execvpe(command[0], command, {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+    path = os.pathsep.join(filter(None, (str(mlflow_server.ROOT), os.environ.get("PYTHONPATH"))))
+    os.execvpe(command[0], command, {**os.environ, **application.ENVIRONMENT, "PYTHONPATH": path})
 
 
 def _list_views(uri: str, port: int = 5000) -> None:

@@ -1,11 +1,10 @@
 """The settings of an MLflow server, and the command, environment and login file that they give."""
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeps.services import authorization, credentials
+from sweeps.services import application, authorization, credentials, mlflow_server
 from sweeps.services.database import VARIABLE, Database
 
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -49,7 +48,7 @@ class ServerSettings:
 
 def command(settings: ServerSettings) -> list[str]:
     """Returns the command line. It holds no secret: every account can read the arguments of every process."""
-    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", str(settings.workers)]
+    command = mlflow_server.command("--app-name", "basic-auth", "--workers", str(settings.workers))
     command += ["--host", settings.host, "--port", str(settings.port), "--artifacts-destination", settings.artifacts]
     command += ["--allowed-hosts", ",".join(settings.hosts), "--uvicorn-opts", "--no-access-log"]
     return command + (["--cors-allowed-origins", ",".join(settings.origins)] if settings.origins else [])
@@ -71,7 +70,7 @@ def environment(database: Database, ini: Path) -> dict[str, str]:
         "PYTHONPATH": path,
         **database.environment,
         "MLFLOW_BACKEND_STORE_URI": database.mlflow_uri,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        **application.ENVIRONMENT,
         "MLFLOW_AUTH_CONFIG_PATH": str(ini),
         "MLFLOW_AUTH_ADMIN_USERNAME": login.name,
         "MLFLOW_AUTH_ADMIN_PASSWORD": login.password,

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from ktrain.store.base import Store
 from ktrain.store.open import open_store
 from sweeps import Sweep
 from sweeps.planning.plan import Plan, make
+from sweeps.services import application, mlflow_server
 
 TINY: Mapping[str, Any] = {
     "corpus.people": 60,
@@ -130,10 +130,10 @@ def serving() -> Callable[[Path, int], AbstractContextManager[object]]:
 
 @contextmanager
 def _server(database: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A tracking server on loopback, ready to answer; killed at the end."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    """A tracking server on loopback as `ktrain ui` starts it, ready to answer; killed at the end."""
+    command = mlflow_server.command("--host", "127.0.0.1", "--port", str(port), "--workers", "1")
     command += ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(database.parent / "a")]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = {**os.environ, **application.ENVIRONMENT, "PYTHONPATH": str(mlflow_server.ROOT)}
     # Its own group: the server has a child that answers.
     with (database.parent / "server.log").open("ab") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)

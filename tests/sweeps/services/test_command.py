@@ -21,7 +21,7 @@ from mlflow.entities import FileInfo
 from postgres import free_port
 
 from sweeps import cli
-from sweeps.services import credentials, process
+from sweeps.services import application, credentials, process
 from sweeps.services.process import ServerProcess
 from sweeps.services.settings import ServerSettings, command
 
@@ -175,6 +175,26 @@ def test_nobody_is_let_in_without_a_login(head: Head) -> None:
             assert answer(head, path, auth=wrong).status_code == 401, (path, wrong)
     assert answer(head, search, auth=login).status_code == 200
     assert answer(head, artifacts, auth=login).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path"), [("PUT", "config"), ("POST", "message"), ("GET", "providers")])
+def test_mlflows_assistant_which_runs_shell_commands_is_not_served(head: Head, method: str, path: str) -> None:
+    """Whoever has a login and a tunnel could let it run anything as the server's account."""
+    login = (head.login["MLFLOW_TRACKING_USERNAME"], head.login["MLFLOW_TRACKING_PASSWORD"])
+    provider = {
+        "model": "m",
+        "base_url": "http://127.0.0.1:9/v1",
+        "selected": True,
+        "permissions": {"full_access": True},
+    }
+    done = requests.request(
+        method,
+        f"{head.uri}{application.CLOSED}/{path}",
+        json={"providers": {"ollama": provider}, "message": "run id"},
+        auth=login,
+        timeout=60,
+    )
+    assert done.status_code == 404 and done.json()["message"] == "the assistant is not served"
 
 
 def test_only_the_machine_and_tunnels_are_served(head: Head) -> None:

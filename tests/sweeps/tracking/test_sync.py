@@ -29,6 +29,7 @@ from ktrain.store.base import Store
 from ktrain.store.lease import lease
 from sweeps import Sweep
 from sweeps.planning.plan import Plan
+from sweeps.services import application
 from sweeps.tracking import sync
 from sweeps.tracking.address import default_uri
 from sweeps.tracking.server_errors import refusal
@@ -545,6 +546,9 @@ def test_a_server_that_goes_away_costs_nothing(
     path.write_bytes(Path(database.removeprefix("sqlite:///")).read_bytes())
     sweep = tiny(name="server")
     with serving(path, port):
+        # Any account of this machine could let the assistant run commands.
+        refused = requests.put(f"http://127.0.0.1:{port}{application.CLOSED}/config", json={}, timeout=60)
+        assert refused.status_code == 404 and "not served" in refused.text
         tracker = Tracker.open(f"http://127.0.0.1:{port}", "server")
         assert sync_with_retry(tracker, planned(sweep)) is None
         before = ids(tracker)
