@@ -22,7 +22,7 @@ from ktrain.store.base import Store
 from sweeps.console import COLOURS, Screen, counted, format_duration, format_hours, table_screen
 from sweeps.planning import generation_cost, reasons, summary
 from sweeps.planning.axis_table import AxisDescription
-from sweeps.planning.networks import NetworkSummary
+from sweeps.planning.network_summary import NetworkSummary
 from sweeps.planning.plan import Plan, Planned
 
 STATES = ("planned", "running", "done", "failed", "blocked", "damaged")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sweeps.console import format_duration
-from sweeps.planning.networks import networks
+from sweeps.planning.network_summary import networks
 from sweeps.planning.plan import Plan, Planned
 
 HEADERS = ("stages", "number", "done", "tokens", "FLOPs", "training time")

@@ -7,7 +7,7 @@ from typing import Any
 from ktrain.data.token_estimates import nameless_share
 from sweeps.planning import departures as papers
 from sweeps.planning.generation_cost import generation_costs
-from sweeps.planning.networks import networks
+from sweeps.planning.network_summary import networks
 from sweeps.planning.plan import Plan, Planned
 
 

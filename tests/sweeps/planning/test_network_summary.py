@@ -6,7 +6,7 @@ import pytest
 from ktrain.config import CorpusConfig
 from ktrain.model import networks as built
 from sweeps.planning import cost
-from sweeps.planning.networks import NetworkSummary, bits_of_facts, networks
+from sweeps.planning.network_summary import NetworkSummary, bits_of_facts, networks
 from sweeps.planning.plan import Plan
 
 Planner = Callable[..., Plan]
