@@ -28,7 +28,7 @@ check: $(INSTALLED)
 # The variable silences the theme's notice about its successor.
 docs: $(DOCUMENTED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
-	@echo "site    build/docs/index.html"
+	@echo "site    build/docs/index.html (with search: $(BIN)/python -m http.server -b 127.0.0.1 -d build/docs)"
 
 docs-numbers: $(INSTALLED)
 	$(BIN)/python docs/draw_gallery.py
