@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -113,7 +114,7 @@ def run(
         made = planned(sweep, axes, scale, store, workers=workers, writable=True, many_cells=many_cells)
         to_do = bool(made.trials())
         uri, place = address.default_uri(made.store), chosen_address() if to_do else LOCAL
-        tracker = sync.Tracker.open(uri, made.sweep.name)
+        sync.Tracker.require_usable(uri, made.sweep.name)
     if to_do:
         header = summary_lines.header(made, here=place == LOCAL)
         console.print(header, markup=False, highlight=False, soft_wrap=True)
@@ -128,15 +129,23 @@ def run(
     def warn(line: str) -> None:
         console.print(line, style="yellow", markup=False, soft_wrap=True)
 
+    trackers: list[sync.Tracker] = []
+    unsynced = None
     try:
-        with BackgroundSync(tracker, made, warn) as delivery:
-            failures = run_plan(
-                made, runtime, console, [delivery], address=place, gpus_most=gpus_max, gpu_gib=gpu_memory
-            )
+        with ExitStack() as delivery:
+
+            def begin() -> list[BackgroundSync]:
+                made.store.ready(given=store)
+                trackers.append(sync.Tracker.open(uri, made.sweep.name))
+                return [delivery.enter_context(BackgroundSync(trackers[0], made, warn))]
+
+            failures = run_plan(made, runtime, console, begin, address=place, gpus_most=gpus_max, gpu_gib=gpu_memory)
     finally:
-        # Not loaded again: the file may have been edited meanwhile.
-        made = make(made.sweep, scale, parse_overrides(axes), made.store, workers, most=None)
-        unsynced = sync.sync_with_retry(tracker, made)
+        # A run that was refused, or stopped before it began, leaves nothing behind.
+        if trackers:
+            # Not loaded again: the file may have been edited meanwhile.
+            made = make(made.sweep, scale, parse_overrides(axes), made.store, workers, most=None)
+            unsynced = sync.sync_with_retry(trackers[0], made)
     for line in failures:
         console.print(line, style="red", markup=False, soft_wrap=True)
     for line in reasons.reasons(made, ("blocked",)):

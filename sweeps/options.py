@@ -92,16 +92,16 @@ def planned(
     writable: bool = False,
     many_cells: bool = False,
 ) -> "Plan":
-    """Returns the plan of a sweep against a store, which must be writable where `writable` says so.
+    """Returns the plan of a sweep against a store, which must be writable where `writable` says so; creates nothing.
 
     Raises `WrongRequest`, also for a grid of more than `grid.MOST_CELLS` cells unless `many_cells` allows it.
     """
-    from ktrain.store.open import open_store, store_at
+    from ktrain.store.open import store_at
     from sweeps.planning import grid, plan
 
     loaded = grid.load(sweep)
     most = None if many_cells else grid.MOST_CELLS
     plan_made = plan.make(loaded, scale, grid.parse_overrides(axes), store_at(store), workers, most)
     if writable:
-        open_store(store)
+        plan_made.store.require_writable(store)
     return plan_made

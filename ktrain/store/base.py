@@ -98,6 +98,10 @@ class Store(ABC):
         """See `open_store`; `given` is the address as the user wrote it, for the error."""
 
     @abstractmethod
+    def require_writable(self, given: str = "") -> None:
+        """Raises `WrongRequest` where `ready` would, and leaves nothing behind."""
+
+    @abstractmethod
     def exists(self, key: str) -> bool:
         """Whether the stage is complete. Costs one request; reads none of its files."""
 

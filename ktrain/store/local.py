@@ -12,8 +12,9 @@ import itertools
 import logging
 import os
 import shutil
+import tempfile
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,15 +61,24 @@ class LocalStore(Store):
 
     def ready(self, patience: float = 0.0, given: str = "") -> None:
         """Creates the folders, tests that they are writable, and removes what dead processes left."""
+        self._tried(self._create, patience, given)
+        self._remove_abandoned()
+
+    def require_writable(self, given: str = "") -> None:
+        """See `Store`. For folders that are not there yet, temporary ones are tested, in the place where they would
+        be made."""
+        self._tried(self._probe_without_trace, 0.0, given)
+
+    def _tried(self, once: Callable[[], None], patience: float, given: str) -> None:
+        """Calls `once`; raises `WrongRequest` where the disk refuses, or with patience `StorageUnavailable`."""
         try:
-            retry_until(f"store={self.root}", self._probe, patience=patience)
+            retry_until(f"store={self.root}", once, patience=patience)
         except (OSError, ValueError) as error:
             if patience and isinstance(error, StorageUnavailable):
                 raise
             cause = error.__cause__ or error
             reason = getattr(cause, "strerror", None) or cause
             raise WrongRequest(f"store={given or self.root}: not writable: {reason}") from None
-        self._remove_abandoned()
 
     def exists(self, key: str) -> bool:
         return is_regular(self._stage(key) / manifest.NAME, self.root / "stages")
@@ -229,24 +239,17 @@ class LocalStore(Store):
     def _work(self, key: str) -> Path:
         return self.root / "work" / checked_key(key)
 
-    def _probe(self) -> None:
-        """Moves one file through all folders: shows that each is writable, that all lie on one file system, so that
-        renames are atomic, and that file locks work.
+    def _create(self) -> None:
+        _probe({name: self.root / name for name in _FOLDERS})
 
-        Permission bits would not show it: root passes them all, yet cannot write to a read-only disk.
-        """
-        for name in _FOLDERS:
-            (self.root / name).mkdir(parents=True, exist_ok=True)
-        probe = self.root / "work" / f"probe~{uuid.uuid4().hex}"
-        try:
-            probe.write_bytes(b"x")
-            for name in _FOLDERS:
-                probe = probe.rename(self.root / name / probe.name)
-            with locked(self.root / "leases"):
-                pass
-        finally:
-            with suppress(OSError):
-                probe.unlink()
+    def _probe_without_trace(self) -> None:
+        folders = {name: self.root / name for name in _FOLDERS}
+        if all(map(os.path.lexists, folders.values())):
+            _probe(folders)
+            return
+        place = next(path for path in (self.root, *self.root.parents) if os.path.lexists(path))
+        with tempfile.TemporaryDirectory(prefix=".ktrain-", dir=place, ignore_cleanup_errors=True) as temporary:
+            _probe({name: f if os.path.lexists(f) else Path(temporary) / name for name, f in folders.items()})
 
     def _remove_abandoned(self) -> None:
         """Removes files that processes of this machine were about to publish when they died."""
@@ -273,3 +276,23 @@ class LocalStore(Store):
             os.rename(folder, target)
         _log.warning("%s is damaged (%s): moved to %s, to be rebuilt", key, damage, target)
         return True
+
+
+def _probe(folders: Mapping[str, Path]) -> None:
+    """Creates the folders of a store, and moves one file through all of them: shows that each is writable, that all lie
+    on one file system, so that renames are atomic, and that file locks work.
+
+    Permission bits would not show it: root passes them all, yet cannot write to a read-only disk.
+    """
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    probe = folders["work"] / f"probe~{uuid.uuid4().hex}"
+    try:
+        probe.write_bytes(b"x")
+        for folder in folders.values():
+            probe = probe.rename(folder / probe.name)
+        with locked(folders["leases"]):
+            pass
+    finally:
+        with suppress(OSError):
+            probe.unlink()

@@ -70,6 +70,9 @@ class ObjectStore(Store):
         with suppress(StorageUnavailable):
             collect_garbage(self._objects, now)
 
+    def require_writable(self, given: str = "") -> None:
+        self._contact(partial(probe_conditional_writes, self._hasty), 0.0)
+
     def with_shared_scratch(self, word: str) -> "Store":
         return ObjectStore(self.url, word)
 

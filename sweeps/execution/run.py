@@ -52,7 +52,7 @@ def run(
     plan: "Plan",
     runtime: RuntimeConfig,
     console: Console,
-    callbacks: Sequence[Any] = (),
+    begin: Callable[[], Sequence[Any]],
     *,
     address: str = LOCAL,
     gpus_most: int | None = None,
@@ -60,11 +60,12 @@ def run(
 ) -> list[str]:
     """Runs what is missing, and returns the lines to print about failures; none if all trials succeeded.
 
-    `address` is that of `chosen_address`; `callbacks` are Ray Tune's; `gpus_most` and `gpu_gib` are those of
-    `measure_capacity`. Raises `WrongRequest`, before any trial starts, if the machine or cluster can never hold one of
-    them, and `Interrupted` on Ctrl-C.
+    `begin` is called once nothing can be refused any more, and returns callbacks of Ray Tune; until then, nothing is
+    written. `address` is that of `chosen_address`; `gpus_most` and `gpu_gib` are those of `measure_capacity`. Raises
+    `WrongRequest` if the machine or cluster can never hold one of the trials, and `Interrupted` on Ctrl-C.
     """
     if not plan.trials():
+        begin()
         return []
     import ray
 
@@ -84,6 +85,7 @@ def run(
         capacity, driver = measure_capacity(gpus_most, gpu_gib)
         placement = Placement(plan, capacity, runtime)
         placement.check()
+        callbacks = begin()
         trials = pending_trials(plan, placement.need)
         scheduler = BackfillScheduler(trials, capacity, placement.need, built=plan.store.exists, ended=placement.ended)
         # In Ray's object store, so that a trial's process fetches its own cells and not those of all trials.

@@ -109,6 +109,7 @@ def generate(
         raise WrongRequest("endpoint: corpus.writer.backend=http needs --endpoint ADDRESS")
     if any(task.writer.backend != "http" for _, task in missing):
         options = replace(options, address=chosen_address())
+    plan.store.ready(given=store)
     try:
         written = [write_stage(stage, task, plan.store, options, console) for stage, task in missing]
     except EndpointFailure as e:

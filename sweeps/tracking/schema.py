@@ -3,9 +3,11 @@
 Of two processes that do so at once, one fails at a column that is there. A server makes its tables itself.
 """
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from ktrain.errors import WrongRequest
 from ktrain.store.compare_and_swap import locked
 from sweeps.tracking.address import database_file
 
@@ -28,3 +30,20 @@ def await_schema(uri: str) -> None:
         # Where this process may not write, it cannot lock.
         with suppress(OSError), schema_lock(uri):
             pass
+
+
+def is_new(uri: str) -> bool:
+    """Whether an address is that of a database which is still to be made.
+
+    Raises `WrongRequest` if its folder is there and not writable; that of a new store is not there yet.
+    """
+    file = database_file(uri)
+    if file is None or file.exists():
+        return False
+    folder = file.absolute().parent
+    try:
+        if folder.exists():
+            tempfile.TemporaryFile(dir=folder).close()
+    except OSError as e:
+        raise WrongRequest(f"MLFLOW_TRACKING_URI={uri}: {folder} is not writable: {e.strerror}") from None
+    return True

@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -46,6 +48,13 @@ def leftovers(store: Store) -> list[str]:
 
 # Where a store can be.
 
+Opening = Callable[[str | Path], object]
+"""Makes a store ready, or tests without a trace whether it could be."""
+OPENINGS: dict[str, Opening] = {
+    "opened": open_store,
+    "tested": lambda root: store_at(root).require_writable(str(root)),
+}
+
 
 def test_root_is_absolute_and_opening_repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -67,28 +76,63 @@ def test_other_addresses_are_refused(root: str | Path, tmp_path: Path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
-def test_unwritable_roots_are_refused_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("opening", OPENINGS.values(), ids=OPENINGS)
+def test_unwritable_roots_are_refused_in_one_line(tmp_path: Path, opening: Opening) -> None:
     (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("work", "stages", "damaged", "leases"):
+        (tmp_path / f"file-as-{name}").mkdir()
+        (tmp_path / f"file-as-{name}" / name).write_text("x")
     for root in (
         tmp_path / "file",
         tmp_path / "file" / "below",
         "/proc/none",
         tmp_path / "null\0",
         tmp_path / ("x" * 300),
+        tmp_path / "link",
+        *tmp_path.glob("file-as-*"),
     ):
         refused = r"^store=.*: ((is )?not (writable|readable): .+|is a file, where a folder must be)$"
         with pytest.raises(WrongRequest, match=refused) as caught:
-            open_store(root)
+            opening(root)
         assert "\n" not in str(caught.value)
 
 
-def test_store_is_tried_out_by_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("opening", OPENINGS.values(), ids=OPENINGS)
+def test_store_is_tried_out_by_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opening: Opening) -> None:
     def refuse(*_: object) -> None:
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(Path, "write_bytes", refuse)
     with pytest.raises(WrongRequest, match=r"not writable: Read-only file system$"):
-        open_store(tmp_path)
+        opening(tmp_path)
+
+
+def test_a_test_of_writing_leaves_nothing(tmp_path: Path) -> None:
+    for root in (tmp_path / "new", tmp_path / "a" / "b" / "new", tmp_path):
+        store_at(root).require_writable()
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_test_of_writing_changes_no_store(store: Store) -> None:
+    before = sorted(store.root.rglob("*"))
+    store.require_writable()
+    (store.root / "damaged").rmdir()
+    store.require_writable()
+    assert sorted(store.root.rglob("*")) == [path for path in before if path.name != "damaged"]
+
+
+def test_only_the_folders_of_a_store_need_be_writable(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others may own the folder above them."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
+    store.require_writable()
+    (store.root / "damaged").rmdir()
+    with pytest.raises(WrongRequest, match=r"not writable: Permission denied$"):
+        store.require_writable()
 
 
 def test_looking_touches_nothing(tmp_path: Path) -> None:

@@ -57,6 +57,11 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "_PAUSES", (0.01, 0.05))
 
 
+def test_a_test_of_writing_leaves_nothing(s3: str, objects: ObjectClient) -> None:
+    store_at(s3).require_writable()
+    assert not list(objects.entries(""))
+
+
 def publish(store: Store, key: str = KEY, text: str = "weights") -> None:
     files = {"model/weights": text.encode(), "empty": b"", "metrics.json": {"loss": 1.5}}
     store.publish_files(Stage("pretrain", key, IDENTITY), files)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ktrain.errors import WrongRequest
-from sweeps.tracking.schema import await_schema, schema_lock
+from sweeps.tracking.schema import await_schema, is_new, schema_lock
 from sweeps.tracking.sync import Tracker
 from sweeps.tracking.views import links
 
@@ -99,3 +99,13 @@ class Client:
 
     def search_experiments(self) -> list[object]:
         return []
+
+
+def test_a_database_that_is_still_to_be_made_is_new(tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert is_new(f"sqlite:///{tmp_path}/mlflow.db") and is_new(f"sqlite:///{tmp_path}/store/mlflow.db")
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "mlflow.db").touch()
+    assert not is_new(f"sqlite:///{tmp_path}/mlflow.db") and not is_new("http://127.0.0.1:5000")
+    with pytest.raises(WrongRequest, match=r"^MLFLOW_TRACKING_URI=sqlite:////proc/mlflow.db: /proc is not writable: "):
+        is_new("sqlite:////proc/mlflow.db")
