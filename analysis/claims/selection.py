@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from analysis.claims.claim_file import MEANT, Selection
 from analysis.claims.effects import Effect, mean
 from analysis.measurements.cells import Axis, ReplicateGroup
-from analysis.measurements.table_rows import TRAIN_ACCURACY, format_value
+from analysis.measurements.table_rows import SHAPE, TRAIN_ACCURACY, format_value
 from analysis.presentation.number_format import percent
 
 WRITTEN = (
@@ -99,7 +99,7 @@ def differences(groups: Sequence[ComparisonGroup]) -> str:
 
 def _values_by_axis(groups: Sequence[ComparisonGroup]) -> dict[str, dict[str, None]]:
     """Axes that differ between groups, with their values in order of appearance."""
-    axes = dict.fromkeys(axis for group in groups for axis, _ in group)
+    axes = dict.fromkeys(axis for group in groups for axis, _ in group if axis not in SHAPE)
     values = {axis: dict.fromkeys(_value(group, axis) for group in groups) for axis in axes}
     return {axis: several for axis, several in values.items() if len(several) > 1}
 

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     # A plan reads this module and does not wait for pandas.
     import pandas as pd
 
+SHAPE = ("model.layers", "model.heads", "model.width")
+"""Axes whose values `model.size` states where they make a network of no named size."""
 NAMED = (
     "corpus.kind",
     "corpus.multi",
     "corpus.permute",
     "corpus.fullname",
     "corpus.couple",
-    "model.layers",
-    "model.heads",
-    "model.width",
+    *SHAPE,
     "readout.kind",
     "seed",
 )
