@@ -35,6 +35,11 @@ def table_screen(wide: bool = False) -> Screen:
     return screen if screen.is_terminal and not wide else Screen(width=max(TABLE_WIDTH, screen.width))
 
 
+def text_screen() -> Screen:
+    """Returns a console for sentences: wrapped between words on a terminal, and not at all in a pipe or a file."""
+    return Screen(soft_wrap=not Screen().is_terminal)
+
+
 def format_duration(seconds: float | None) -> str:
     """Formats seconds as `1:02:03` or `2:03`; None, an unknown duration, gives a dash."""
     if seconds is None:

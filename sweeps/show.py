@@ -19,7 +19,7 @@ from ktrain.generation import drafts as generation_drafts
 from ktrain.readout import probes
 from ktrain.stages import stages_of
 from ktrain.store.base import Store
-from sweeps.console import COLOURS, Screen, counted, format_duration, format_hours, table_screen
+from sweeps.console import COLOURS, Screen, counted, format_duration, format_hours, table_screen, text_screen
 from sweeps.planning import generation_cost, reasons, summary
 from sweeps.planning.axis_table import AxisDescription
 from sweeps.planning.network_summary import NetworkSummary
@@ -38,7 +38,7 @@ def plan(plan: Plan, *, everything: bool = False, list_departures: bool = False,
 
     A plan of more than `MANY` cells is printed by its parts, unless `everything`.
     """
-    console = Screen()
+    console = text_screen()
     console.print(*_bill(summary.totals(plan)), "", sep="\n", highlight=False)
     many = len(plan.cells) > MANY and not everything
     tables = table_screen(wide)

@@ -11,7 +11,6 @@ from ray.tune import Callback
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from ktrain.restart_policy import Interruption, Kind
@@ -19,6 +18,7 @@ from ktrain.stages import grouped
 from ktrain.system.retry import StorageUnavailable
 from ktrain.training.progress import Progress, from_result
 from sweeps.console import format_duration
+from sweeps.execution.progress_table import BAR, progress_table
 from sweeps.execution.restart_log import interruption_of
 from sweeps.planning.plan import Plan, PlannedCell, differing
 from sweeps.planning.reasons import blocked_lines
@@ -153,18 +153,11 @@ class ProgressView(Callback):  # type: ignore[misc]
 
     def render(self) -> RenderableType:
         """Returns a table of the trials, or of those that run if the terminal is too small, and the summary."""
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in ("cell", "stage"):
-            table.add_column(column, no_wrap=True)
-        table.add_column("", width=18)
-        for column in ("step", "loss", "tok/s", "ETA"):
-            table.add_column(column, justify="right", no_wrap=True)
         room = max(1, self._console.height - FREE_LINES)
         lines = list(self.lines.values())
         if len(lines) > room:
             lines = [line for line in lines if line.live][:room]
-        for line in lines:
-            table.add_row(*_cells_of_row(line))
+        table = progress_table([_cells_of_row(line) for line in lines], self._console.width)
         return Group(table, Text(self.summary(), "dim"))
 
     def summary(self) -> str:
@@ -259,7 +252,7 @@ def _cells_of_row(line: TrialProgress) -> Sequence[RenderableType]:
     return (
         Text(line.label),
         Text(line.kind),
-        ProgressBar(latest.steps or 1, latest.step, width=18),
+        ProgressBar(latest.steps or 1, latest.step, width=BAR),
         f"{latest.step:,} / {latest.steps:,}",
         f"{latest.loss:.3f}",
         f"{latest.tokens_per_second:,.0f}" if latest.tokens_per_second else "",

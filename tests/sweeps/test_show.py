@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from ktrain.stages import stages_of
 from ktrain.store.base import Store
 from ktrain.store.open import store_at
 from sweeps import Sweep, show
+from sweeps.console import format_duration
 from sweeps.planning import cost, summary
 from sweeps.planning.grid import expand
 from sweeps.planning.plan import Plan
@@ -232,3 +234,31 @@ def test_the_status_is_a_line_for_each_cell(
     show.status(planned())
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [line[1:] for line in lines] == [["multi", "state"], ["1", "done"], ["2", "planned"]]
+
+
+@pytest.mark.parametrize("width", [80, 110, 200])
+def test_a_plan_on_a_terminal_breaks_inside_no_number_and_no_key(
+    planned: Planner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    made = planned(readout__method=["lora"], readout__rank_qv=[2, 4], corpus__permute=[1])
+    show.plan(made)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= width
+    rows = {line.split()[0]: line.split()[1:] for line in lines if line.strip()}
+    for planned_stage in made.stages:
+        row = rows[planned_stage.stage.key]
+        assert row[-1] == format_duration(planned_stage.seconds) and "to do" in " ".join(row)
+    assert all(rows[cell.key][-1] == "planned" for cell in made.cells)
+    words = " ".join(" ".join(lines).split())
+    assert all(" ".join(line.split()) in words for line in show._bill(summary.totals(made)))
+
+
+def test_in_a_pipe_no_sentence_of_a_plan_is_wrapped(planned: Planner, capsys: pytest.CaptureFixture[str]) -> None:
+    made = planned()
+    show.plan(made, list_departures=True)
+    lines = capsys.readouterr().out.splitlines()
+    bill = list(show._bill(summary.totals(made)))
+    assert lines[: len(bill)] == bill and any(len(line) > 80 for line in bill)
+    assert {f"  {line}" for line in summary.departures(made)} <= set(lines)

@@ -55,4 +55,39 @@ def test_a_number_stays_whole_at_every_width(width: int, numbers: list[int]) -> 
     lines = printed(ConsoleTable("", columns + others, (row,)), width)
     assert max(map(len, lines)) <= width and any("1,234.5 [1.0, 2.0]" in line for line in lines)
     shown = [number for number in numbers if any(f"{number:,}" in line for line in lines)]
-    assert shown == numbers or not any(f"number {k}" in line for line in lines for k in range(len(numbers)))
+    assert shown == numbers or any(HIDDEN in line for line in lines)
+
+
+KEYS = ("qa-finetune-mini-multi5.permute1-n500-564e1b88", "pretrain-mini-single-n500-51397e03")
+STAGES = ConsoleTable(
+    "",
+    (
+        Column("stage", "key", essential=True),
+        Column("kind", "key"),
+        Column("passes over questions", essential=True),
+        Column("FLOPs"),
+        Column("time", essential=True),
+    ),
+    ((KEYS[0], "qa_finetune", "17", "5.3e+12", "1:35"), (KEYS[1], "pretrain", "", "3.9e+13", "11:38")),
+    framed=False,
+)
+
+
+def test_headers_are_wrapped_between_words_before_a_column_is_left_out() -> None:
+    assert printed(STAGES, 110)[0].endswith("passes over questions    FLOPs   time")
+    lines = printed(STAGES, 90)
+    assert [line.split() for line in lines[:3]] == [
+        ["passes"], ["over"], ["stage", "kind", "questions", "FLOPs", "time"]
+    ]  # fmt: skip
+    assert lines[3].split() == [KEYS[0], "qa_finetune", "17", "5.3e+12", "1:35"]
+    lines = printed(STAGES, 70)
+    assert lines[3].split() == [KEYS[0], "17", "1:35"] and lines[-1] == HIDDEN
+
+
+@pytest.mark.parametrize("width", [30, 45, 60])
+def test_where_nothing_fits_keys_are_folded_and_numbers_stay_whole(width: int) -> None:
+    lines = printed(STAGES, width)
+    assert max(map(len, lines)) <= width
+    assert {"17", "1:35", "11:38"} <= {word for line in lines for word in line.split()}
+    folded = "".join(line.split()[0] for line in lines[3:] if line and line != HIDDEN)
+    assert folded.startswith("".join(KEYS))
