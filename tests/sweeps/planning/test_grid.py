@@ -102,10 +102,10 @@ def test_loading_leaves_no_module_behind(write: Callable[..., str]) -> None:
         ('sweep = Sweep("é" * 130, {})', "a name of 1 to 200 bytes"),
         ("sweep = Sweep(3, {})", "sweep: name=3: must be a text"),
         (
-            'sweep = Sweep("a", {}, callbacks=print)',
-            "sweep a: callbacks=<built-in function print>: must be a tuple ",
+            'sweep = Sweep("a", {}, callbacks=3)',
+            "sweep a: callbacks=3: must be a tuple of ray.tune.Callback",
         ),
-        ('sweep = Sweep("a", {}, callbacks=[print])', "sweep a: callbacks: <built-in function print> is no ray.tune."),
+        ('sweep = Sweep("a", {}, callbacks=[3])', "sweep a: callbacks: 3 is no ray.tune.Callback"),
         (
             'from ray.tune import Callback\nsweep = Sweep("a", {}, callbacks=[Callback])',
             "sweep a: callbacks: <class 'ray.tune.callback.Callback'> is no ray.tune.Callback (an object, not its ",
