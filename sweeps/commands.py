@@ -105,7 +105,7 @@ def run(
     from sweeps.planning import reasons
     from sweeps.planning.grid import parse_overrides
     from sweeps.planning.plan import make
-    from sweeps.tracking import address, sync
+    from sweeps.tracking import address, schema, sync
     from sweeps.tracking.background_sync import BackgroundSync
 
     began, console = time.monotonic(), Console(stderr=True)
@@ -114,7 +114,7 @@ def run(
         made = planned(sweep, axes, scale, store, workers=workers, writable=True, many_cells=many_cells)
         to_do = bool(made.trials())
         uri, place = address.default_uri(made.store), chosen_address() if to_do else LOCAL
-        sync.Tracker.require_usable(uri, made.sweep.name)
+        schema.require_usable(uri, made.sweep.name)
     if to_do:
         header = summary_lines.header(made, here=place == LOCAL)
         console.print(header, markup=False, highlight=False, soft_wrap=True)

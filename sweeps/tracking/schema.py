@@ -1,4 +1,5 @@
-"""The tables of an SQLite database, which MLflow makes when a client is first used.
+"""Whether a tracking address can be used, and the tables of an SQLite database, which MLflow makes when a client is
+first used.
 
 Of two processes that do so at once, one fails at a column that is there. A server makes its tables itself.
 """
@@ -10,6 +11,7 @@ from contextlib import contextmanager, suppress
 from ktrain.errors import WrongRequest
 from ktrain.store.compare_and_swap import locked
 from sweeps.tracking.address import database_file
+from sweeps.tracking.server_errors import refusal
 
 
 @contextmanager
@@ -47,3 +49,16 @@ def is_new(uri: str) -> bool:
     except OSError as e:
         raise WrongRequest(f"MLFLOW_TRACKING_URI={uri}: {folder} is not writable: {e.strerror}") from None
     return True
+
+
+def require_usable(uri: str, sweep: str) -> None:
+    """Raises `WrongRequest` if a server, or a database that exists, cannot be used for a sweep; creates nothing."""
+    from mlflow import MlflowClient
+
+    if is_new(uri):
+        return
+    try:
+        with schema_lock(uri):
+            MlflowClient(uri).get_experiment_by_name(sweep)
+    except Exception as e:
+        raise refusal(uri, e) from e

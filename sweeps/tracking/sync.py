@@ -23,7 +23,7 @@ from sweeps.planning.plan import Plan, PlannedCell
 from sweeps.tracking import run_writer, titles
 from sweeps.tracking.run_record import RunRecord
 from sweeps.tracking.runs import UndeliverableStage, cell_record, describes, stage_record
-from sweeps.tracking.schema import is_new, schema_lock
+from sweeps.tracking.schema import schema_lock
 from sweeps.tracking.server_errors import first_line, reason, refusal, status_of
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
@@ -72,19 +72,6 @@ class Tracker:
     uri: str
     client: Any
     experiment: str
-
-    @staticmethod
-    def require_usable(uri: str, sweep: str) -> None:
-        """Raises `WrongRequest` if a server, or a database that exists, cannot be used; creates nothing."""
-        from mlflow import MlflowClient
-
-        if is_new(uri):
-            return
-        try:
-            with schema_lock(uri):
-                MlflowClient(uri).get_experiment_by_name(sweep)
-        except Exception as e:
-            raise refusal(uri, e) from e
 
     @classmethod
     def open(cls, uri: str, sweep: str) -> "Tracker":

@@ -1,5 +1,6 @@
 import logging
 import pickle
+import threading
 from typing import Any
 
 import pytest
@@ -43,6 +44,8 @@ def test_one_that_fails_costs_a_line_and_no_training(caplog: pytest.LogCaptureFi
 
 
 def test_ray_may_save_one_that_cannot_be_saved() -> None:
-    own = Hears()
-    own.lock = __import__("threading").Lock()
-    pickle.dumps(guarded([own])[0])
+    (callback,) = guarded([own := Hears()])
+    own.heard.append(("a lock", threading.Lock()))
+    with pytest.raises(TypeError):
+        pickle.dumps(own)
+    assert b"Hears" not in pickle.dumps(callback)

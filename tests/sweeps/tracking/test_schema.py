@@ -89,6 +89,7 @@ def test_a_store_that_cannot_be_written_to_is_read(tmp_path: Path, monkeypatch: 
     (tmp_path / "new.db").touch()
     monkeypatch.setattr("sweeps.tracking.schema.locked", refused)
     await_schema(f"sqlite:///{tmp_path / 'new.db'}")
+    assert [path.name for path in tmp_path.iterdir()] == ["new.db"]
 
 
 class Client:
