@@ -37,6 +37,7 @@ from ktrain.store.base import FileContent, Store
 from ktrain.store.lease import LeaseLost
 from ktrain.store.open import open_store
 from ktrain.system import gpu_memory
+from ktrain.system.allocator import keep_freed_memory
 from ktrain.system.collectives import broadcast_from_rank0, rank_share
 from ktrain.system.device import training_device
 from ktrain.system.process_group import join_alone
@@ -54,6 +55,7 @@ def run(cells: list[CellConfig], runtime: RuntimeConfig, sink: Sink) -> None:
     another call continues. A model below the recall gate is not read out, so its readouts stay missing.
     """
     join_alone()
+    keep_freed_memory()
     torch.set_num_threads(runtime.threads)
     gpu_memory.limit_gpu_share(runtime.gpu_share)
     first, ranks = cells[0], dist.get_world_size()

@@ -1,0 +1,41 @@
+"""A process that frees large tensors and asks for as many again gets them without a page fault."""
+
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource
+import torch
+from ktrain.system.allocator import keep_freed_memory
+
+{setting}
+
+def step():
+    tensors = [torch.ones(2**19 * size) for size in (1, 2, 4)]
+    return sum(tensor[0] for tensor in tensors)
+
+for _ in range(5):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def page_faults(setting: str) -> int:
+    """The page faults of twenty steps that each fill 14 MiB of new tensors."""
+    code = FAULTS.format(setting=setting)
+    return int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_freed_memory_stays_with_the_process() -> None:
+    assert page_faults("keep_freed_memory()") < 100
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_without_the_setting_each_step_faults_its_pages_in_again() -> None:
+    assert page_faults("") > 1_000
