@@ -3,11 +3,14 @@ accuracy."""
 
 import io
 import math
+from collections.abc import Callable
 
 import pandas as pd
 
 from ktrain import readout_registry
-from ktrain.readout.kinds.base import ReadoutKind, kind_of
+from ktrain.config import ATTRIBUTES
+from ktrain.readout.kinds.base import TRAINING_METRICS, ReadoutKind, kind_of
+from ktrain.stages import VERSIONS
 from ktrain.store.base import Store
 from ktrain.store.json_files import Damage, parse_counts
 
@@ -15,20 +18,33 @@ ROUNDING = 1e-9
 """A mean that is computed in another order differs by less."""
 _SHARES = ("recall/", "baseline/")
 """Metrics of any stage that are fractions of 1."""
+_HALVES = [f"first_token/{half}/mean" for half in ("train", "test")]
+_BEFORE_READOUTS = {
+    "corpus": frozenset(f"corpus/{name}" for name in ("entries", "tokens", "tokens_per_entry", "acceptance")),
+    "pretrain": TRAINING_METRICS
+    | {f"recall/{whose}" for whose in ("attribute_tokens", "minority", "celebrity")}
+    | {f"baseline/test/{column}" for column in ("mean", *ATTRIBUTES)}
+    | {f"bio/{column}" for column in _HALVES}
+    | {"train/loss", "windows/nameless_attribute_tokens"},
+}
+"""Every metric that a stage of these kinds can hold (`ktrain.pipeline`)."""
 
 
 def contradiction(store: Store, key: str) -> str | None:
     """Returns what the files of an intact stage contradict in its metrics, or None; also where the stage is gone.
 
-    Names and predictions of a kind's older version are left alone: its code may have counted otherwise.
+    Names and predictions of an older version are left alone: its code may have counted otherwise.
     """
     try:
         header, metrics = store.manifest(key), store.metrics(key)
         counts = parse_counts(store.read(key, "counts.json")) if "counts.json" in header["files"] else {}
         _require_ranges(metrics, counts.get("interval", {}))
+        _require_counted(metrics, counts.get("n", {}))
         name, version = header["kind"], header["config"].get("version")
-        if name in readout_registry.names() and version == kind_of(name).version:
-            _require_names(kind_of(name), metrics)
+        if name in _BEFORE_READOUTS and version == VERSIONS[name]:
+            _require_names(name, _BEFORE_READOUTS[name].__contains__, metrics)
+        elif name in readout_registry.names() and version == kind_of(name).version:
+            _require_names(name, kind_of(name).writes, metrics)
             if "predictions.parquet" in header["files"]:
                 _require_predicted(kind_of(name), metrics, store.read(key, "predictions.parquet"))
     except FileNotFoundError:
@@ -48,11 +64,20 @@ def _require_ranges(metrics: dict[str, float], intervals: dict[str, list[float]]
             raise Damage(f"counts.json has an interval of {name} from {low:g} to {high:g}, which does not hold it")
 
 
-def _require_names(kind: ReadoutKind, metrics: dict[str, float]) -> None:
+def _require_counted(metrics: dict[str, float], people: dict[str, float]) -> None:
+    """Raises `Damage` for a number of people that belongs to no metric or is not a whole number from 1."""
+    for name, count in people.items():
+        if name not in metrics:
+            raise Damage(f"counts.json has {count:g} people of {name}, which metrics.json does not have")
+        if count < 1 or count != int(count):
+            raise Damage(f"counts.json has {count:g} people of {name}, which is no number of people")
+
+
+def _require_names(kind: str, writes: Callable[[str], bool], metrics: dict[str, float]) -> None:
     """Raises `Damage` for the first metric that no stage of the kind can hold."""
     for name, value in metrics.items():
-        if not kind.writes(name):
-            raise Damage(f"metrics.json has {name}={value:g}, which no {kind.name} writes")
+        if not writes(name):
+            raise Damage(f"metrics.json has {name}={value:g}, which no {kind} writes")
 
 
 def _require_predicted(kind: ReadoutKind, metrics: dict[str, float], predictions: bytes) -> None:

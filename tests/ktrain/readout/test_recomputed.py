@@ -15,7 +15,7 @@ from ktrain.fingerprint import stage_key
 from ktrain.readout.kinds.base import kind_of, register
 from ktrain.readout.kinds.qa_finetune import QaFinetune
 from ktrain.readout.recomputed import contradiction
-from ktrain.stages import Stage
+from ktrain.stages import VERSIONS, Stage
 from ktrain.store.base import Store
 from ktrain.store.open import open_store
 
@@ -181,6 +181,51 @@ def test_an_accuracy_of_which_there_are_no_predictions_is_named(store: Store, ki
     table, metrics = PUBLISHED[kind]
     key = publish(store, kind, metrics | {name: 0.75}, predictions=parquet(table))
     assert contradiction(store, key) == f"metrics.json has {name}=0.75, and predictions.parquet gives nothing"
+
+
+BEFORE_READOUTS = {
+    "corpus": {"corpus/entries": 9.0, "corpus/tokens": 90.0, "corpus/tokens_per_entry": 10.0, "corpus/acceptance": 0.9},
+    "pretrain": TRAINED
+    | {"train/loss": 2.0, "recall/attribute_tokens": 0.9, "recall/minority": 0.9, "recall/celebrity": 0.9}
+    | {"baseline/test/mean": 0.1, "baseline/test/company_city": 0.1, "windows/nameless_attribute_tokens": 0.5}
+    | {"bio/first_token/train/mean": 0.5, "bio/first_token/test/mean": 0.5},
+}
+"""Every sort of metric that the stages before a readout write."""
+
+
+def publish_before(store: Store, kind: str, metrics: dict[str, float]) -> str:
+    """Publishes a corpus or a pretraining of today's version."""
+    identity = {"kind": kind, "version": VERSIONS[kind]}
+    key = stage_key(kind, identity)
+    store.publish_files(Stage(kind, key, identity), {"metrics.json": metrics})
+    return key
+
+
+@pytest.mark.parametrize("kind", BEFORE_READOUTS)
+def test_what_the_stages_before_a_readout_write_is_no_damage(store: Store, kind: str) -> None:
+    assert contradiction(store, publish_before(store, kind, BEFORE_READOUTS[kind])) is None
+
+
+@pytest.mark.parametrize("kind", BEFORE_READOUTS)
+@pytest.mark.parametrize("name", ["accuracy", "qa/exact_match/test/mean", "bio/first_token/mean", "corpus/people"])
+def test_a_metric_that_no_stage_before_a_readout_writes_is_named(store: Store, kind: str, name: str) -> None:
+    key = publish_before(store, kind, BEFORE_READOUTS[kind] | {name: 0.75})
+    assert contradiction(store, key) == f"metrics.json has {name}=0.75, which no {kind} writes"
+
+
+def test_a_number_of_people_that_belongs_to_no_metric_is_named(store: Store) -> None:
+    counts = {"n": {"q_probe/first/mean": 9, "q_probe/first/major": 9}, "interval": {}}
+    assert contradiction(store, publish(store, "q_probe", {"q_probe/first/mean": 0.5}, counts=counts)) == (
+        "counts.json has 9 people of q_probe/first/major, which metrics.json does not have"
+    )
+
+
+@pytest.mark.parametrize("count", [0, -3, 0.5])
+def test_a_number_that_is_none_of_people_is_named(store: Store, count: float) -> None:
+    counts = {"n": {"q_probe/first/mean": count}, "interval": {}}
+    assert contradiction(store, publish(store, "q_probe", {"q_probe/first/mean": 0.5}, counts=counts)) == (
+        f"counts.json has {count:g} people of q_probe/first/mean, which is no number of people"
+    )
 
 
 @pytest.fixture
