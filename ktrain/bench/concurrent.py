@@ -13,6 +13,7 @@ import torch
 from ktrain.bench import interleaved, machine, train
 from ktrain.config import ModelConfig, TrainConfig
 from ktrain.model import sizes
+from ktrain.system.allocator import keep_freed_memory
 from ktrain.system.process_group import join_alone
 
 MINI, LARGER = TrainConfig(batch=8, context=128, steps=1, warmup=0), TrainConfig(batch=4, steps=1, warmup=0)
@@ -62,6 +63,7 @@ def _child(size: str, threads: int, core: int) -> None:
         os.sched_setaffinity(0, {core})
     torch.set_num_threads(threads)
     join_alone()
+    keep_freed_memory()
     setting, network = MINI if size == "mini" else LARGER, ModelConfig.model_validate({"size": size})
     vocabulary = train.VOCABULARY.get(size, train.GPT2)
     ids = torch.randint(0, vocabulary, (8 * setting.batch, setting.context))

@@ -11,6 +11,7 @@ from ktrain.bench.interleaved import WARM
 from ktrain.config import ModelConfig, TrainConfig
 from ktrain.model import networks
 from ktrain.model.forward import LanguageModelLoss
+from ktrain.system.allocator import keep_freed_memory
 from ktrain.system.device import training_device
 from ktrain.system.process_group import join_alone
 from ktrain.training.deepspeed_engine import Engine
@@ -37,6 +38,7 @@ def step(setting: TrainConfig, network: ModelConfig, vocabulary: int) -> dict[st
     import torch._inductor.config as inductor
 
     join_alone()
+    keep_freed_memory()
     torch.set_num_threads(machine.cores())
     cuda = training_device().type == "cuda"
     # The cache may hold code compiled without these names.
