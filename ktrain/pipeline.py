@@ -21,7 +21,7 @@ from ktrain.data import checks
 from ktrain.data import corpus as corpora
 from ktrain.data.corpus import Corpus
 from ktrain.data.device_windows import DeviceWindows
-from ktrain.data.masking import Masker, evenly_weighted
+from ktrain.data.masking import Masker, evenly_weighted, target_places
 from ktrain.data.names_seen import nameless_share
 from ktrain.data.packing import Windows
 from ktrain.data.questions import QuestionRows
@@ -220,9 +220,10 @@ def _masked_objective(
     def batches(step: int) -> tuple[Tensor, ...]:
         rows = windows.rows(step)
         ids, chosen = masker.masked(rows, step)
-        truth = torch.from_numpy(rows.astype(np.int64))
-        weights = evenly_weighted(chosen, dist.get_world_size())
-        return rank_share(torch.from_numpy(ids)), rank_share(truth), rank_share(weights)
+        places = torch.from_numpy(target_places(chosen))
+        truth = torch.from_numpy(rows.astype(np.int64)).gather(1, places)
+        weights = evenly_weighted(chosen, dist.get_world_size()).gather(1, places)
+        return tuple(map(rank_share, (torch.from_numpy(ids), truth, weights, places)))
 
     return MaskedTokenLoss(network), batches
 

@@ -1,15 +1,19 @@
 """Masks fall on whole words in the paper's shares, and what is learned is what they hide."""
 
+import math
 from collections.abc import Callable
 
+import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ktrain.bios.tokenizer import MASK, PAD, SPECIAL, mask_id, pad_id
 from ktrain.config import TrainConfig
 from ktrain.data.corpus import Corpus
-from ktrain.data.masking import RANDOM, REPLACED, SHARE, Masker, evenly_weighted
+from ktrain.data.masking import MOST_TARGETS, RANDOM, REPLACED, SHARE, Masker, evenly_weighted, target_places
 from ktrain.data.packing import Windows
 
 Tiny = Callable[..., Corpus]
@@ -121,3 +125,24 @@ def test_weights_make_the_mean_over_ranks_the_mean_over_targets() -> None:
         shares = [weights[rank::ranks].sum() for rank in range(ranks)]
         assert float(sum(shares)) / ranks == pytest.approx(1.0)
     assert not evenly_weighted(np.zeros((2, 3), dtype=bool), 1).any()
+
+
+@given(
+    hnp.arrays(bool, st.tuples(st.integers(1, 5), st.integers(1, 40)), elements=st.booleans()),
+)
+def test_the_places_of_a_row_hold_all_its_targets_and_no_position_twice(chosen: np.ndarray) -> None:
+    places = target_places(chosen)
+    room = math.ceil(MOST_TARGETS * chosen.shape[1])
+    assert places.shape[1] == (room if chosen.sum(axis=1).max() <= room else chosen.shape[1])
+    for row, of_row in zip(chosen, places, strict=True):
+        assert len(set(of_row.tolist())) == len(of_row)
+        assert set(np.flatnonzero(row)) <= set(of_row.tolist())
+        # The targets come first.
+        assert row[of_row[: row.sum()]].all()
+
+
+def test_a_row_has_room_for_its_targets(corpus: Corpus, rows: np.ndarray) -> None:
+    """Otherwise a second shape would be compiled in the midst of a training."""
+    masker = Masker(corpus.tokenizer, "key", 0)
+    targets = np.concatenate([masker.masked(rows, step)[1].sum(axis=1) for step in range(50)])
+    assert targets.mean() + 5 * targets.std() <= MOST_TARGETS * rows.shape[1]

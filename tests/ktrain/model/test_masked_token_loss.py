@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import GPTNeoXForCausalLM
 
-from ktrain.data.masking import evenly_weighted
+from ktrain.data.masking import evenly_weighted, target_places
 from ktrain.model.masked_token_loss import MaskedTokenLoss
 
 Make = Callable[..., GPTNeoXForCausalLM]
@@ -35,6 +35,24 @@ def test_the_loss_of_filling_in_and_its_gradients_are_those_of_the_slow_way(smal
     assert mine.keys() == theirs.keys()
     for name, gradient in theirs.items():
         assert float((mine[name] - gradient).norm()) <= RELATIVE * max(float(gradient.norm()), 1e-2 * scale), name
+
+
+def test_the_loss_at_the_places_of_the_targets_is_that_of_all_tokens(small: Make) -> None:
+    network = small(family="gbert", spread=0.2)
+    drawn = torch.Generator().manual_seed(0)
+    ids, truth = (torch.randint(0, 97, (4, 24), generator=drawn) for _ in range(2))
+    chosen = torch.rand(4, 24, generator=drawn) < 0.15
+    ids[chosen] = network.config.mask_token_id
+    weights = evenly_weighted(chosen.numpy(), 1)
+    places = torch.from_numpy(target_places(chosen.numpy()))
+    assert places.shape == (4, 11)
+    filling = MaskedTokenLoss(network)
+    everywhere = filling(ids, truth, weights)
+    there = filling(ids, truth.gather(1, places), weights.gather(1, places), places)
+    assert float(there.detach()) == pytest.approx(float(everywhere.detach()), rel=RELATIVE)
+    mine, theirs = (_gradients(network, loss) for loss in (there, everywhere))
+    for name, gradient in theirs.items():
+        assert float((mine[name] - gradient).norm()) <= RELATIVE * max(float(gradient.norm()), 1e-2), name
 
 
 def _gradients(network: GPTNeoXForCausalLM, loss: Tensor) -> dict[str, Tensor]:
