@@ -215,12 +215,13 @@ def _masked_objective(
     network: Any, windows: Windows, corpus: Corpus, key: str, cell: CellConfig
 ) -> tuple[nn.Module, Batches]:
     """Returns the loss of a network that fills in masks, and this rank's batches for it."""
-    masker = Masker(corpus.tokenizer, key, cell.seed)
+    whole_answers = cell.train.masked_answers
+    masker = Masker(corpus.tokenizer, key, cell.seed, masked_answers=whole_answers)
 
     def batches(step: int) -> tuple[Tensor, ...]:
         rows = windows.rows(step)
-        ids, chosen = masker.masked(rows, step)
-        places = torch.from_numpy(target_places(chosen))
+        ids, chosen = masker.masked(rows, step, windows.answers(step) if whole_answers else None)
+        places = torch.from_numpy(target_places(chosen, masker.most_targets))
         truth = torch.from_numpy(rows.astype(np.int64)).gather(1, places)
         weights = evenly_weighted(chosen, dist.get_world_size()).gather(1, places)
         return tuple(map(rank_share, (torch.from_numpy(ids), truth, weights, places)))

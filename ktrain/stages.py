@@ -55,7 +55,7 @@ def stages_of(cell: CellConfig) -> Stages:
     pretrain = _stage(
         "pretrain",
         f"{network}-{setting}{mixed}",
-        {"model": cell.model.identity(), "train": cell.train.model_dump(), "seed": cell.seed},
+        {"model": cell.model.identity(), "train": cell.train.identity(), "seed": cell.seed},
         corpus,
     )
     readout = _stage(
@@ -105,7 +105,8 @@ def grouped(cells: Sequence[CellConfig]) -> list[list[CellConfig]]:
 
 def cell_key(cell: CellConfig) -> str:
     """Returns the key of a cell: it hashes all axes and the content of data folders."""
-    parts = {"corpus": _content(cell.corpus), "model": cell.model.identity(), "readout": _readout_identity(cell)}
+    parts = {"corpus": _content(cell.corpus), "model": cell.model.identity()}
+    parts |= {"train": cell.train.identity(), "readout": _readout_identity(cell)}
     return f"{_setting(cell.corpus)}-s{cell.seed}-{digest({**cell.model_dump(), **parts})}"
 
 
@@ -135,6 +136,8 @@ def _is_active(axis: str, cell: CellConfig) -> bool:
         return cell.corpus.kind == "bioR" and (not by_rules or axis == "corpus.writer.backend")
     if axis.startswith("corpus.celebrity."):
         return bool(cell.corpus.celebrity_fraction)
+    if axis == "train.masked_answers":
+        return bool(cell.train.masked_answers)
     if axis in SHAPE_AXES:
         return getattr(cell.model, field) is not None
     return axis != "corpus.background_share" or cell.corpus.background is not None

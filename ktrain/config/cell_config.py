@@ -75,6 +75,9 @@ class TrainConfig(FrozenConfig):
     window with the text that the window before cut, so that every text is read whole. Background text is always cut."""
     qa_ratio: float = Field(0.0, ge=0.0, lt=1.0)
     """Share of windows that hold questions of the training half; 0.8 in the paper's mixed training."""
+    masked_answers: float = Field(0.0, ge=0.0, le=1.0)
+    """Share of these questions whose whole answer GBERT has to fill in, as it is asked afterwards, besides the 15 % of
+    all words that the paper masks. The paper masks no whole answers in training."""
     learning_rate: float = Field(1e-3, gt=0.0)
     """Peak of AdamW's learning rate, after the warm-up."""
     final_learning_rate: float = Field(0.1, ge=0.0, le=1.0)
@@ -102,6 +105,10 @@ class TrainConfig(FrozenConfig):
         if self.warmup > self.steps:
             raise ValueError(f"warmup={self.warmup}: more than steps={self.steps}")
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what identifies the training; `masked_answers` only where there are some."""
+        return self.model_dump(exclude=None if self.masked_answers else {"masked_answers"})
 
 
 class ReadoutConfig(FrozenConfig):
@@ -253,4 +260,9 @@ class CellConfig(FrozenConfig):
                 raise ValueError(f"readout.beam={self.readout.beam}: model.family=gbert fills in, it does not generate")
             if self.readout.loss == "all":
                 raise ValueError("readout.loss=all: model.family=gbert learns the answers that it fills in")
+        if masked := self.train.masked_answers:
+            if self.model.family != "gbert":
+                raise ValueError(f"train.masked_answers={masked:g}: is for model.family=gbert, which fills in masks")
+            if not self.train.qa_ratio:
+                raise ValueError(f"train.masked_answers={masked:g}: train.qa_ratio=0 leaves no question to mask")
         return self

@@ -1,7 +1,8 @@
 """Whole-word masking, the objective of bidirectional networks (paper, appendix B).
 
 15 % of the words of a row are chosen; of their tokens the mask replaces 80 %, a random token 10 %, and 10 % stay.
-Spaces separate words.
+Spaces separate words. With `train.masked_answers`, the mask also replaces whole answers, as when the network is asked
+afterwards; the paper does not do this.
 """
 
 import math
@@ -21,13 +22,18 @@ REPLACED, RANDOM = 0.8, 0.1
 MOST_TARGETS = 0.45
 """Share of a row's tokens for which `target_places` has room: with 15 % of the words chosen, five standard deviations
 above what a row of the miniature has, more in longer rows."""
+MOST_ANSWERS = 0.3
+"""Share of a row of questions that is answers, at most."""
 
 
 class Masker:
     """Masks rows of tokens; the masks of a step are a pure function of (key, seed, step)."""
 
-    def __init__(self, tokenizer: Tokenizer, key: str, seed: int) -> None:
-        self._key, self._seed = key, seed
+    def __init__(self, tokenizer: Tokenizer, key: str, seed: int, *, masked_answers: float = 0.0) -> None:
+        """`masked_answers` is the share of the answers that are masked whole."""
+        self._key, self._seed, self._masked_answers = key, seed, masked_answers
+        self.most_targets = MOST_TARGETS + MOST_ANSWERS * masked_answers
+        """The share of a row's tokens for which `target_places` needs room."""
         self._eos = eos_id(tokenizer)
         self._vocabulary = tokenizer.get_vocab_size()
         # GPT-2's tokenizer writes the space before a word as this letter.
@@ -42,15 +48,31 @@ class Masker:
         word_chosen = generator(self._seed, "words", self._key, *path).random(rows.shape) < SHARE
         return np.asarray(np.take_along_axis(word_chosen, word, axis=1) & (rows != self._eos))
 
-    def masked(self, rows: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Masked rows (n, T) int64, and the tokens that are targets, (n, T) bool."""
+    def masked(self, rows: np.ndarray, step: int, answers: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Masked rows (n, T) int64, and the tokens that are targets, (n, T) bool.
+
+        `answers` (n, T) bool are the tokens of answers, which only a masker of whole answers needs.
+        """
         chosen = self.chosen(rows, step)
         rng = generator(self._seed, "masks", self._key, step)
         draw, random_ids = rng.random(rows.shape), rng.integers(self._vocabulary, size=rows.shape)
         replaced = chosen & (draw < REPLACED)
         randomized = chosen & (draw >= REPLACED) & (draw < REPLACED + RANDOM)
         ids = np.where(replaced, mask_id(self._vocabulary), rows.astype(np.int64))
-        return np.where(randomized, random_ids, ids), chosen
+        ids = np.where(randomized, random_ids, ids)
+        if answers is None or not self._masked_answers:
+            return ids, chosen
+        whole = self._whole_answers(answers, step)
+        return np.where(whole, mask_id(self._vocabulary), ids), chosen | whole
+
+    def _whole_answers(self, answers: np.ndarray, step: int) -> np.ndarray:
+        """The tokens of the answers that are masked whole, (n, T) bool. An answer is a run of `answers`: the next
+        question stands before the next one."""
+        begins = answers.copy()
+        begins[:, 1:] &= ~answers[:, :-1]
+        answer = np.maximum(np.cumsum(begins, axis=1) - 1, 0)
+        drawn = generator(self._seed, "answers", self._key, step).random(answers.shape) < self._masked_answers
+        return answers & np.take_along_axis(drawn, answer, axis=1)
 
     def _word_starts(self, rows: np.ndarray) -> np.ndarray:
         """Where words begin: at a space, at EOS, after EOS, and at the start of a window."""
@@ -60,13 +82,13 @@ class Masker:
         return np.asarray(starts)
 
 
-def target_places(chosen: np.ndarray) -> np.ndarray:
+def target_places(chosen: np.ndarray, most: float = MOST_TARGETS) -> np.ndarray:
     """Returns the positions of the tokens `chosen` (n, T) bool of each row, then of others, (n, P) int64.
 
-    P is `MOST_TARGETS` of T, so that all steps have one shape; T where a row has more targets than that.
+    P is the share `most` of T, so that all steps have one shape; T where a row has more targets than that.
     """
     length = chosen.shape[1]
-    room = math.ceil(MOST_TARGETS * length)
+    room = math.ceil(most * length)
     if chosen.sum(axis=1).max() > room:
         room = length
     return np.argsort(~chosen, axis=1, kind="stable")[:, :room]

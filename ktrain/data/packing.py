@@ -8,7 +8,7 @@ before cut, so every epoch holds every text whole at least once, and the beginni
 """
 
 from bisect import bisect_right
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -80,7 +80,7 @@ class PackedStream:
         self._first = [0]
         self.layout = lru_cache(maxsize=2)(self._lay_out)
         """Returns the layout of an epoch given its number."""
-        self.epoch = lru_cache(maxsize=2)(self._pack)
+        self.epoch = lru_cache(maxsize=2)(partial(self.pack, self._ids))
         """Returns all windows of an epoch given its number, (windows, T) uint16."""
 
     def order(self, epoch: int) -> np.ndarray:
@@ -163,10 +163,11 @@ class PackedStream:
             text = cut[text]
         return np.array(firsts)
 
-    def _pack(self, epoch: int) -> np.ndarray:
+    def pack(self, values: np.ndarray, epoch: int) -> np.ndarray:
+        """Cuts `values`, one for each token of all texts, into the windows of an epoch, (windows, T)."""
         texts, _, _, windows = self.layout(epoch)
         # A ragged gather concatenates the shuffled texts, (tokens,).
-        stream = self._ids[ragged_arange(self._begin[texts], self.length[texts])]
+        stream = values[ragged_arange(self._begin[texts], self.length[texts])]
         if not self.whole:
             # What does not fill a window is dropped.
             packed: np.ndarray = stream[: len(windows) * self.context].reshape(-1, self.context)
@@ -195,7 +196,7 @@ class Windows:
 
     def __init__(self, corpus: Corpus, key: str, train: TrainConfig, seed: int) -> None:
         """Raises `WrongRequest` like `PackedStream`, and if there is no question to mix in."""
-        self.batch = train.batch
+        self.batch, self.context = train.batch, train.context
 
         def add_stream(kind: str, texts: TokenizedTexts, chosen: np.ndarray) -> None:
             whole = train.windows == "whole" and kind != "background"
@@ -213,6 +214,8 @@ class Windows:
             if len(questions) == 0:
                 raise WrongRequest(f"train.qa_ratio={train.qa_ratio}: corpus.question_share leaves no question")
             add_stream("question", corpus.questions, questions)
+            in_answer = partial(self.streams["question"].pack, _answer_tokens(corpus.questions))
+            self._in_answer = lru_cache(maxsize=2)(in_answer)
             draws = generator(seed, "mix", key).random(self.kind.shape)
             self.kind[draws < train.qa_ratio] = WINDOW_KINDS.index("question")
         self.index = np.zeros(self.kind.shape, dtype=np.int64)
@@ -224,8 +227,26 @@ class Windows:
         """The kind of each row of a step, from `WINDOW_KINDS`."""
         return [WINDOW_KINDS[kind] for kind in self.kind[step]]
 
+    def answers(self, step: int) -> np.ndarray:
+        """Which tokens of step `step` belong to the answer to a question, without its EOS, (batch, T) bool."""
+        inside = np.zeros((self.batch, self.context), dtype=bool)
+        for row in np.flatnonzero(self.kind[step] == WINDOW_KINDS.index("question")):
+            epoch, place = self.streams["question"].locate(int(self.index[step, row]))
+            inside[row] = self._in_answer(epoch)[place]
+        return inside
+
     def rows(self, step: int) -> np.ndarray:
         """The token ids of step `step`, (batch, T) uint16."""
         return np.stack(
             [self.streams[kind].window(int(i)) for kind, i in zip(self.kinds(step), self.index[step], strict=True)]
         )
+
+
+def _answer_tokens(questions: TokenizedTexts) -> np.ndarray:
+    """Which of the tokens of all questions belong to their answers, with the full stop, (tokens,) bool."""
+    begin = questions.offsets[:-1] + questions.spans[:, 0, 0]
+    # EOS ends every text.
+    end = questions.offsets[1:] - 1
+    inside = np.zeros(len(questions.ids), dtype=bool)
+    inside[ragged_arange(begin, end - begin)] = True
+    return inside

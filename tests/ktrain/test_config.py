@@ -225,6 +225,14 @@ def test_a_fraction_without_a_single_celebrity_is_refused() -> None:
             "readout.kind=p_probe: model.family=gbert sees the tokens after a place",
         ),
         (
+            {"train": {"qa_ratio": 0.5, "masked_answers": 0.5}},
+            "train.masked_answers=0.5: is for model.family=gbert, which fills in masks",
+        ),
+        (
+            {"model": {"family": "gbert"}, "train": {"masked_answers": 0.5}},
+            "train.masked_answers=0.5: train.qa_ratio=0 leaves no question to mask",
+        ),
+        (
             {"model": {"family": "gbert"}, "readout": {"beam": 4}},
             "readout.beam=4: model.family=gbert fills in, it does not generate",
         ),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ktrain.bios.tokenizer import MASK, PAD, SPECIAL, mask_id, pad_id
-from ktrain.config import TrainConfig
+from ktrain.config import ATTRIBUTES, TrainConfig
 from ktrain.data.corpus import Corpus
 from ktrain.data.masking import MOST_TARGETS, RANDOM, REPLACED, SHARE, Masker, evenly_weighted, target_places
 from ktrain.data.packing import Windows
@@ -125,6 +125,56 @@ def test_weights_make_the_mean_over_ranks_the_mean_over_targets() -> None:
         shares = [weights[rank::ranks].sum() for rank in range(ranks)]
         assert float(sum(shares)) / ranks == pytest.approx(1.0)
     assert not evenly_weighted(np.zeros((2, 3), dtype=bool), 1).any()
+
+
+@pytest.fixture(scope="module")
+def windows(corpus: Corpus) -> Windows:
+    """Whole biographies and questions, half of each."""
+    setting = TrainConfig(steps=60, batch=8, context=192, warmup=0, qa_ratio=0.5, windows="whole")
+    return Windows(corpus, "key", setting, seed=0)
+
+
+def answer_runs(inside: np.ndarray) -> list[tuple[int, list[int]]]:
+    """The row and the places of each run of answer tokens (n, T) bool."""
+    runs = []
+    for row, flags in enumerate(inside):
+        places = np.flatnonzero(flags)
+        runs += [(row, run.tolist()) for run in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1) if len(run)]
+    return runs
+
+
+def test_the_answers_of_a_step_are_values_of_people_asked_about(corpus: Corpus, windows: Windows) -> None:
+    answers = {
+        corpus.question_text(int(person), attribute)[1].strip()
+        for person in np.flatnonzero(corpus.train)
+        for attribute in ATTRIBUTES
+    }
+    rows, inside = windows.rows(0), windows.answers(0)
+    assert not inside[[kind != "question" for kind in windows.kinds(0)]].any()
+    found = {corpus.tokenizer.decode(rows[row, places].tolist()).strip() for row, places in answer_runs(inside)}
+    # A window may cut its last answer.
+    assert len(found) > 20 and len(found - answers) <= windows.batch
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_that_share_of_the_answers_is_masked_whole(corpus: Corpus, windows: Windows, share: float) -> None:
+    plain, masker = (Masker(corpus.tokenizer, "key", 0, masked_answers=s) for s in (0.0, share))
+    whole, total = 0, 0
+    for step in range(60):
+        rows, inside = windows.rows(step), windows.answers(step)
+        ids, chosen = masker.masked(rows, step, inside)
+        before, chosen_before = plain.masked(rows, step)
+        assert np.array_equal(ids[~inside], before[~inside]) and np.array_equal(chosen[~inside], chosen_before[~inside])
+        assert (chosen >= chosen_before).all()
+        for row, places in answer_runs(inside):
+            if (ids[row, places] == mask_id(600)).all() and chosen[row, places].all():
+                # By the 15 % of words alone, a long answer is masked whole hardly ever.
+                total, whole = total + (len(places) > 6), whole + (len(places) > 6)
+            else:
+                total += len(places) > 6
+                assert np.array_equal(ids[row, places], before[row, places])
+    assert total > 500 and whole / total == pytest.approx(share, abs=0.08)
+    assert chosen.sum(axis=1).max() <= masker.most_targets * rows.shape[1]
 
 
 @given(
