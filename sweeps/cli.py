@@ -76,7 +76,7 @@ class CommandGroup(TyperGroup):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0 done, 1 some stage failed, 2 the request is wrong."""
-    from sweeps.execution.ray_session import Interrupted, prepare
+    from sweeps.execution.ray_session import Interrupted, RayEnded, prepare
     from sweeps.execution.stop_signals import as_ctrl_c
     from sweeps.services import process
 
@@ -104,6 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(str(e))
     except StorageUnavailable as e:
         print(f"ktrain: {' '.join(str(e).split())}; what is done is kept", file=sys.stderr)
+        return EXIT_FAILED
+    except RayEnded as e:
+        print(f"ktrain: {e}; what is done is kept, and the same command continues", file=sys.stderr)
         return EXIT_FAILED
     except (Interrupted, KeyboardInterrupt):
         print("ktrain: stopped; what is done is kept, and the same command continues", file=sys.stderr)

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from scipy.special import ndtri
 
 from analysis.measurements.cells import CONFIDENCE, Interval, Results, seed_interval
 from analysis.measurements.names import LEARNING, LOSS
@@ -100,7 +100,7 @@ def _mean(points: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
 
 def wilson(share: float, n: float) -> Interval:
     """95 % Wilson score interval of a share among `n` (Journal of the American Statistical Association 22, 1927)."""
-    z = float(ndtri((1 + CONFIDENCE) / 2))
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return max(centre - half, 0.0), min(centre + half, 1.0)

@@ -5,6 +5,7 @@ import gc
 import json
 import logging
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,10 @@ _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 log = logging.getLogger("ktrain.ray")
 STARTS = 2
 """How often a Ray of this machine alone is tried to be started: a loaded machine may take longer than Ray waits."""
+
+
+_MEMORY_USERS = re.compile(r"running low on memory.*?MEM\(GB\)\tCOMMAND\n\d+\t([\d.]+)\t([^\n]*)", re.DOTALL)
+"""The first of the memory's users that Ray lists where it ends processes for the lack of it: gigabytes and command."""
 
 
 class Interrupted(Exception):
@@ -78,13 +83,27 @@ def _set_by_job() -> Collection[str]:
     return variables.keys()
 
 
+class RayEnded(Exception):
+    """Ray gave up before the trials did, in one line. The store keeps what is done, and the next run continues."""
+
+    def __init__(self, error: BaseException) -> None:
+        text = str(error)
+        if user := _MEMORY_USERS.search(text):
+            most = f"`{shorten(user[2], 100)}` ({float(user[1]):.1f} GB)"
+            super().__init__(f"the memory of this machine is full, and Ray ended the trials; most of it has {most}")
+        else:
+            super().__init__(f"Ray ended: {shorten((text.splitlines() or [type(error).__name__])[0], 200)}")
+
+
 @contextlib.contextmanager
 def connected(address: str, **own: Any) -> Iterator[None]:
     """Connects to Ray at an address, or starts one with the options `own` at `local`, which only this run can use.
 
-    Raises `WrongRequest` if none lets this process in or starts, and `Interrupted` on Ctrl-C.
+    Raises `WrongRequest` if none lets this process in or starts, `Interrupted` on Ctrl-C, and `RayEnded` in place of
+    Ray's own errors.
     """
     import ray
+    from ray.exceptions import RayError
 
     with local_ray.confined() if address == LOCAL else contextlib.nullcontext():
         _init(address, own)
@@ -92,6 +111,8 @@ def connected(address: str, **own: Any) -> Iterator[None]:
             yield
         except KeyboardInterrupt:
             raise Interrupted from None
+        except RayError as e:
+            raise RayEnded(e) from e
         finally:
             # If another thread collects garbage that refers to Ray during the shutdown, Ray ends the process.
             gc.disable()

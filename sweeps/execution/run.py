@@ -16,7 +16,7 @@ from ktrain.errors import WrongRequest
 from ktrain.system.launchers import device_faults
 from ktrain.system.process import Process, ended
 from sweeps.execution.cluster_address import LOCAL
-from sweeps.execution.ray_session import Interrupted, connected, settings_for_cluster, silent
+from sweeps.execution.ray_session import Interrupted, RayEnded, connected, settings_for_cluster, silent
 
 if TYPE_CHECKING:
     from sweeps.execution.scheduler import BackfillScheduler, PendingTrial
@@ -62,7 +62,7 @@ def run(
 
     `begin` is called once nothing can be refused any more, and returns callbacks of Ray Tune; until then, nothing is
     written. `address` is that of `chosen_address`; `gpus_most` and `gpu_gib` are those of `measure_capacity`. Raises
-    `WrongRequest` if the machine or cluster can never hold one of the trials, and `Interrupted` on Ctrl-C.
+    `WrongRequest` if the machine or cluster can never hold one of the trials, `Interrupted` on Ctrl-C, and `RayEnded`.
     """
     if not plan.trials():
         begin()
@@ -119,7 +119,7 @@ def drive(
 
     `driver` is what a trial's process holds while `trainable` runs in it; with `reuse`, one process serves several
     trials in turn. If the first trials to end all fail with one error, no other starts (`failures.CircuitBreaker`).
-    Raises `Interrupted` on Ctrl-C.
+    Raises `Interrupted` on Ctrl-C, and `RayEnded`.
     """
     from ray import tune
 
@@ -155,6 +155,9 @@ def drive(
             results = tuner.fit()
     except KeyboardInterrupt:
         raise Interrupted from None
+    except RuntimeError as e:
+        # Ray Tune raises one for any error of its processes but their death and their own errors.
+        raise RayEnded(e) from e
     if line := restarts.summary():
         console.print(line, markup=False, highlight=False)
     all_ended = len(results) == count and all(line.ended for line in view.lines.values())

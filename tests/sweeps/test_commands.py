@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import ray
+import ray.tune
 from mlflow import MlflowClient
 
 from ktrain.errors import WrongRequest
@@ -162,6 +163,29 @@ def test_ctrl_c_while_ray_starts_leaves_nothing(attempt: Attempt, work: Path, mo
     code, line = attempt()
     assert code == 130 and "stopped" in line
     assert not [path for path in work.iterdir() if path.name != ".cache"]
+
+
+def test_a_run_that_ray_gives_up_ends_in_one_line(
+    attempt: Attempt, tmp_path: Path, database: str, room: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room(2)
+    copy = tmp_path / "mlflow.db"
+    copy.write_bytes(Path(database.removeprefix("sqlite:///")).read_bytes())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{copy}")
+
+    class Tuner:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        def fit(self) -> None:
+            raise RuntimeError("Caught unexpected exception: the node is gone\nand more")
+
+    monkeypatch.setattr(ray.tune, "Tuner", Tuner)
+    monkeypatch.setattr(ray, "put", lambda cells: cells)
+    assert attempt() == (
+        1,
+        "ktrain: Ray ended: Caught unexpected exception: the node is gone; what is done is kept, and the same command "
+        "continues",
+    )
 
 
 def test_store_and_experiment_are_there_before_the_first_trial(

@@ -8,10 +8,10 @@ from typing import Any
 import psutil
 import pytest
 import ray
-from ray.exceptions import AuthenticationError
+from ray.exceptions import AuthenticationError, OutOfMemoryError
 
 from ktrain.errors import WrongRequest
-from sweeps.execution.ray_session import connected
+from sweeps.execution.ray_session import RayEnded, connected
 
 LATE = "The current node timed out during startup. This could happen because the GCS has become overloaded."
 
@@ -95,3 +95,29 @@ def test_a_cluster_that_lets_nobody_in_is_tried_once_and_one_line(
     assert line.startswith(f"RAY_ADDRESS=host:6379: does not let this run in: {words}") and "\n" not in line
     assert line.endswith("; `ktrain doctor --address host:6379` says more") and len(line) < 350
     assert starts == [1]
+
+
+FULL = """2 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 127.0.0.1) was 22.40GB
+OOM kill reason: Memory usage 24056406016B exceeded threshold of 24012677120B (95.0% of 25276502016B limit)
+Top 10 memory users: PID\tMEM(GB)\tCOMMAND
+21724\t18.32\tpython notebook.py
+14140\t0.83\tray::RayTrainWorker
+Refer to the documentation on how to address the out of memory issue"""
+
+
+def test_a_ray_that_ends_its_processes_for_lack_of_memory_is_one_line_that_names_who_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    with pytest.raises(RayEnded) as caught, connected("host:6379"):
+        raise OutOfMemoryError(FULL)
+    assert str(caught.value) == (
+        "the memory of this machine is full, and Ray ended the trials; most of it has `python notebook.py` (18.3 GB)"
+    )
+    # Ray Tune wraps it.
+    assert str(RayEnded(RuntimeError(f"Caught unexpected exception: {FULL}"))) == str(caught.value)
+
+
+def test_any_other_end_of_ray_is_the_first_line_of_its_error() -> None:
+    assert str(RayEnded(RuntimeError("The GCS is gone\nand\nmore"))) == "Ray ended: The GCS is gone"
+    assert str(RayEnded(RuntimeError())) == "Ray ended: RuntimeError"
