@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ktrain.model.chunked_cross_entropy import ChunkedCrossEntropy
+from ktrain.model.network_dropout import training_dropout
 from ktrain.model.network_parts import LlamaParts, NeoXParts, identity
 
 
@@ -46,7 +47,8 @@ class LanguageModelLoss(nn.Module):
         self.output = ChunkedCrossEntropy(network.get_output_embeddings())
 
     def forward(self, ids: Tensor, weights: Tensor) -> Tensor:
-        states = hidden_states(self.network, ids, tables=self.tables)[:, :-1]
+        dropout = training_dropout(self.network, ids)
+        states = hidden_states(self.network, ids, dropout, tables=self.tables)[:, :-1]
         loss: Tensor = self.output(states.flatten(0, 1), ids[:, 1:].flatten(), weights[:, 1:].flatten())
         return loss
 
@@ -80,8 +82,8 @@ def hidden_states(
 ) -> Tensor:
     """States after the final norm, (rows, T, width), or (rows, P, width) at `places` (rows, P) int64.
 
-    With an `adapter` the network's own dropout is off, and the adapter's is used. Without `tables`, or for rows that
-    are longer than those, angles and mask are computed.
+    With an `adapter`, such as `NetworkDropout`, which only drops, the network's own dropout is off. Without `tables`,
+    or for rows that are longer than those, angles and mask are computed.
     """
     forward = _Forward(network, ids, adapter, tables)
     state = forward.embed(ids)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ktrain.model.chunked_cross_entropy import ChunkedCrossEntropy
 from ktrain.model.forward import PositionTables, hidden_states
+from ktrain.model.network_dropout import training_dropout
 
 
 class MaskedTokenLoss(nn.Module):
@@ -21,6 +22,7 @@ class MaskedTokenLoss(nn.Module):
         self.output = ChunkedCrossEntropy(network.get_output_embeddings())
 
     def forward(self, ids: Tensor, targets: Tensor, weights: Tensor, places: Tensor | None = None) -> Tensor:
-        states = hidden_states(self.network, ids, places=places, tables=self.tables)
+        dropout = training_dropout(self.network, ids)
+        states = hidden_states(self.network, ids, dropout, places, tables=self.tables)
         loss: Tensor = self.output(states.flatten(0, 1), targets.flatten(), weights.flatten())
         return loss

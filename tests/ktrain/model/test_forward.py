@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import GPTNeoXForCausalLM
 
 from ktrain.model.forward import LanguageModelLoss, bidirectional, hidden_states
-from ktrain.model.hashed_dropout import dropout_seeds
+from ktrain.model.hashed_dropout import dropout_seeds, hashed_dropout
 from ktrain.model.lora import Adapters, AdapterSpec
 
 RELATIVE = 1e-5
@@ -157,16 +158,52 @@ def test_dropout_falls_where_that_of_transformers_falls(small: Make, random_batc
     network = small(dropout=0.3, spread=0.2)
     network.set_attn_implementation("eager")
     network.train()
-    ids, weights = random_batch(0, rows=3)
-    torch.manual_seed(7)
-    ours = LanguageModelLoss(network)(ids, weights)
+    ids, _ = random_batch(0, rows=3)
+
+    def loss(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        logits = network.get_output_embeddings()(hidden_states(network, ids)[:, :-1])
+        return F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+
+    ours, other = loss(7), loss(8)
     torch.manual_seed(7)
     theirs = network(input_ids=ids, labels=ids, use_cache=False).loss
-    torch.manual_seed(8)
-    other = LanguageModelLoss(network)(ids, weights)
     assert off(ours, theirs) <= RELATIVE
     assert_close(gradients(network, ours), gradients(network, theirs))
     assert off(other, theirs) > 100 * RELATIVE
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gbert"])
+def test_training_on_a_cpu_drops_by_hash_at_the_same_places(
+    small: Make, random_batch: Batch, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = small(dropout=0.3, spread=0.2, family=family).train()
+    sites = list[int]()
+
+    def counted(state: Tensor, seeds: Tensor, site: int, rate: float) -> Tensor:
+        sites.append(site)
+        assert rate == 0.3
+        return hashed_dropout(state, seeds, site, rate)
+
+    monkeypatch.setattr("ktrain.model.network_dropout.hashed_dropout", counted)
+    ids, weights = random_batch(0, rows=3)
+    loss = LanguageModelLoss(network)
+
+    def at(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        said: Tensor = loss(ids, weights)
+        return said
+
+    first = at(7)
+    assert sorted(sites) == ([1, 4] if family == "llama" else list(range(7)))
+    assert torch.equal(first, at(7)) and off(first, at(8)) > 10 * RELATIVE
+    # No draw but that of the masks' seeds.
+    torch.manual_seed(7)
+    torch.randint(2**31, (1, 2), dtype=torch.int32)
+    drawn = torch.rand(())
+    at(7)
+    assert torch.equal(torch.rand(()), drawn)
+    assert off(first, loss.eval()(ids, weights)) > 10 * RELATIVE
 
 
 def test_no_dropout_outside_of_training(small: Make, random_batch: Batch) -> None:
