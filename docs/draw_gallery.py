@@ -21,8 +21,9 @@ from analysis.paper import tables
 from analysis.paper.comparison import Comparison, compare
 from analysis.paper.paper_value import BASELINE
 from sweeps.options import planned
-from sweeps.planning.grid import FIGURES, builtin, load
+from sweeps.planning.grid import builtin, load
 from sweeps.planning.plan import Plan
+from sweeps.planning.sweep import FIGURES
 from sweeps.results import read, read_curves
 
 ROOT = Path(__file__).parents[1]

@@ -19,7 +19,7 @@ from analysis.measurements import names, table_rows
 from analysis.measurements.cells import Results
 from analysis.paper import comparison, tables
 from analysis.presentation.section import Section, Sheet
-from analysis.report import answer_sheets, headline, kind_table, probe_table, sample_answers, table
+from analysis.report import answer_sheets, headline, kind_table, probe_table, sample_answers, search_table, table
 from analysis.report import page as report_page
 from ktrain.errors import WrongRequest
 from sweeps.console import own_command, print_doubts, shown_path, store_words, table_screen
@@ -151,7 +151,7 @@ def _sections(analysis: Analysis, drawings: Sequence[draw.Drawing], best_of: Seq
         return sections
     answers = answer_sheets.sheets(analysis.results, analysis.paper, best_of=best_of)
     probes = probe_table.sheets(analysis.results, analysis.paper)
-    others = kind_table.sheets(analysis.results)
+    others = (*kind_table.sheets(analysis.results), *search_table.sheets(analysis.results))
     return (*sections, Section("", (), (*answers, *probes, *others)))
 
 
@@ -162,7 +162,7 @@ def _save_views(plan: Plan, uri: str, results: Results) -> tuple[views.Link, ...
     row_names = {}
     for part in dict.fromkeys(part for cell in plan.cells for part in cell.parts):
         keys = {cell.key for cell in plan.cells if part in cell.parts}
-        members = replace(results, cells=tuple(cell for cell in results.cells if cell.key in keys))
+        members = replace(results, cells=tuple(cell for cell in results.cells if cell.key in keys), searches=())
         row_names[part if plan.sweep.parts else ""] = {
             key: row.name
             for row in table_rows.rows(members, (*names.GROUPS, *(kind.name for kind in results.other_kinds)))

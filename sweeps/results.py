@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.measurements import curves as measurements_curves
-from analysis.measurements.cells import Cell, Results
+from analysis.measurements.cells import Cell, Results, Search
 from analysis.measurements.names import LEARNING, LOSS
 from analysis.measurements.recorded import load_results
 from ktrain.readout.kinds.base import kind_of
@@ -37,7 +37,22 @@ def read(plan: Plan, uri: str) -> Results:
         await_schema(uri)
         results = load_results(uri, plan.sweep.name, {cell.key: cell.axes for cell in plan.cells})
     cells = zip(plan.cells, results.cells, strict=True)
-    return replace(results, cells=tuple(_compared(plan, planned, cell) for planned, cell in cells))
+    compared = tuple(_compared(plan, planned, cell) for planned, cell in cells)
+    return replace(results, cells=compared, searches=_searches(plan))
+
+
+def _searches(plan: Plan) -> tuple[Search, ...]:
+    """The random searches of which only the best sample is shown."""
+    return tuple(
+        Search(
+            search.axes,
+            search.metric,
+            search.lowest,
+            frozenset(cell.key for cell in plan.cells if search.part in cell.parts),
+        )
+        for search in plan.searches
+        if search.metric
+    )
 
 
 def undelivered(plan: Plan, results: Results) -> bool:

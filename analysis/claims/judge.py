@@ -21,7 +21,8 @@ from analysis.claims.selection import (
     shared_axes,
 )
 from analysis.claims.verdict import FAILS, HOLDS, OPEN, Outcome, Verdict
-from analysis.measurements.cells import Cell, ReplicateGroup, Results, group_replicates
+from analysis.measurements.best_settings import shown_groups
+from analysis.measurements.cells import Cell, ReplicateGroup, Results
 from analysis.measurements.table_rows import setting
 from analysis.presentation.number_format import percent, ranged
 
@@ -49,8 +50,8 @@ def judge(
     claims = load_claims() if claims is None else claims
     tunings = load_tunings() if tunings is None else tunings
     set_aside = {cell.key: tuning for cell in results.cells for tuning in tunings if tuning.covers(cell)}
-    counted = _by_setting(cell for cell in results.cells if cell.key not in set_aside)
-    everything = _by_setting(results.cells)
+    counted = _by_setting(results, (cell for cell in results.cells if cell.key not in set_aside))
+    everything = _by_setting(results, results.cells)
 
     def outcome(part: Part) -> Outcome:
         judged = _judge_part(part, counted, curves)
@@ -59,9 +60,9 @@ def judge(
     return tuple(_judge_claim(claim, tuple(map(outcome, claim.part))) for claim in claims)
 
 
-def _by_setting(cells: Iterable[Cell]) -> GroupsBySetting:
+def _by_setting(results: Results, cells: Iterable[Cell]) -> GroupsBySetting:
     groups: dict[str, list[ReplicateGroup]] = {}
-    for replicates in group_replicates(Results("", tuple(cells))):
+    for replicates in shown_groups(replace(results, cells=tuple(cells))):
         groups.setdefault(setting(replicates.params), []).append(replicates)
     return groups
 

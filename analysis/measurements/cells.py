@@ -52,6 +52,19 @@ class Cell:
         return self.state == "done"
 
 
+@dataclass(frozen=True)
+class Search:
+    """Cells whose settings were drawn at random; of each of their other settings, only the best sample is shown."""
+
+    axes: tuple[str, ...]
+    """The axes that were drawn."""
+    metric: str
+    """The metric by which the best is chosen, which rests on no answer about held-out people."""
+    lowest: bool
+    """Whether the lowest value is the best; else the highest."""
+    keys: frozenset[str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReplicateGroup:
     """Cells that differ only in `seed`, averaged.
@@ -79,6 +92,13 @@ class ReplicateGroup:
         """Whether at least one seed has final numbers."""
         return bool(self.seeds)
 
+    @property
+    def final(self) -> bool:
+        """Whether every seed is done, and every setting of which this is the best."""
+        return self.state == "done" or (
+            self.state.startswith("best of") and "; " not in self.state and "(of " not in self.state
+        )
+
 
 @dataclass(frozen=True)
 class Results:
@@ -88,6 +108,8 @@ class Results:
     cells: tuple[Cell, ...]
     other_kinds: tuple[OtherKind, ...] = ()
     """Kinds of readout besides the paper's."""
+    searches: tuple[Search, ...] = ()
+    """Random searches; each cell is in one at most."""
 
     @property
     def done(self) -> int:

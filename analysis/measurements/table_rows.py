@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from analysis.measurements.best_settings import keep_best
-from analysis.measurements.cells import Axis, ReplicateGroup, Results, group_replicates
+from analysis.measurements.best_settings import keep_best, shown_groups
+from analysis.measurements.cells import Axis, ReplicateGroup, Results
 from analysis.measurements.names import GROUPS, PROBES, QUESTIONS, metric
 
 if TYPE_CHECKING:
@@ -104,10 +104,11 @@ def rows(results: Results, kinds: Iterable[str] = tuple(QUESTIONS), *, best_of: 
     """One row per setting that has a cell in the column groups `kinds`, in plan order.
 
     A row's name includes every further axis that differs between rows, and a budget only where two rows would otherwise
-    share a name. Of settings that differ only in the axes `best_of`, the best one stays.
+    share a name. Of settings that differ only in the axes `best_of`, the best one stays, as does the best sample of a
+    random search.
     """
     kinds = set(kinds)
-    members = [replicates for replicates in group_replicates(results) if column_group(replicates.params) in kinds]
+    members = [replicates for replicates in shown_groups(results) if column_group(replicates.params) in kinds]
     kept = keep_best(members, best_of)
     naming_axes = {}
     for name in dict.fromkeys((*GROUPS, *sorted(kinds))):
@@ -124,7 +125,8 @@ def rows(results: Results, kinds: Iterable[str] = tuple(QUESTIONS), *, best_of: 
 
 
 def row_names(results: Results) -> dict[str, str]:
-    """The name of each cell's row in the tables, by the cell's key."""
+    """The name of each cell's row in the tables, by the cell's key, every sample of a random search included."""
+    results = replace(results, searches=())
     others = {column_group(cell.params) for cell in results.cells} - set(GROUPS)
     return {
         key: row.name

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.measurements.cells import Results, group_replicates
+from analysis.measurements.best_settings import shown_groups
+from analysis.measurements.cells import Results
 from analysis.measurements.departures import UNRECORDED, departures_of, departures_remark
 from analysis.paper import tables as paper_tables
 from analysis.paper.matching import ABSENT, MatchedValue, candidates_by_place, match
@@ -210,7 +211,7 @@ def compare(
     `parts` gives keys of cells by figure in a sweep that joins other sweeps. Each figure is then compared to its own
     cells only: another figure's cells of the same row may have another number of people or steps.
     """
-    replicate_groups = group_replicates(results)
+    replicate_groups = shown_groups(results)
     comparisons: dict[str, Comparison] = {}
     for figure in figures:
         members = replicate_groups

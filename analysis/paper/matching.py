@@ -61,7 +61,7 @@ def match(replicate_groups: Sequence[ReplicateGroup], numbers: Sequence[PaperVal
     for place, members in best.items():
         by_suffix[place] = {name_suffix(replicates, naming_axes): replicates for replicates in members}
         for replicates in candidates[place]:
-            if replicates.state != "done":
+            if not replicates.final:
                 unfinished.add((place, name_suffix(replicates, naming_axes)))
     rows: dict[tuple[str, str], list[PaperValue]] = {}
     for number in numbers:

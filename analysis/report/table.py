@@ -15,7 +15,7 @@ from analysis.measurements.names import ATTRIBUTES, COLUMNS, GROUPS, HEADERS, RE
 from analysis.measurements.table_rows import Row, baseline, column_groups, published, rows, with_any_column
 from analysis.presentation.console_table import Column, ConsoleTable
 from analysis.presentation.number_format import MISSING, percent, points, ranged
-from analysis.report import kind_table, probe_table
+from analysis.report import kind_table, probe_table, search_table
 
 Format = Literal["table", "csv", "json", "parquet"]
 TABLE_WIDTH = 160
@@ -23,8 +23,8 @@ TABLE_WIDTH = 160
 
 
 def everything(results: Results, paper: pd.DataFrame | None = None, *, best_of: Sequence[str] = ()) -> Group:
-    """All console tables of these results: answers, then probes, then other kinds of readout."""
-    others = [probe_table.rich_sheet(sheet) for sheet in kind_table.sheets(results)]
+    """All console tables of these results: answers, probes, other kinds of readout, random searches."""
+    others = [probe_table.rich_sheet(sheet) for sheet in (*kind_table.sheets(results), *search_table.sheets(results))]
     tables: list[Group | ConsoleTable] = [
         rich_table(results, paper, best_of=best_of),
         probe_table.rich_table(results, paper),

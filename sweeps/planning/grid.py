@@ -1,108 +1,27 @@
-"""A sweep: a grid over axes, and its expansion into cells."""
+"""The expansion of a sweep's grid into cells, and the files that define sweeps."""
 
 import logging
 import os
 import re
 import types
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ktrain.config import CellConfig
 from ktrain.data.background import UNNAMED
-from ktrain.errors import WrongRequest, is_text, nearest, shorten
-from sweeps.planning import space
+from ktrain.errors import WrongRequest, nearest, shorten
+from sweeps.planning import sampling, space
 from sweeps.planning.axes import BACKGROUND, check_axis, with_axes
+from sweeps.planning.sampling import Search
+from sweeps.planning.sweep import BUILTIN, Sweep
 from sweeps.recipes.scales import SCALES, base
 from sweeps.recipes.search import grid_search
 
 log = logging.getLogger("ktrain.sweep")
-BUILTIN = Path(__file__).parents[1] / "figures"
-FIGURES = tuple(sorted((path.stem for path in BUILTIN.glob("fig*.py")), key=lambda name: (len(name), name)))
-"""The figures of the paper that a sweep can regenerate."""
-LONGEST_NAME = 200
-"""Bytes of a sweep's name, which becomes that of files; file systems take 255."""
 MOST_CELLS = 100_000
 """A grid of more cells is taken for a mistake, unless `--many-cells` says otherwise."""
-_DEEPEST = 20
-"""Levels of parts within parts."""
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """What to vary. `grid` maps axes to `tune.grid_search([...])` or to a fixed value; where scales need different
-    values, it is a function of the scale's name.
-
-    A grid search over dicts of axes, under any name that is no axis, varies several axes together, because the rows of
-    a figure are seldom a product. A sweep with `parts` has no grid of its own: its cells are those of its parts, each
-    once. Raises `WrongRequest`, which is a `ValueError`, for a sweep with both, and for a field of another type or with
-    an unknown figure or axis.
-    """
-
-    name: str
-    grid: Mapping[str, Any] | Callable[[str], Mapping[str, Any]] = field(default_factory=dict)
-    question: str = ""
-    """One sentence for the report: what this sweep asks."""
-    figure: str = ""
-    """The figure of the paper that this sweep regenerates, such as `fig3`."""
-    best_of: tuple[str, ...] = ()
-    """Axes of which only the value with the best test accuracy is shown, as in the paper for its finetunings. Those of
-    the parts are added."""
-    parts: tuple["Sweep", ...] = ()
-    """The sweeps that this one combines."""
-    callbacks: tuple[Any, ...] = field(default=(), compare=False)
-    """Ray Tune's callbacks (`ray.tune.Callback`), which hear every line of progress; docs/extending.md has one."""
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.name, str):
-            raise WrongRequest(f"sweep: name={shorten(self.name)}: must be a text")
-        if not self.name.strip() or not self.name.isprintable() or len(self.name.encode()) > LONGEST_NAME:
-            raise WrongRequest(f"sweep: name={shorten(self.name)}: is not a name of 1 to {LONGEST_NAME} bytes")
-        if fault := self._fault():
-            raise WrongRequest(f"sweep {self.name}: {fault}")
-        for axis in self.best_of:
-            check_axis(axis)
-        best_of = (*self.best_of, *(axis for part in self.parts for axis in part.best_of))
-        object.__setattr__(self, "best_of", tuple(dict.fromkeys(best_of)))
-        object.__setattr__(self, "parts", tuple(self.parts))
-        object.__setattr__(self, "callbacks", tuple(self.callbacks))
-
-    def _fault(self) -> str:
-        """Returns the field that has a wrong type or value, and what is allowed; empty if there is none."""
-        if not isinstance(self.grid, Mapping) and not callable(self.grid):
-            return f"grid={shorten(self.grid)}: must be a dict of axes, or a function of the scale that returns one"
-        if not isinstance(self.question, str) or not is_text(self.question):
-            return f"question={shorten(self.question)}: must be a text"
-        if not isinstance(self.figure, str) or self.figure not in ("", *FIGURES):
-            hint = nearest(shorten(self.figure), FIGURES)
-            return f"figure={shorten(self.figure)}: must be one of {', '.join(FIGURES)}{hint}"
-        if not isinstance(self.best_of, tuple | list) or not all(isinstance(axis, str) for axis in self.best_of):
-            return f"best_of={shorten(self.best_of)}: must be a tuple of axes"
-        if not isinstance(self.parts, tuple | list) or not all(isinstance(part, Sweep) for part in self.parts):
-            return f"parts={shorten(self.parts)}: must be a tuple of sweeps"
-        if not isinstance(self.callbacks, tuple | list):
-            return f"callbacks={shorten(self.callbacks)}: must be a tuple of ray.tune.Callback"
-        for callback in self.callbacks:
-            if isinstance(callback, type) or not callable(getattr(callback, "on_trial_result", None)):
-                return f"callbacks: {shorten(callback)} is no ray.tune.Callback (an object, not its class)"
-        if self.parts and self.grid:
-            return "has parts, so it has no grid of its own"
-        if self.depth > _DEEPEST:
-            return f"parts: has more than {_DEEPEST} levels of parts within parts"
-        return ""
-
-    @property
-    def depth(self) -> int:
-        """How many levels of parts within parts there are; 0 without parts."""
-        return 1 + max(part.depth for part in self.parts) if self.parts else 0
-
-    @property
-    def figures(self) -> tuple[str, ...]:
-        """The figures of the paper that this sweep and its parts regenerate."""
-        figures = (self.figure, *(figure for part in self.parts for figure in part.figures))
-        return tuple(dict.fromkeys(filter(None, figures)))
 
 
 def load(name: str) -> Sweep:
@@ -238,19 +157,41 @@ def _with_background(cells: Sequence[CellConfig], folders: Sequence[Any]) -> lis
 def _cells(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], most: int | None) -> list[CellConfig]:
     """The cells of a sweep without parts."""
     searches = {axis: grid_search(list(values)) for axis, values in overrides.items()}
-    axes = space.checked({**_grid(sweep, scale), **searches})
-    if most is not None and (count := space.count(axes)) > most:
+    grid = _grid(sweep, scale)
+    drawn = {axis: value for axis, value in _drawn(sweep, grid).items() if axis not in overrides}
+    axes = space.checked({**{axis: value for axis, value in grid.items() if axis not in drawn}, **searches})
+    if most is not None and (count := space.count(axes) * (sweep.samples if drawn else 1)) > most:
         raise WrongRequest(
             f"sweep {sweep.name}: its grid has {shorten(f'{count:,}')} cells, above {most:,}; --many-cells allows it"
         )
+    samples = sampling.samples_of(drawn, sweep=sweep.name, search_seed=sweep.search_seed, count=sweep.samples)
     cells = []
+    # All variants have the same samples, so that what they differ in is compared at the same settings.
     for variant in space.variants(axes):
-        changes = dict(space.merged(variant, overrides))
-        kind = changes.get("readout.kind")
-        cells.append(with_axes(base(scale, kind if isinstance(kind, str) else ""), changes))
+        for sample in samples:
+            changes = sample | dict(space.merged(variant, overrides))
+            kind = changes.get("readout.kind")
+            cells.append(with_axes(base(scale, kind if isinstance(kind, str) else ""), changes))
     if not cells:
         raise WrongRequest(f"sweep {sweep.name}: a grid search over nothing leaves no cell")
+    sampling.check_metric(sweep.name, sweep.metric, cells)
     return list(dict.fromkeys(cells))
+
+
+def searches(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], part: str = "") -> tuple[Search, ...]:
+    """Returns the random searches of a sweep and of its parts; an axis that is overridden is not drawn."""
+    if sweep.parts:
+        return tuple(found for inner in sweep.parts for found in searches(inner, scale, overrides, part or inner.name))
+    axes = tuple(axis for axis in _drawn(sweep, _grid(sweep, scale)) if axis not in overrides)
+    return (Search(part or sweep.name, sweep.samples, axes, sweep.metric),) if axes else ()
+
+
+def _drawn(sweep: Sweep, grid: Mapping[Any, Any]) -> dict[str, Any]:
+    """The axes of a sweep's grid with distributions."""
+    try:
+        return sampling.distributions(grid, sweep.samples)
+    except WrongRequest as e:
+        raise WrongRequest(f"sweep {sweep.name}: {e}") from e
 
 
 def _grid(sweep: Sweep, scale: str) -> dict[Any, Any]:

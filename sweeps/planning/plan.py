@@ -13,7 +13,9 @@ from ktrain.stages import Stage, Stages, axes, cell_key, lowest_recall, stages_o
 from ktrain.store.base import Store, StoreSnapshot
 from sweeps.planning import cost, feasibility
 from sweeps.planning.cost import Device
-from sweeps.planning.grid import MOST_CELLS, Sweep, cells_by_part
+from sweeps.planning.grid import MOST_CELLS, cells_by_part, searches
+from sweeps.planning.sampling import Search
+from sweeps.planning.sweep import Sweep
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Plan:
     """How many devices work at once."""
     price_per_hour: float | None = None
     """Dollars for an hour of one device."""
+    searches: tuple[Search, ...] = ()
+    """The random searches that have drawn cells of the plan."""
 
     def damage(self, cell: PlannedCell) -> list[str]:
         """Returns a line for each damaged stage of a cell, with its key; no number of the cell is to be shown."""
@@ -183,7 +187,8 @@ def make(
         refused = feasibility.refused_tasks(cell)
         state = _state(cell, stages[cell], snapshot, refused)
         planned.append(PlannedCell(cell_key(cell), cell, stages[cell], state, refused, tuple(names)))
-    return Plan(sweep, scale, store, snapshot, tuple(planned))
+    found = searches(sweep, scale, overrides)
+    return Plan(sweep, scale, store, snapshot, tuple(planned), searches=found)
 
 
 def _stage_keys(cells: Iterable[tuple[CellConfig, Stages]]) -> set[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ktrain.errors import WrongRequest, shorten
 from sweeps.planning.axes import check_axis
+from sweeps.planning.sampling import describe, is_distribution
 from sweeps.recipes.search import SEARCH
 
 _DEEPEST = 8
@@ -18,8 +19,8 @@ _DEEPEST = 8
 def checked(space: Mapping[Any, Any]) -> dict[str, Any]:
     """Returns the space with the values of each grid search as a list.
 
-    Raises `WrongRequest` for a name that is no text, for an axis that is drawn at random, which would give other cells
-    every time, and for anything but numbers, texts, rows and grid searches over lists.
+    Raises `WrongRequest` for a name that is no text, and for anything but numbers, texts, rows and grid searches over
+    lists. A distribution inside a row or a list is refused too: only an axis of the grid itself is drawn.
     """
     for name in space:
         if not isinstance(name, str):
@@ -44,6 +45,8 @@ def _plain(axis: str, value: Any, level: int) -> Any:
         return [_plain(axis, item, level + 1) for item in value]
     if value is None or isinstance(value, str | Path | numbers.Number):
         return value
+    if is_distribution(value):
+        raise WrongRequest(f"{axis}={describe(value)}: a distribution stands in the grid itself, not within a value")
     raise WrongRequest(f"{axis}={shorten(value)}: an axis takes tune.grid_search([...]) or a fixed value")
 
 

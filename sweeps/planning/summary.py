@@ -38,6 +38,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         for p in plan.stages
     ]
     written = [text.as_json() for text in generation_costs(plan)]
+    searches = [asdict(search) for search in plan.searches]
     return {
         "sweep": plan.sweep.name,
         "scale": plan.scale,
@@ -45,7 +46,10 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "stages": stages,
         "totals": totals(plan),
         "departures": departures(plan),
-    } | ({"writing": written} if written else {})
+        # What few plans have stands in no others.
+        **({"writing": written} if written else {}),
+        **({"searches": searches} if searches else {}),
+    }
 
 
 def departures(plan: Plan) -> list[str]:

@@ -11,12 +11,14 @@ import pandas as pd
 import pytest
 from draw_gallery import Candidate
 
+from analysis.figures.drawing import PAGE
 from analysis.measurements.cells import Axis, Cell, Results
 from analysis.measurements.names import COLUMNS, LEARNING
 from ktrain.store.open import store_at
 from sweeps.planning import plan as planning
-from sweeps.planning.grid import FIGURES, load
+from sweeps.planning.grid import load
 from sweeps.planning.plan import Plan
+from sweeps.planning.sweep import FIGURES
 
 ROOT = Path(__file__).parents[2]
 NO_CURVES = pd.DataFrame(columns=["key", "metric"])
@@ -103,7 +105,7 @@ def test_the_page_shows_pictures_commands_and_what_is_missing(planned: Callable[
     assert {path.name for path in pictures} == {"fig1a.svg", "fig1bc.svg", "fig3.svg"}
     for path in pictures:
         (ground, *_) = (e for e in ElementTree.parse(path).getroot() if e.tag.endswith(("}rect", "}g")))
-        assert ground.attrib == {"width": "100%", "height": "100%", "fill": draw_gallery.PAGE}
+        assert ground.attrib == {"width": "100%", "height": "100%", "fill": PAGE}
         assert path.stat().st_size < 60_000
 
 

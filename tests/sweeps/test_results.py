@@ -4,14 +4,18 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from ray import tune
 
+from analysis.measurements.table_rows import rows
 from ktrain.fingerprint import sha256
 from ktrain.store import manifest
 from ktrain.store.base import Store
+from sweeps import Sweep
 from sweeps.planning.plan import Plan
 from sweeps.results import read, read_answers, read_curves, undelivered
 from sweeps.tracking.sync import Tracker, sync_with_retry
@@ -62,6 +66,29 @@ def execute(database: str, done: Plan) -> Execute:
 
 def numbers(plan: Plan, uri: str) -> list[float | None]:
     return [cell.metrics.get(MEAN) for cell in read(plan, uri).cells]
+
+
+def test_of_a_random_search_the_sample_chosen_by_its_metric_is_reported(
+    tiny: Callable[..., Sweep],
+    planned: Planner,
+    publish: Callable[..., None],
+    database: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    searched = tiny({"train.learning_rate": tune.loguniform(1e-4, 1e-2)}, name=request.node.name)
+    searched = replace(searched, samples=3, metric="recall/attribute_tokens")
+    for number, cell in enumerate(planned(searched).cells):
+        # The sample that recalls most answers least about held-out people.
+        publish(cell.stages.pretrain, recalled=0.8 + number / 20)
+        publish(cell.stages.readout, score=0.75 - number / 4)
+    plan = planned(searched)
+    assert not Tracker.open(database, searched.name).sync(plan)
+    results = read(plan, database)
+    (row,) = rows(results)
+    assert results.done == 3 and row.state("qa") == "best of 3 by recall/attribute_tokens"
+    assert row.value("qa", "mean") == 0.25
+    (all_shown,) = {len(rows(read(planned(replace(searched, metric="")), database)))}
+    assert all_shown == 3, "without a metric, every sample is a row"
 
 
 def test_what_is_delivered_is_shown_without_a_doubt(done: Plan, database: str) -> None:
@@ -132,7 +159,7 @@ def test_no_number_of_a_cell_with_a_damaged_stage_is_shown(
     renamed: Callable[[], Plan], done: Plan, database: str, store: Store, kind: int
 ) -> None:
     key = done.cells[0].stages[kind].key
-    (store.root / "stages" / key / "metrics.json").unlink()
+    (Path(store.address) / "stages" / key / "metrics.json").unlink()
     plan = renamed()
     first, second = read(plan, database).cells
     assert (first.metrics, first.n, first.interval) == ({}, {}, {})
@@ -145,7 +172,7 @@ def test_no_number_of_a_cell_with_a_damaged_stage_is_shown(
 
 def spoil(store: Store, key: str, name: str, content: bytes) -> None:
     """Writes a file of a stage, and a manifest that vouches for it."""
-    path = store.root / "stages" / key / name
+    path = Path(store.address) / "stages" / key / name
     path.write_bytes(content)
     whole = store.manifest(key)
     whole["files"][name] = {"size": len(content), "sha256": sha256(path)}
@@ -256,10 +283,10 @@ def test_numbers_whose_stages_left_the_store_are_shown_as_delivered(
     renamed: Callable[[], Plan], done: Plan, database: str, store: Store
 ) -> None:
 
-    shutil.rmtree(store.root / "stages" / done.cells[0].stages.pretrain.key)
+    shutil.rmtree(Path(store.address) / "stages" / done.cells[0].stages.pretrain.key)
     plan = renamed()
     assert read(plan, database).cells == read(done, database).cells
     Tracker.open(database, plan.sweep.name).sync(plan)
     assert read(plan, database).cells[0].metrics["recall/attribute_tokens"] == 0.95
-    shutil.rmtree(store.root / "stages")
+    shutil.rmtree(Path(store.address) / "stages")
     assert numbers(renamed(), database) == [0.75, 0.75]

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from ray import tune
 from rich.console import Console
 
 from ktrain.config import ATTRIBUTES, CellConfig
@@ -15,7 +16,7 @@ from ktrain.stages import stages_of
 from ktrain.store.base import Store
 from ktrain.store.open import store_at
 from sweeps import Sweep, show
-from sweeps.console import format_duration
+from sweeps.console import COLOURS, format_duration
 from sweeps.planning import cost, summary
 from sweeps.planning.grid import expand
 from sweeps.planning.plan import Plan
@@ -72,7 +73,7 @@ def test_the_attributes_of_an_entry_are_marked(corpus: Corpus) -> None:
         }
         assert len(marked) == 6
         for attribute in ATTRIBUTES:
-            value = marked[f"not bold underline {show.COLOURS[attribute]}"]
+            value = marked[f"not bold underline {COLOURS[attribute]}"]
             assert value.strip() == corpus.people.value(int(corpus.person[k]), attribute)
 
 
@@ -180,6 +181,21 @@ def test_a_plan_is_shown_with_cells_stages_cost_and_departures(
     departs = sum(not line.startswith("assumed") for line in summary.departures(plan))
     assert f"{departs} departures from the paper, " in out and "--departures lists them" in out
     assert f"costs about ${totals['seconds_to_do'] / 3600 * 2.5:,.2f}" in out
+
+
+def test_a_plan_says_what_was_drawn_and_what_will_be_reported(
+    tiny: Callable[..., Sweep], planned: Planner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = tiny({"train.learning_rate": tune.loguniform(1e-4, 1e-2), "readout.kind": "qa_finetune"})
+    plan = planned(replace(drawn, samples=3, metric="train/loss"))
+    show.plan(plan)
+    out = capsys.readouterr().out
+    line = "3 random samples of train.learning_rate; the best by train/loss (lowest) is reported"
+    assert "3 cells, " in out and f"\n{line}\n" in out
+    assert all(str(cell.axes["train.learning_rate"]) in out for cell in plan.cells)
+    (search,) = summary.as_json(plan)["searches"]
+    assert search["axes"] == ("train.learning_rate",) and search["samples"] == 3
+    assert "searches" not in summary.as_json(planned())
 
 
 def test_a_plan_of_many_cells_is_told_by_its_parts(
