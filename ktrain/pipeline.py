@@ -27,9 +27,10 @@ from ktrain.data.packing import Windows
 from ktrain.data.questions import QuestionRows
 from ktrain.errors import WrongRequest
 from ktrain.generation import drafts
-from ktrain.model import networks
-from ktrain.model.forward import LanguageModelLoss, bidirectional
+from ktrain.model import hf_networks, networks
+from ktrain.model.forward import bidirectional
 from ktrain.model.masked_token_loss import MaskedTokenLoss
+from ktrain.model.objectives import next_token_loss
 from ktrain.readout import dispatch, evaluation, scores
 from ktrain.readout.learning_curves import LearningCurves
 from ktrain.stages import Stage, grouped, lowest_recall, stages_of
@@ -164,6 +165,8 @@ def _pretrain(
     windows = Windows(corpus, stage.parent.key, cell.train, cell.seed)
     vocabulary = corpus.tokenizer.get_vocab_size()
     network = networks.build_network(cell.model, vocabulary, cell.train.context, corpus.eos, cell.seed)
+    if cell.model.family == "hf":
+        hf_networks.require_causal(network)
     context, fill = cell.train.context, bidirectional(network)
     rows = QuestionRows(corpus, cell.readout, stage.key, cell.seed, context=context, fill=fill)
     checks.enforce(checks.CellInputs(corpus, rows, windows))
@@ -239,4 +242,4 @@ def _causal_objective(network: Any, windows: Windows, cell: CellConfig) -> tuple
     def batches(step: int) -> tuple[Tensor, ...]:
         return rank_share(resident.rows(step)), weights
 
-    return LanguageModelLoss(network), batches
+    return next_token_loss(network), batches

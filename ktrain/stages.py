@@ -13,8 +13,8 @@ from ktrain.errors import WrongRequest
 from ktrain.fingerprint import content_digest, digest, flatten, stage_key
 from ktrain.readout_registry import kind_of
 
-SHAPE_AXES = ("model.layers", "model.heads", "model.width")
-"""Axes that take the place of a part of `model.size`, where they are set."""
+SHAPE_AXES = ("model.config", "model.layers", "model.heads", "model.width")
+"""Axes that take the place of `model.size` or of a part of it, where they are set."""
 VERSIONS = {
     "text": 2, "corpus": 1, "biographies": 1, "pretrain": 2,
 }  # fmt: skip
@@ -117,8 +117,10 @@ def lowest_recall(metrics: Mapping[str, float]) -> float:
 
 def axes(cell: CellConfig) -> dict[str, Any]:
     """Returns all identity fields by axis name, such as `corpus.multi`; `readout.dropout` is the rate in force, and
-    `model.size` says what the network has, such as `8x256h4`, where that is no named size."""
-    return flatten(cell.model_dump()) | {"readout.dropout": cell.readout_dropout, "model.size": cell.model.name}
+    `model.size` says what the network has, such as `8x256h4`, where that is no named size. `model.config` is the name
+    of a network of `hf`, which `model.size` then is too."""
+    in_force = {"readout.dropout": cell.readout_dropout, "model.size": cell.model.name}
+    return flatten(cell.model_dump()) | in_force | {"model.config": cell.model.name_of_config or None}
 
 
 def active_axes(cell: CellConfig) -> dict[str, Any]:
@@ -129,6 +131,8 @@ def active_axes(cell: CellConfig) -> dict[str, Any]:
 
 def _is_active(axis: str, cell: CellConfig) -> bool:
     part, _, field = axis.partition(".")
+    if axis == "readout.modules":
+        return cell.readout.adapted and cell.readout.modules is not None
     if part == "readout":
         return field == "kind" or kind_of(cell.readout.kind).reads(field, cell.readout)
     if axis.startswith("corpus.writer."):

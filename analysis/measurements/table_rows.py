@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     # A plan reads this module and does not wait for pandas.
     import pandas as pd
 
-SHAPE = ("model.layers", "model.heads", "model.width")
-"""Axes whose values `model.size` states where they make a network of no named size."""
+SHAPE = ("model.config", "model.layers", "model.heads", "model.width")
+"""Axes whose values `model.size` states where they make a network of no named size, or one of `transformers`."""
 NAMED = (
     "corpus.kind",
     "corpus.multi",

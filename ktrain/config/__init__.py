@@ -3,7 +3,7 @@
 Only `RuntimeConfig` is not: it says how and where a cell runs (workers, threads, store).
 """
 
-from ktrain.config.cell_config import CellConfig, ModelConfig, ReadoutConfig, TrainConfig
+from ktrain.config.cell_config import CellConfig, ReadoutConfig, TrainConfig
 from ktrain.config.corpus_config import (
     ATTRIBUTES,
     AugmentationConfig,
@@ -12,6 +12,7 @@ from ktrain.config.corpus_config import (
     PoolsConfig,
     WriterConfig,
 )
+from ktrain.config.model_config import ModelConfig
 from ktrain.config.runtime_config import RuntimeConfig
 
 __all__ = [

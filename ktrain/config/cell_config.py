@@ -1,64 +1,15 @@
-"""The settings of a cell: network, pretraining, readout, and all of them together with those of its corpus."""
+"""The settings of a cell: pretraining, readout, and all of them together with those of its corpus and network."""
 
 import re
-from dataclasses import asdict
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ktrain.config.corpus_config import CorpusConfig, FrozenConfig
-from ktrain.config.network_size import SIZES, NetworkSize
+from ktrain.config.model_config import ModelConfig
 from ktrain.errors import nearest
 from ktrain.readout_registry import kind_of, names
-
-
-class ModelConfig(FrozenConfig):
-    """The network, trained from scratch (paper, section 2.2)."""
-
-    family: Literal["gpt2", "llama", "gbert"] = "gpt2"
-    """GPT-2 with rotary embedding; Llama with the same layers, heads and width; or GPT-2 with full attention, which
-    fills in masks instead of continuing."""
-    size: Literal["mini", "124m", "302m", "682m"] = "124m"
-    """Layers x width: 4 x 128, 12 x 768, 12 x 1280 or 12 x 2048. `ktrain plan` prints the parameters."""
-    layers: int | None = Field(None, ge=1, le=1024)
-    """Layers in place of those of the size."""
-    heads: int | None = Field(None, ge=1, le=1024)
-    """Heads of each layer in place of those of the size. They divide the width."""
-    width: int | None = Field(None, ge=8, le=65_536)
-    """Width in place of that of the size."""
-    dropout: float = Field(0.0, ge=0.0, lt=1.0)
-    """Rate in pretraining, and in readouts unless `readout.dropout` is set. An assumption, not stated in the paper."""
-
-    @model_validator(mode="after")
-    def _heads_fit(self) -> Self:
-        """Rotary embedding turns pairs of a head's numbers: of a quarter of them, in Llama of all."""
-        width, heads = self.shape.width, self.shape.heads
-        if width % heads:
-            raise ValueError(f"heads={heads}: does not divide width={width}")
-        multiple = 2 if self.family == "llama" else 8
-        if (width // heads) % multiple:
-            raise ValueError(
-                f"width={width}: leaves {width // heads} numbers to each of {heads} heads, which must be a multiple of "
-                f"{multiple}"
-            )
-        return self
-
-    @property
-    def shape(self) -> NetworkSize:
-        """Layers, heads and width: those of the size, but for what is set beside it."""
-        size = SIZES[self.size]
-        return NetworkSize(self.layers or size.layers, self.heads or size.heads, self.width or size.width)
-
-    @property
-    def name(self) -> str:
-        """The named size that has this shape, or the shape, such as `8x256h4`."""
-        return next((name for name, size in SIZES.items() if size == self.shape), str(self.shape))
-
-    def identity(self) -> dict[str, Any]:
-        """Returns what identifies the network: the shape of a named size by its name, any other one by its numbers."""
-        chosen = {"family": self.family, "dropout": self.dropout}
-        return {**chosen, "size": self.name} if self.name in SIZES else {**chosen, **asdict(self.shape)}
 
 
 class TrainConfig(FrozenConfig):
@@ -130,6 +81,9 @@ class ReadoutConfig(FrozenConfig):
     """A probe updates the embedding only of tokens that occur in the rows of this share of the training people; 0
     means all tokens, as in the paper. A rarer token identifies people, and with few people a probe memorizes them
     instead of reading the network."""
+    modules: str | None = None
+    """For `model.family=hf`: the last names of the modules that `rank_qv` adapts, such as `q_proj+v_proj`, each of them
+    whole; None means those of query and value, where the architecture is known."""
     lora_scale: float = Field(1.0, gt=0.0)
     """Factor of the low-rank products. An assumption: the paper does not state it."""
     dropout: float | None = Field(None, ge=0.0, lt=1.0)
@@ -189,6 +143,13 @@ class ReadoutConfig(FrozenConfig):
         """Pydantic's own message would list the types of the union instead of what is allowed."""
         if isinstance(value, bool) or not (value == "full" or re.fullmatch(r"\d+", str(value))):
             raise ValueError(f"must be a whole number from 0, or full{nearest(str(value), ['full'])}")
+        return value
+
+    @field_validator("modules")
+    @classmethod
+    def _names_of_modules(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"\w{1,60}(\+\w{1,60}){0,9}", value, re.ASCII):
+            raise ValueError("must be names of modules, joined by +, such as q_proj+v_proj")
         return value
 
     @model_validator(mode="after")
@@ -265,4 +226,12 @@ class CellConfig(FrozenConfig):
                 raise ValueError(f"train.masked_answers={masked:g}: is for model.family=gbert, which fills in masks")
             if not self.train.qa_ratio:
                 raise ValueError(f"train.masked_answers={masked:g}: train.qa_ratio=0 leaves no question to mask")
+        return self
+
+    @model_validator(mode="after")
+    def _modules_are_of_hf(self) -> Self:
+        if self.readout.modules is not None and self.model.family != "hf":
+            raise ValueError(
+                f"readout.modules={self.readout.modules}: is for model.family=hf; {self.model.family} has its own"
+            )
         return self

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ktrain.model.chunked_cross_entropy import ChunkedCrossEntropy
 from ktrain.model.network_dropout import training_dropout
-from ktrain.model.network_parts import LlamaParts, NeoXParts, identity
+from ktrain.model.network_parts import LlamaParts, NeoXParts, has_fast_forward, identity
 
 
 class Adapter(Protocol):
@@ -53,6 +53,10 @@ class LanguageModelLoss(nn.Module):
         return loss
 
 
+LONGEST_TABLE = 4096
+"""Positions in tables; the mask has the square of it, and a network may be made for more than it is trained on."""
+
+
 class PositionTables(nn.Module):
     """Constants of every step: the angles of the rotary embedding and the causal mask.
 
@@ -65,7 +69,7 @@ class PositionTables(nn.Module):
 
     def __init__(self, network: Any) -> None:
         super().__init__()
-        length = network.config.max_position_embeddings
+        length = min(network.config.max_position_embeddings, LONGEST_TABLE)
         cosine, sine = _rotary(network, length, network.device)
         self.register_buffer("cosine", cosine, persistent=False)
         self.register_buffer("sine", sine, persistent=False)
@@ -83,8 +87,10 @@ def hidden_states(
     """States after the final norm, (rows, T, width), or (rows, P, width) at `places` (rows, P) int64.
 
     With an `adapter`, such as `NetworkDropout`, which only drops, the network's own dropout is off. Without `tables`,
-    or for rows that are longer than those, angles and mask are computed.
+    or for rows that are longer than those, angles and mask are computed. `network` must have a fast forward
+    (`network_parts.has_fast_forward`); the others have `plain_forward`.
     """
+    assert has_fast_forward(network), network.config.model_type
     forward = _Forward(network, ids, adapter, tables)
     state = forward.embed(ids)
     for index in range(forward.layers - 1):

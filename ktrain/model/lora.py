@@ -49,18 +49,29 @@ class Adapters(nn.Module):
         self.rank, self.ranks = 0, 1
         self._seeds: Tensor | None = None
         base = network.get_input_embeddings().weight
-        layers, width = network.config.num_hidden_layers, base.shape[1]
-        drawn = [_initial(spec, base, layers) for spec in specs]
+        width = base.shape[1]
+        sources = [torch.Generator().manual_seed(torch_seed(spec.seed, "adapters", spec.name)) for spec in specs]
+        # Each adapter draws for the embedding first.
+        drawn = [_initial(spec, width, source) for spec, source in zip(specs, sources, strict=True)]
         self.table = self.embedding_a = self.embedding_b = self.qv_a = self.qv_b = None
         if any(spec.rank_embedding == "full" for spec in specs):
             assert all(spec.rank_embedding == "full" for spec in specs)
             self.table = nn.Parameter(base.detach().expand(len(specs), -1, -1).clone())
         elif rank := max(int(spec.rank_embedding) for spec in specs):
             self.embedding_a = nn.Parameter(torch.zeros(len(specs), len(base), rank))
-            self.embedding_b = nn.Parameter(_stacked([b for b, _ in drawn], (rank, width)))
-        if rank := max(spec.rank_qv for spec in specs):
-            self.qv_a = nn.Parameter(_stacked([a for _, a in drawn], (layers, 2, rank, width)))
-            self.qv_b = nn.Parameter(torch.zeros(len(specs), layers, 2, width, rank))
+            self.embedding_b = nn.Parameter(stacked(drawn, (rank, width)))
+        self._make_projections(network, sources)
+
+    def _make_projections(self, network: Any, sources: Sequence[torch.Generator]) -> None:
+        """Makes the factors of query and value, random ones from each adapter's own source."""
+        layers, width = network.config.num_hidden_layers, network.get_input_embeddings().weight.shape[1]
+        drawn = [
+            torch.randn(layers, 2, spec.rank_qv, width, generator=source) / math.sqrt(width)
+            for spec, source in zip(self.specs, sources, strict=True)
+        ]
+        if rank := max(spec.rank_qv for spec in self.specs):
+            self.qv_a = nn.Parameter(stacked(drawn, (layers, 2, rank, width)))
+            self.qv_b = nn.Parameter(torch.zeros(len(self.specs), layers, 2, width, rank))
 
     def at(self, seeds: Tensor) -> None:
         """Draws the dropout of this forward from `seeds` (K, 2)."""
@@ -76,7 +87,7 @@ class Adapters(nn.Module):
         assert stack is not None
         # One lookup in all tables, laid end to end: ids of adapter k start at k * vocabulary.
         start = stack.shape[1] * torch.arange(len(self.specs), device=ids.device)[:, None, None]
-        rows = nn.functional.embedding(parts + start, stack.flatten(0, 1))
+        rows = self._look_up(table, stack.flatten(0, 1), parts + start)
         if self.embedding_b is None:
             return rows.flatten(0, 1)
         if self.tokens is not None:
@@ -84,6 +95,10 @@ class Adapters(nn.Module):
         update = torch.bmm(rows.flatten(1, 2), self.embedding_b).unflatten(1, parts.shape[1:]).flatten(0, 1)
         embedded: Tensor = table(ids) + update * self.scale
         return embedded
+
+    def _look_up(self, table: nn.Embedding, stack: Tensor, ids: Tensor) -> Tensor:
+        """Rows of `stack` (N, width), which stands for the weight of `table`."""
+        return nn.functional.embedding(ids, stack)
 
     def query(self, layer: int, state: Tensor) -> Tensor | None:
         """See `forward.Adapter`."""
@@ -111,7 +126,7 @@ class Adapters(nn.Module):
     def tensors(self, index: int) -> dict[str, Tensor]:
         """The trained tensors of one adapter at its own ranks, contiguous, for saving beside its merged network."""
         spec, tensors = self.specs[index], {}
-        for name, parameter in self.named_parameters():
+        for name, parameter in self.named_parameters(recurse=False):
             own = parameter.detach()[index]
             if name == "embedding_a":
                 own = own[:, : spec.rank_embedding]
@@ -124,6 +139,25 @@ class Adapters(nn.Module):
             if own.numel():
                 tensors[name] = own.cpu().contiguous()
         return tensors
+
+    @torch.no_grad()
+    def add_projections(self, plain: Any, index: int) -> None:
+        """Adds the updates of query and value of one adapter to the weights of a network."""
+        if self.qv_a is None or self.qv_b is None:
+            return
+        config = plain.config
+        heads = config.num_attention_heads
+        for layer in range(config.num_hidden_layers):
+            updates = self.qv_b[index, layer] @ self.qv_a[index, layer] * self.scale
+            if config.model_type == "gpt_neox":
+                packed = plain.gpt_neox.layers[layer].attention.query_key_value.weight
+                packed.unflatten(0, (heads, 3, -1))[:, (0, 2)] += (
+                    updates.unflatten(1, (heads, -1)).transpose(0, 1).to(packed)
+                )
+            else:
+                attention = plain.model.layers[layer].self_attn
+                for projection, update in zip((attention.q_proj, attention.v_proj), updates, strict=True):
+                    projection.weight += update.to(projection.weight)
 
 
 @torch.no_grad()
@@ -138,33 +172,18 @@ def merged(network: Any, adapters: Adapters, index: int) -> Any:
         table.copy_(adapters.table[index])
     elif adapters.embedding_a is not None and adapters.embedding_b is not None:
         table += (adapters.embedding_a[index] @ adapters.embedding_b[index] * adapters.scale).to(table)
-    if adapters.qv_a is None or adapters.qv_b is None:
-        return plain
-    heads = config.num_attention_heads
-    for layer in range(config.num_hidden_layers):
-        updates = adapters.qv_b[index, layer] @ adapters.qv_a[index, layer] * adapters.scale
-        if config.model_type == "gpt_neox":
-            packed = plain.gpt_neox.layers[layer].attention.query_key_value.weight
-            packed.unflatten(0, (heads, 3, -1))[:, (0, 2)] += (
-                updates.unflatten(1, (heads, -1)).transpose(0, 1).to(packed)
-            )
-        else:
-            attention = plain.model.layers[layer].self_attn
-            for projection, update in zip((attention.q_proj, attention.v_proj), updates, strict=True):
-                projection.weight += update.to(projection.weight)
+    adapters.add_projections(plain, index)
     return plain
 
 
-def _initial(spec: AdapterSpec, base: Tensor, layers: int) -> tuple[Tensor, Tensor]:
-    """Random factors of one adapter: (r', width) with deviation 1 / sqrt(r'), (layers, 2, r, width) 1 / sqrt(width)."""
-    source = torch.Generator().manual_seed(torch_seed(spec.seed, "adapters", spec.name))
+def _initial(spec: AdapterSpec, width: int, source: torch.Generator) -> Tensor:
+    """The random factor of one adapter's embedding, (r', width), with deviation 1 / sqrt(r')."""
     rank = 0 if spec.rank_embedding == "full" else spec.rank_embedding
-    width = base.shape[1]
-    embedding = torch.randn(rank, width, generator=source) / math.sqrt(max(rank, 1))
-    return embedding, torch.randn(layers, 2, spec.rank_qv, width, generator=source) / math.sqrt(width)
+    return torch.randn(rank, width, generator=source) / math.sqrt(max(rank, 1))
 
 
-def _stacked(parts: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
+def stacked(parts: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
+    """Returns the parts in one tensor (K, *shape), each padded with zeros."""
     stack = torch.zeros(len(parts), *shape)
     for k, part in enumerate(parts):
         stack[k][tuple(slice(size) for size in part.shape)] = part

@@ -10,6 +10,23 @@ from torch import Tensor
 GELU = 2 * math.sqrt(2 / math.pi)
 
 
+def has_fast_forward(network: Any) -> bool:
+    """Whether `forward.py` computes what the network does: a GPT-NeoX or Llama as `networks.configuration` makes it.
+
+    What it does not compute: parallel residuals, other activations, shared keys and values, heads of a width of their
+    own, and rotary embedding that is rescaled.
+    """
+    config = network.config
+    if config.model_type not in ("gpt_neox", "llama"):
+        return False
+    if config.rope_parameters.get("rope_type", "default") != "default":
+        return False
+    if config.model_type == "gpt_neox":
+        return not config.use_parallel_residual and config.hidden_act == "gelu_new" and bool(config.attention_bias)
+    heads, width = config.num_attention_heads, config.hidden_size
+    return bool(config.num_key_value_heads == heads and (config.head_dim or width // heads) * heads == width)
+
+
 class NeoXParts:
     """GPT-2 with rotary embedding; NeoX packs its projection as (heads, [query, key, value], width / heads)."""
 

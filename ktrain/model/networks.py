@@ -12,6 +12,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaFo
 
 from ktrain.bios.tokenizer import SPECIAL, mask_id, pad_id
 from ktrain.config import ModelConfig
+from ktrain.model import hf_networks
 from ktrain.model.sizes import SIZES, NetworkSize, flops_per_token, parameters
 from ktrain.rng import torch_seed
 
@@ -56,16 +57,18 @@ def configuration(setting: ModelConfig, vocabulary: int, context: int, eos: int)
 
 
 def build_network(setting: ModelConfig, vocabulary: int, context: int, eos: int, seed: int) -> Any:
-    """A network with `transformers`' initial weights (normal, 0.02), drawn from `seed` alone."""
+    """A network with `transformers`' initial weights (normal, 0.02, but for those of `hf`), drawn from `seed` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(seed, "weights"))
+        if setting.family == "hf":
+            return hf_networks.build(setting, vocabulary, eos)
         chosen = configuration(setting, vocabulary, context, eos)
         return LlamaForCausalLM(chosen) if setting.family == "llama" else GPTNeoXForCausalLM(chosen)
 
 
 def set_dropout(network: Any, rate: float) -> None:
     """Sets the rate of dropout with which a network trains from now on, in its configuration too."""
-    for setting in {"attention_dropout", "hidden_dropout"} & set(network.config.to_dict()):
+    for setting in hf_networks.dropout_rates(network.config):
         setattr(network.config, setting, rate)
     for module in network.modules():
         if isinstance(module, nn.Dropout):

@@ -7,7 +7,7 @@ from ktrain.bios.tokenizer import SPECIAL
 from ktrain.config import ModelConfig
 from ktrain.config.network_size import SIZES, NetworkSize
 
-__all__ = ["LOGITS", "SIZES", "NetworkSize", "flops_per_token", "parameters"]
+__all__ = ["LOGITS", "SIZES", "NetworkSize", "flops_per_token", "parameters", "shape_of"]
 
 
 LOGITS = {"cpu": 2**29, "cuda": 2**31}
@@ -15,8 +15,23 @@ LOGITS = {"cpu": 2**29, "cuda": 2**31}
 add fewer gradients of the output embedding up."""
 
 
+def shape_of(setting: ModelConfig, vocabulary: int) -> NetworkSize:
+    """Layers, heads and width of a network; no heads where the architecture has no attention."""
+    if setting.family != "hf":
+        return setting.shape
+    from ktrain.model import hf_networks  # A plan of other networks does not wait for PyTorch.
+
+    config = hf_networks.outline(setting, vocabulary).config
+    heads = getattr(config, "num_attention_heads", 0) or 0
+    return NetworkSize(int(config.num_hidden_layers), int(heads), int(config.hidden_size))
+
+
 def parameters(setting: ModelConfig, vocabulary: int) -> int:
     """How many parameters the network has, tied embeddings counted once, without building it."""
+    if setting.family == "hf":
+        from ktrain.model import hf_networks
+
+        return hf_networks.parameters(setting, vocabulary)
     shape = setting.shape
     if setting.family == "llama":
         block = 4 * shape.width**2 + 3 * shape.width * shape.gated + 2 * shape.width
@@ -29,8 +44,15 @@ def parameters(setting: ModelConfig, vocabulary: int) -> int:
 def flops_per_token(setting: ModelConfig, vocabulary: int, context: int, *, head: bool = True) -> int:
     """6 N + 12 L d T: forward and backward of one trained token; looking a token up multiplies nothing.
 
-    Without `head`, no logits are computed, as in training a probe.
+    Without `head`, no logits are computed, as in training a probe. N counts, of experts, those that a token is sent to;
+    an architecture without attention has no 12 L d T.
     """
+    if setting.family == "hf":
+        from ktrain.model import hf_networks
+
+        size = shape_of(setting, vocabulary)
+        attention = 12 * size.layers * size.width * context if size.heads else 0
+        return 6 * hf_networks.multiplied(setting, vocabulary, head=head) + attention
     shape = setting.shape
     unused = vocabulary * shape.width if setting.family == "llama" else 0
     if not head:

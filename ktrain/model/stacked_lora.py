@@ -4,14 +4,17 @@ Each ends where it would end alone: the losses are summed, so that no gradient r
 dropout, data order and initial values belong to each adapter.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ktrain.model import plain_forward
 from ktrain.model.forward import PositionTables, hidden_states
+from ktrain.model.heads import LanguageHead
 from ktrain.model.lora import Adapters
+from ktrain.model.module_lora import ModuleAdapters
 
 
 class StackedAdapters(nn.Module):
@@ -25,7 +28,9 @@ class StackedAdapters(nn.Module):
         super().__init__()
         network.requires_grad_(False)
         self.network, self.adapters, self.head = network, adapters, head
-        self.tables = PositionTables(network)
+        self.tables = None if isinstance(adapters, ModuleAdapters) else PositionTables(network)
+        if isinstance(adapters, ModuleAdapters):
+            plain_forward.prepare(network)
 
     def forward(self, ids: Tensor, places: Tensor, targets: Tensor, weights: Tensor, seeds: Tensor) -> Tensor:
         self.adapters.at(seeds)
@@ -36,9 +41,24 @@ class StackedAdapters(nn.Module):
 
     def logits(self, ids: Tensor, places: Tensor) -> Tensor:
         """Logits of each adapter's head at its places, (K, B, P, classes or vocabulary)."""
-        states = hidden_states(self.network, ids.flatten(0, 1), self.adapters, places.flatten(0, 1), tables=self.tables)
-        logits: Tensor = self.head(states.unflatten(0, (len(ids), -1)))
+        network, adapters, rows, at = self.network, self.adapters, ids.flatten(0, 1), places.flatten(0, 1)
+        logits: Tensor
+        if not isinstance(adapters, ModuleAdapters):
+            states = hidden_states(network, rows, adapters, at, tables=self.tables)
+        elif isinstance(self.head, LanguageHead):
+            logits = plain_forward.logits_at(network, rows, adapters, at)
+            return logits.unflatten(0, (len(ids), -1))
+        else:
+            states = plain_forward.states_at(network, rows, adapters, at)
+        logits = self.head(states.unflatten(0, (len(ids), -1)))
         return logits
+
+    def train(self, mode: bool = True) -> Self:
+        """A frozen network that is not written for adapters has neither dropout nor noise in training."""
+        super().train(mode)
+        if isinstance(self.adapters, ModuleAdapters):
+            self.network.eval()
+        return self
 
     @torch.no_grad()
     def clip(self, limit: float) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ktrain.config import ReadoutConfig, RuntimeConfig
 from ktrain.fingerprint import digest
 from ktrain.model.hashed_dropout import dropout_seeds
-from ktrain.model.lora import Adapters, AdapterSpec
+from ktrain.model.lora import AdapterSpec
+from ktrain.model.module_lora import adapters_of
 from ktrain.model.stacked_lora import StackedAdapters
 from ktrain.readout import adapter_batch_size
 from ktrain.readout.probes import ProbeTask
@@ -95,7 +96,8 @@ class AdapterTrainer:
     def stacked(self, adapters: AdapterBatch) -> StackedAdapters:
         """The adapters of a batch as they are before training."""
         specs = [adapter.spec for adapter in adapters]
-        updates = Adapters(self.network, specs, self.readout.lora_scale, self.dropout, self.tokens)
+        scale, modules = self.readout.lora_scale, self.readout.modules
+        updates = adapters_of(self.network, specs, scale, self.dropout, self.tokens, modules)
         updates.rank, updates.ranks = dist.get_rank(), dist.get_world_size()
         return StackedAdapters(self.network, updates, self.head(adapters)).to(training_device()).train()
 

@@ -12,11 +12,12 @@ from torch import Tensor
 from ktrain.config import CellConfig
 from ktrain.data import checks
 from ktrain.data.questions import QuestionRows
-from ktrain.model.forward import LanguageModelLoss, bidirectional
+from ktrain.model.forward import bidirectional
 from ktrain.model.heads import LanguageHead
 from ktrain.model.lora import AdapterSpec, merged
 from ktrain.model.masked_token_loss import MaskedTokenLoss
 from ktrain.model.networks import set_dropout
+from ktrain.model.objectives import next_token_loss
 from ktrain.model.stacked_lora import StackedAdapters
 from ktrain.readout import evaluation, scores
 from ktrain.readout.adapter_training import AdapterBatch, AdapterJob, AdapterTrainer, curve_of_adapters
@@ -47,7 +48,7 @@ def finetune_network(job: ReadoutJob, prefix: str) -> None:
         weights = mask.float() / mask.sum() * dist.get_world_size()
         return tuple(map(rank_share, (ids, truth, weights) if rows.fill else (ids, weights)))
 
-    module = MaskedTokenLoss(job.network) if rows.fill else LanguageModelLoss(job.network)
+    module = MaskedTokenLoss(job.network) if rows.fill else next_token_loss(job.network)
     curve = fit(
         module,
         cell.readout,

@@ -1,9 +1,11 @@
-"""Bundles what a job needs on the cluster: this project's code, the sweep file, and the data folders that it names.
+"""Bundles what a job needs on the cluster: this project's code, the sweep file, and the data folders that it names, and
+the `config.json` that its command line names.
 
 No other file of the user is sent: no results, no `.git`, no secrets.
 """
 
 import contextlib
+import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -49,6 +51,10 @@ def pack_job(
             )
         if name.endswith(".py"):
             _copy(Path(name), root / bundled_name)
+        for path in _network_files(overrides):
+            if path.is_absolute() or not path.resolve().is_relative_to(here.resolve()):
+                raise WrongRequest(f"model.config={path}: name it by a path below {here}, so that it goes with the job")
+            _copy(path, root / path)
         for axis, folder in _folders(cells):
             if not folder.is_relative_to(here):
                 raise WrongRequest(f"{axis}={folder}: not below {here}, so it cannot go with the job")
@@ -88,6 +94,12 @@ def _folders(cells: Iterable[CellConfig]) -> list[tuple[str, Path]]:
     """Each axis that names a folder, with the folder."""
     named = {(axis, value) for cell in cells for axis, value in axes(cell).items() if axis in FILES and value}
     return [(axis, Path(value)) for axis, value in sorted(named) if value != background.UNNAMED]
+
+
+def _network_files(overrides: Mapping[str, Sequence[Any]]) -> list[Path]:
+    """The files that the command line's `model.config` names; a value may be the JSON itself."""
+    values = [os.path.expanduser(value) for value in overrides.get("model.config", ()) if "{" not in str(value)]
+    return [Path(value) / "config.json" if Path(value).is_dir() else Path(value) for value in values]
 
 
 def _copy(path: Path, to: Path) -> None:

@@ -46,6 +46,8 @@ ALIASES = {
     "r": ("readout.rank_qv", "readout.rank_embedding"),
     "lora_rank": ("readout.rank_qv", "readout.rank_embedding"),
     "probe": ("readout.kind",),
+    "architecture": ("model.family", "model.config"),
+    "target_modules": ("readout.modules",),
 }
 """What the field or the paper calls an axis, by the name's last part in small letters."""
 BACKGROUND = "corpus.background"
@@ -79,9 +81,12 @@ def with_axes(cell: CellConfig, changes: Mapping[str, Any]) -> CellConfig:
             node = node[part]
         node[last] = _absolute(axis, value)
     try:
-        return CellConfig.model_validate(tree)
+        changed = CellConfig.model_validate(tree)
     except ValidationError as e:
         raise WrongRequest(_line(e)) from e
+    if changed.model.family == "hf" and "model.size" in changes:
+        raise WrongRequest(f"model.size={shorten(changes['model.size'])}: model.config says it where model.family=hf")
+    return changed
 
 
 def _absolute(axis: str, value: Any) -> Any:

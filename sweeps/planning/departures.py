@@ -222,6 +222,8 @@ ASSUMED: dict[str, Callable[[CellConfig], bool]] = {
         "llama"
     ),
     "Llama reads tokens of GPT-2's tokenizer, or of the miniature's, in place of Llama's": _family("llama"),
+    "a network of model.config has the architecture, the initial weights and the router's loss of transformers, and in "
+    "place of its tokenizer the corpus' one; the paper has none": _family("hf"),
     "GBERT: words are what stands between spaces; each token of a chosen word is masked, changed or kept by itself": (
         _family("gbert")
     ),

@@ -11,7 +11,7 @@ from ktrain.config import ATTRIBUTES, CellConfig
 from ktrain.data import corpus as corpora
 from ktrain.data.packed_questions import check_fits
 from ktrain.data.packing import longest_fits
-from ktrain.data.token_estimates import QUESTION_WIDTH, entry_width, tokens_per_question
+from ktrain.data.token_estimates import QUESTION_WIDTH, entry_width, tokens_per_question, vocabulary_size
 from ktrain.errors import WrongRequest
 from ktrain.readout.kinds.base import kind_of
 
@@ -46,6 +46,12 @@ def check(cell: CellConfig, workers: int = 1) -> None:
     for name, batch in batches(cell).items():
         if batch % workers:
             raise WrongRequest(f"workers={workers}: does not divide {name}.batch={batch}")
+    if cell.model.family == "hf":
+        # Here, because a plan of other networks does not wait for PyTorch.
+        from ktrain.model import hf_request
+
+        longest = max(cell.train.context, entry_width(cell.corpus), QUESTION_WIDTH)
+        hf_request.check_cell(cell, vocabulary_size(cell.corpus), longest)
     _check_windows(cell)
     _check_packed_questions(cell)
 
@@ -87,7 +93,8 @@ def _checked_fields(cell: CellConfig) -> tuple[Any, ...]:
     folders = corpus.pools_folder, corpus.pools, corpus.templates_folder
     windows = (corpus, cell.seed, cell.train.context) if cell.train.windows == "whole" else ()
     packed = (corpus, cell.seed, cell.train.context, cell.readout.people) if _may_not_pack(cell) else ()
-    return *folders, corpus.people, corpus.celebrities, *batches(cell).items(), windows, packed
+    network = (cell.model, cell.readout, cell.train.context, corpus) if cell.model.family == "hf" else ()
+    return *folders, network, corpus.people, corpus.celebrities, *batches(cell).items(), windows, packed
 
 
 def batches(cell: CellConfig) -> dict[str, int]:

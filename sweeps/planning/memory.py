@@ -28,7 +28,8 @@ ANSWERED, LONGEST = 128, 128
 
 def estimate(stage: Stage, cell: CellConfig, workers: int, *, gpu: bool, compiled: bool = True) -> float:
     """Estimates the peak bytes of a stage's tensors on each of `workers`, by the formulas above."""
-    shape, vocabulary = cell.model.shape, cost.vocabulary(cell)
+    vocabulary = cost.vocabulary(cell)
+    shape = sizes.shape_of(cell.model, vocabulary)
     network = sizes.parameters(cell.model, vocabulary)
     answering = 4.0 * network + ANSWERED * LONGEST * vocabulary * 8
     if stage.kind == "corpus":

@@ -17,9 +17,9 @@ NOTE = "mlflow.note.content"
 COMMIT = "mlflow.source.git.commit"
 _IN_NAME = {
     *("corpus.kind", "corpus.multi", "corpus.permute", "corpus.fullname", "corpus.couple", "corpus.background"),
-    *("corpus.celebrity_fraction", "readout.kind", "seed"),
+    *("corpus.celebrity_fraction", "readout.kind", "seed", "model.config"),
 }
-"""Axes that the name of a setting, a kind or a seed already states."""
+"""Axes that the name of a setting, a kind or a seed, or `model.size`, already states."""
 _SECTIONS = {"corpus": ("corpus.",), "pretrain": ("corpus.", "model.", "train.")}
 """The axes that can change a stage, by its kind; all of them can change a readout."""
 _LONGEST = 40
@@ -83,6 +83,8 @@ def _setting(cell: CellConfig) -> str:
 
 
 def _network(cell: CellConfig) -> str:
+    if cell.model.family == "hf":
+        return f"{cell.model.name} (model.config)"
     return f"{cell.model.family} of size {cell.model.name}"
 
 

@@ -38,7 +38,8 @@ OTHER: dict[str, Any] = {
     "corpus.writer.backend": "http", "corpus.writer.model": "m", "corpus.writer.revision": "r",
     "corpus.writer.prompt": "creative", "corpus.writer.words": 70, "corpus.writer.temperature": 0.5,
     "corpus.writer.top_p": 0.5, "corpus.writer.max_tokens": 99,
-    "model.family": "llama", "model.size": "302m", "model.layers": 6, "model.heads": 6, "model.width": 384,
+    "model.family": "llama", "model.config": '{"model_type": "qwen3"}',
+    "model.size": "302m", "model.layers": 6, "model.heads": 6, "model.width": 384,
     "model.dropout": 0.1,
     "train.steps": 5000, "train.batch": 7, "train.context": 256, "train.windows": "whole", "train.qa_ratio": 0.8,
     "train.learning_rate": 0.5, "train.final_learning_rate": 0.5, "train.warmup": 5, "train.weight_decay": 0.5,
@@ -50,7 +51,7 @@ OTHER: dict[str, Any] = {
     "readout.beta2": 0.5, "readout.clip": 0.5, "readout.loss": "all", "readout.precision": "fp32", "readout.zero": 1,
     "readout.recall_gate": 0.5, "readout.beam": 4, "readout.decay": "linear", "readout.token_share": 0.1,
     "readout.entries": 2, "readout.people_per_class": 7, "readout.people": "celebrity", "readout.dropout": 0.2,
-    "readout.packed": True,
+    "readout.packed": True, "readout.modules": "q_proj",
     "seed": 1,
 }  # fmt: skip
 """Another value for each axis; a new field needs a line here, and its stages are then checked."""
@@ -58,7 +59,7 @@ WRITER = {axis for axis in OTHER if axis.startswith("corpus.writer.")}
 CELEBRITY = {"corpus.celebrity.multi", "corpus.celebrity.permute", "corpus.celebrity.fullname"}
 NEEDING = {
     "readout.zero", "readout.method", "readout.kind", "readout.token_share", "readout.people", "corpus.couple",
-    "corpus.background_share", "train.masked_answers", *CELEBRITY, *WRITER, *SHAPE_AXES,
+    "corpus.background_share", "readout.modules", "train.masked_answers", *CELEBRITY, *WRITER, *SHAPE_AXES,
 }  # fmt: skip
 """Axes whose other value needs, or refuses, another axis, or says nothing without one."""
 
@@ -81,7 +82,9 @@ def base(axis: str) -> CellConfig:
     How celebrities are written says something where there are some, as does how much text is read besides, and who
     writes where anybody does.
     """
+    other_network = {"model.family": "hf", "model.config": '{"model_type": "llama"}'}
     needed = {
+        **dict.fromkeys(("model.config", "readout.modules"), other_network),
         **{axis: {"corpus.kind": "bioR"} for axis in WRITER},
         **{axis: {"corpus.celebrity_fraction": 0.5} for axis in CELEBRITY | {"readout.people"}},
         "corpus.background_share": {"corpus.background": str(templates.BUILTIN)},
@@ -152,7 +155,7 @@ def test_what_is_absent_has_no_place_in_an_identity() -> None:
     assert pretrain["model"].keys() == {"family", "size", "dropout"}
     assert "masked_answers" not in pretrain["train"]
     fields = {n.partition(".")[2] for n in OTHER if n.startswith("readout.")}
-    assert readout["readout"].keys() == fields - {"people", "dropout", "packed"}
+    assert readout["readout"].keys() == fields - {"people", "dropout", "packed", "modules"}
 
 
 @pytest.mark.parametrize(
@@ -169,7 +172,8 @@ def test_what_is_absent_has_no_place_in_an_identity() -> None:
 )
 def test_axes_of_what_is_absent_are_inactive(changes: dict[str, Any], inactive: set[str]) -> None:
     cell = with_axes(CellConfig(), changes)
-    assert axes(cell).keys() - active_axes(cell).keys() == inactive | {*SHAPE_AXES, "train.masked_answers"}
+    off = {*SHAPE_AXES, "train.masked_answers", "readout.modules"}
+    assert axes(cell).keys() - active_axes(cell).keys() == inactive | off
     assert active_axes(cell).items() <= axes(cell).items()
 
 
@@ -179,10 +183,10 @@ def test_axes_that_a_readout_does_not_read_are_inactive() -> None:
         cell = with_axes(CellConfig(), {"train.qa_ratio": ratio} | {f"readout.{k}": v for k, v in readout.items()})
         return {a for a in axes(cell).keys() - active_axes(cell).keys() if a.startswith("readout.")}
 
-    assert inactive(kind="qa_finetune") == set()
-    full = {"readout.rank_qv", "readout.rank_embedding", "readout.lora_scale"}
+    assert inactive(kind="qa_finetune") == {"readout.modules"}
+    full = {"readout.modules", "readout.rank_qv", "readout.rank_embedding", "readout.lora_scale"}
     assert inactive(kind="qa_finetune", method="full") == full
-    assert inactive(kind="p_probe") == {"readout.method", "readout.packed"}
+    assert inactive(kind="p_probe") == {"readout.method", "readout.packed", "readout.modules"}
     asked = {"readout.kind", "readout.recall_gate", "readout.beam"}
     assert inactive(kind="mixed") == {axis for axis in axes(CellConfig()) if axis.startswith("readout.")} - asked
 

@@ -75,6 +75,8 @@ class ReadoutKind:
             unsaid.add("dropout")
         if not readout.packed or not self.reads("packed", readout):
             unsaid.add("packed")
+        if readout.modules is None or not self.adapted(readout):
+            unsaid.add("modules")
         return readout.model_dump(exclude=unsaid)
 
     def shared(self, readout: ReadoutConfig) -> dict[str, Any]:

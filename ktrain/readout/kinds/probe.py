@@ -5,6 +5,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, cast
 
 from ktrain.config import ATTRIBUTES, AugmentationConfig, CellConfig, ReadoutConfig, WriterConfig
+from ktrain.model import sizes
 from ktrain.readout.kinds.base import ReadoutKind
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class ProbeKind(ReadoutKind):
     def size(self, cell: CellConfig, vocabulary: int) -> int:
         """Adapters and heads, and a few bytes for every example of the predictions."""
         rank = cell.readout.rank_embedding
-        adapter = vocabulary * (cell.model.shape.width if rank == "full" else int(rank))
+        adapter = vocabulary * (sizes.shape_of(cell.model, vocabulary).width if rank == "full" else int(rank))
         examples = cell.corpus.people * self.examples_per_person(cell)
         return self.tasks * (4 * adapter + 16 * examples)
 

@@ -26,7 +26,7 @@ class QaFinetune(QuestionKind):
 
     def reads(self, field: str, readout: ReadoutConfig) -> bool:
         """A network that is finetuned whole has no adapters."""
-        return self.adapted(readout) or field not in ("rank_qv", "rank_embedding", "lora_scale")
+        return self.adapted(readout) or field not in ("rank_qv", "rank_embedding", "lora_scale", "modules")
 
     def check_readout(self, readout: ReadoutConfig) -> None:
         """LoRA needs a rank."""

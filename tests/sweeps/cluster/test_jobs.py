@@ -200,6 +200,18 @@ def test_folders_that_axes_name_go_along_with_the_files_that_count(user: Path) -
         packed("mine.py", corpus__pools_folder=[str(DATA / "pools")])
 
 
+def test_the_config_of_a_network_goes_along(user: Path, tmp_path: Path) -> None:
+    (user / "nets" / "a").mkdir(parents=True)
+    for path in (user / "nets" / "a" / "config.json", user / "nets" / "b.json", user.parent / "c.json"):
+        path.write_text('{"model_type": "qwen3"}')
+    family = {"model__family": ["hf"]}
+    files = packed("mine.py", model__config=["nets/a", "nets/b.json", '{"model_type": "llama"}'], **family)
+    assert {file for file in files if "nets" in file} == {"nets/a/config.json", "nets/b.json"}
+    for outside in (str(user / "nets" / "b.json"), "../c.json"):
+        with pytest.raises(WrongRequest, match="so that it goes with the job"):
+            packed("mine.py", model__config=[outside], **family)
+
+
 def test_a_bundle_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_bundle, "LARGEST", 1_000_000)
     with pytest.raises(WrongRequest, match="MB; at most 1 MB can go with a job"):

@@ -147,6 +147,7 @@ def test_values_of_several_cells_stand_in_one_line() -> None:
 WORDS = {
     "Llama": {"model__family": "llama"},
     "GBERT": {"model__family": "gbert"},
+    "a network of model.config": {"model__family": "hf", "model__config": '{"model_type": "qwen3"}'},
     "couples": {"corpus__couple": 2},
     "celebrities": {"corpus__celebrity_fraction": 0.5},
     "background": {"corpus__background": "?"},

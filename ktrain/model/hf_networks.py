@@ -1,0 +1,130 @@
+"""Networks of `model.family=hf`: causal networks of `transformers`, built from a file with the corpus' vocabulary."""
+
+import logging
+from functools import lru_cache
+from typing import Any
+
+import torch
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
+
+from ktrain.config import ModelConfig
+from ktrain.config.network_file import settings_of
+from ktrain.errors import GuardFailure, WrongRequest, nearest, shorten
+
+DROPOUT_RATES = frozenset({
+    "attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "embed_dropout", "resid_dropout",
+    "embedding_dropout", "dropout", "activation_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob",
+    "attn_dropout", "emb_dropout", "ffn_dropout",
+})  # fmt: skip
+"""What architectures call their rates of dropout in training."""
+FULL_UNLESS_DECODER = frozenset({"gpt_neox", "gpt_neox_japanese"})
+"""Causal architectures whose configuration has an `is_decoder` that does not say so."""
+PERMUTED = frozenset({"xlnet", "xlm", "flaubert"})
+"""Architectures that are listed as causal and whose tokens see later ones."""
+
+
+def build(setting: ModelConfig, vocabulary: int, eos: int) -> Any:
+    """Returns the network with the initial weights of its architecture, drawn from PyTorch's generator.
+
+    Its rates of dropout are all `model.dropout`. EOS pads, as in the other families. Raises `WrongRequest`.
+    """
+    config = configuration(setting, vocabulary, eos)
+    for name in dropout_rates(config):
+        setattr(config, name, setting.dropout)
+    try:
+        network = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
+    except Exception as e:  # Each architecture raises what it likes where its sizes do not fit.
+        raise _refused(setting, e) from e
+    # Only now: an embedding that is told of padding keeps that token at zero, and here it is EOS.
+    network.config.pad_token_id = eos
+    if getattr(network, "generation_config", None) is not None:
+        network.generation_config.pad_token_id = eos
+    return network
+
+
+def configuration(setting: ModelConfig, vocabulary: int, eos: int) -> Any:
+    """Returns the `transformers` configuration of a file. Raises `WrongRequest` for one that is not causal."""
+    assert setting.config is not None
+    tokens = {"vocab_size": vocabulary, "bos_token_id": eos, "eos_token_id": eos, "pad_token_id": None}
+    try:
+        settings = settings_of(setting.config)
+        architecture = settings.pop("model_type")
+        if architecture not in CONFIG_MAPPING:
+            raise WrongRequest(
+                f"model.config={setting.name}: model_type={shorten(architecture)} is no architecture of transformers"
+                f"{nearest(architecture, CONFIG_MAPPING)}"
+            )
+        config = CONFIG_MAPPING[architecture].from_dict(settings | tokens)
+    except WrongRequest:
+        raise
+    except Exception as e:  # As above.
+        raise _refused(setting, e) from e
+    if fault := _not_causal(config, architecture):
+        raise WrongRequest(f"model.config={setting.name}: {fault}")
+    return config
+
+
+def dropout_rates(config: Any) -> list[str]:
+    """Returns the names of a configuration's rates of dropout."""
+    return sorted(DROPOUT_RATES & set(config.to_dict()))
+
+
+@lru_cache(maxsize=64)
+def outline(setting: ModelConfig, vocabulary: int) -> Any:
+    """Returns the network without weights: names, shapes and configuration. Raises `WrongRequest`."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with torch.device("meta"):
+            return build(setting, vocabulary, vocabulary - 1)
+    finally:
+        logging.disable(previous)
+
+
+def parameters(setting: ModelConfig, vocabulary: int) -> int:
+    """Returns how many parameters a network has, shared ones counted once."""
+    return sum(parameter.numel() for parameter in outline(setting, vocabulary).parameters())
+
+
+def multiplied(setting: ModelConfig, vocabulary: int, *, head: bool) -> int:
+    """Returns how many parameters a token is multiplied with: not those of the lookup, and of experts those chosen."""
+    network = outline(setting, vocabulary)
+    config, total = network.config, 0
+    experts = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)
+    chosen = getattr(config, "num_experts_per_tok", None)
+    share = min(1.0, chosen / experts) if experts and chosen else 1.0
+    tied = network.get_output_embeddings().weight is network.get_input_embeddings().weight
+    for name, parameter in network.named_parameters():
+        total += round(parameter.numel() * (share if ".experts." in name else 1.0))
+    table = network.get_input_embeddings().weight.numel()
+    return total - (0 if tied else table) - (0 if head else network.get_output_embeddings().weight.numel())
+
+
+def require_causal(network: Any) -> None:
+    """Raises `GuardFailure` if a token's logits depend on a later token, whatever the configuration says."""
+    vocabulary, device = network.config.vocab_size, network.device
+    ids = torch.arange(8, device=device)[None] % vocabulary
+    later = ids.clone()
+    later[0, -1] = (ids[0, -1] + 1) % vocabulary
+    was_training = network.training
+    network.eval()
+    with torch.no_grad():
+        before, after = (network(input_ids=tokens, use_cache=False).logits[0, :-1] for tokens in (ids, later))
+    network.train(was_training)
+    if (before - after).abs().max() > 1e-4 * before.abs().max():
+        raise GuardFailure("causal", f"{network.config.model_type}: a token's prediction depends on a later token")
+
+
+def _not_causal(config: Any, architecture: str) -> str:
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return f"model_type={architecture} has no causal network in transformers"
+    if getattr(config, "is_encoder_decoder", False):
+        return f"model_type={architecture} is an encoder with a decoder, no causal network"
+    decoder = getattr(config, "is_decoder", True) or architecture in FULL_UNLESS_DECODER
+    if not decoder or not getattr(config, "is_causal", True) or architecture in PERMUTED:
+        return f"model_type={architecture} is no causal network: its tokens see later ones (is_decoder, is_causal)"
+    return ""
+
+
+def _refused(setting: ModelConfig, error: Exception) -> WrongRequest:
+    return WrongRequest(f"model.config={setting.name}: transformers refuses it: {shorten(error, 300)}")
