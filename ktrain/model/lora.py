@@ -53,7 +53,9 @@ class Adapters(nn.Module):
         sources = [torch.Generator().manual_seed(torch_seed(spec.seed, "adapters", spec.name)) for spec in specs]
         # Each adapter draws for the embedding first.
         drawn = [_initial(spec, width, source) for spec, source in zip(specs, sources, strict=True)]
-        self.table = self.embedding_a = self.embedding_b = self.qv_a = self.qv_b = None
+        self.table = self.embedding_a = self.embedding_b = None
+        self.qv_a: nn.Parameter | None = None
+        self.qv_b: nn.Parameter | None = None
         if any(spec.rank_embedding == "full" for spec in specs):
             assert all(spec.rank_embedding == "full" for spec in specs)
             self.table = nn.Parameter(base.detach().expand(len(specs), -1, -1).clone())

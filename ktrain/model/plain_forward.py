@@ -55,7 +55,7 @@ def router_coefficient(network: Any) -> float:
     return float(settings.get("router_aux_loss_coef") or 0.0) if "output_router_logits" in settings else 0.0
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def states_at(network: Any, ids: Tensor, adapters: ModuleAdapters, places: Tensor) -> Tensor:
     """Last states, after the final norm, of the network with adapters, (rows, P, width) at `places` (rows, P) int64."""
     with adapters.attached(network):
@@ -64,7 +64,7 @@ def states_at(network: Any, ids: Tensor, adapters: ModuleAdapters, places: Tenso
     return gather_positions(states, places)
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def logits_at(network: Any, ids: Tensor, adapters: ModuleAdapters, places: Tensor) -> Tensor:
     """Logits of the network with adapters, (rows, P, vocabulary) at `places` (rows, P) int64.
 

@@ -42,15 +42,14 @@ class StackedAdapters(nn.Module):
     def logits(self, ids: Tensor, places: Tensor) -> Tensor:
         """Logits of each adapter's head at its places, (K, B, P, classes or vocabulary)."""
         network, adapters, rows, at = self.network, self.adapters, ids.flatten(0, 1), places.flatten(0, 1)
-        logits: Tensor
         if not isinstance(adapters, ModuleAdapters):
             states = hidden_states(network, rows, adapters, at, tables=self.tables)
         elif isinstance(self.head, LanguageHead):
-            logits = plain_forward.logits_at(network, rows, adapters, at)
-            return logits.unflatten(0, (len(ids), -1))
+            wanted: Tensor = plain_forward.logits_at(network, rows, adapters, at).unflatten(0, (len(ids), -1))
+            return wanted
         else:
             states = plain_forward.states_at(network, rows, adapters, at)
-        logits = self.head(states.unflatten(0, (len(ids), -1)))
+        logits: Tensor = self.head(states.unflatten(0, (len(ids), -1)))
         return logits
 
     def train(self, mode: bool = True) -> Self:

@@ -83,7 +83,7 @@ def base(axis: str) -> CellConfig:
     writes where anybody does.
     """
     other_network = {"model.family": "hf", "model.config": '{"model_type": "llama"}'}
-    needed = {
+    needed: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("model.config", "readout.modules"), other_network),
         **{axis: {"corpus.kind": "bioR"} for axis in WRITER},
         **{axis: {"corpus.celebrity_fraction": 0.5} for axis in CELEBRITY | {"readout.people"}},

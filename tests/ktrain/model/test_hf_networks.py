@@ -44,7 +44,7 @@ def test_a_plan_counts_what_is_built_of_the_corpus_vocabulary(architecture: str)
 
 
 def test_weights_depend_on_the_seed_alone() -> None:
-    drawn = []
+    drawn: list[dict[str, torch.Tensor]] = []
     for seed in (0, 0, 1):
         torch.manual_seed(len(drawn))
         drawn.append(networks.build_network(setting("mixtral"), VOCABULARY, 64, 3, seed).state_dict())

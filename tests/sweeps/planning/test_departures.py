@@ -52,7 +52,11 @@ def test_gbert_is_finetuned_unlike_gpt2() -> None:
 def test_six_ways_to_finetune_everything_are_the_papers() -> None:
     for decay in (0.01, 0.001):
         for rate in (1e-3, 3e-4, 1e-4):
-            whole = {"readout__method": "full", "readout__weight_decay": decay, "readout__learning_rate": rate}
+            whole: dict[str, Any] = {
+                "readout__method": "full",
+                "readout__weight_decay": decay,
+                "readout__learning_rate": rate,
+            }
             assert departures([cell(**whole)]) == []
             if (decay, rate) != (0.01, 3e-4):
                 assert departures([cell(**whole | {"readout__method": "lora"})])
@@ -125,7 +129,7 @@ def test_places_and_pairs_of_probes_are_told() -> None:
 
 
 def test_nothing_is_trained_after_mixed_training_so_it_cannot_depart() -> None:
-    mixed = {"readout__kind": "mixed", "train__qa_ratio": 0.8}
+    mixed: dict[str, Any] = {"readout__kind": "mixed", "train__qa_ratio": 0.8}
     assert departures([cell(**mixed, readout__steps=7, readout__learning_rate=1.0)]) == []
     assert departures([cell(**mixed, readout__recall_gate=0.5)]) == [
         "readout.recall_gate (mixed): the paper has 0.99, here 0.5"
@@ -144,7 +148,7 @@ def test_values_of_several_cells_stand_in_one_line() -> None:
     assert departures([cell(corpus__people=n) for n in (5, 7, 5)]) == ["corpus.people: the paper has 100000, here 5, 7"]
 
 
-WORDS = {
+WORDS: dict[str, dict[str, Any]] = {
     "Llama": {"model__family": "llama"},
     "GBERT": {"model__family": "gbert"},
     "a network of model.config": {"model__family": "hf", "model__config": '{"model_type": "qwen3"}'},
