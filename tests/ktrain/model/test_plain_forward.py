@@ -144,14 +144,15 @@ def test_parts_of_a_fused_projection_are_those_of_the_fast_forward(
     """GPT-2 of the paper, which both can adapt: the same factors give the same states."""
     network, (ids, _) = small(spread=0.2).eval(), random_batch(0, rows=2)
     fast, plain = Adapters(network, MEMBERS[:1], SCALE, 0.0), ModuleAdapters(network, MEMBERS[:1], SCALE, 0.0)
-    assert fast.qv_a is not None and fast.qv_b is not None and fast.embedding_a is not None
+    assert fast.qv_a is not None and fast.qv_b is not None
     assert type(adapters_of(network, MEMBERS, SCALE, 0.0)) is Adapters
     source = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in fast.parameters():
             parameter.normal_(0.0, 0.3, generator=source)
-        plain.embedding_a.copy_(fast.embedding_a)
-        plain.embedding_b.copy_(fast.embedding_b)
+        own = dict(plain.named_parameters())
+        for name in ("embedding_a", "embedding_b"):
+            own[name].copy_(fast.get_parameter(name))
         for k, update in enumerate(plain.updates):
             layer, which = divmod(k, 2)
             assert update.part == ("query", "value")[which] and f"layers.{layer}." in update.module
