@@ -144,7 +144,7 @@ def drive(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(records),
-            callbacks=[view, breaker, restarts, *callbacks, *guarded(plan.sweep.callbacks)],
+            callbacks=[view, breaker, restarts, *callbacks, *guarded(plan.sweep.callbacks, plan)],
             failure_config=tune.FailureConfig(max_failures=DRIVER_RESTARTS),
             stop=breaker,
             verbose=0,

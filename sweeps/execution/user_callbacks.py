@@ -3,11 +3,14 @@ an error is not called again, so that no logger ends a training."""
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
 
 from ktrain.errors import shorten
+
+if TYPE_CHECKING:
+    from sweeps.planning.plan import Plan
 
 HOOKS = tuple(name for name in vars(Callback) if name == "setup" or name.startswith("on_"))
 """What Ray Tune calls."""
@@ -23,6 +26,11 @@ class GuardedCallback(Callback):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         """Returns nothing: Ray Tune saves its callbacks, and no other process continues with them."""
         return {}
+
+    def use_plan(self, plan: "Plan") -> None:
+        """Hands the plan to a callback that has a method of this name."""
+        if hasattr(self._callback, "use_plan"):
+            self.forward("use_plan", plan)
 
     def forward(self, hook: str, *args: Any, **info: Any) -> None:
         """Calls a hook of the callback."""
@@ -49,6 +57,9 @@ for _hook in HOOKS:
     setattr(GuardedCallback, _hook, _forwarding(_hook))
 
 
-def guarded(callbacks: Sequence[Any]) -> list[GuardedCallback]:
-    """Returns callbacks that cannot end a run."""
-    return [GuardedCallback(callback) for callback in callbacks]
+def guarded(callbacks: Sequence[Any], plan: "Plan") -> list[GuardedCallback]:
+    """Returns callbacks that cannot end a run, after each that has a method `use_plan` was handed the plan."""
+    safe = [GuardedCallback(callback) for callback in callbacks]
+    for callback in safe:
+        callback.use_plan(plan)
+    return safe

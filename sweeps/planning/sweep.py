@@ -63,6 +63,11 @@ class Sweep:
         object.__setattr__(self, "parts", tuple(self.parts))
         object.__setattr__(self, "callbacks", tuple(self.callbacks))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns all but the callbacks: Ray Tune saves what holds a plan, and a logger's locks and files cannot be
+        saved."""
+        return {**vars(self), "callbacks": ()}
+
     def _fault(self) -> str:
         """Returns the field that has a wrong type or value, and what is allowed; empty if there is none."""
         if not isinstance(self.grid, Mapping) and not callable(self.grid):
