@@ -100,11 +100,12 @@ def run(
     from ktrain.config import RuntimeConfig
     from sweeps.execution import summary_lines
     from sweeps.execution.cluster_address import LOCAL, chosen_address
+    from sweeps.execution.rounds import run_rounds
     from sweeps.execution.run import check
     from sweeps.execution.run import run as run_plan
     from sweeps.planning import reasons
     from sweeps.planning.grid import parse_overrides
-    from sweeps.planning.plan import make
+    from sweeps.planning.plan import Plan, make
     from sweeps.tracking import address, schema, sync
     from sweeps.tracking.background_sync import BackgroundSync
 
@@ -131,20 +132,30 @@ def run(
 
     trackers: list[sync.Tracker] = []
     unsynced = None
-    try:
+
+    def run_once(part: Plan) -> list[str]:
         with ExitStack() as delivery:
 
             def begin() -> list[BackgroundSync]:
-                made.store.ready(given=store)
-                trackers.append(sync.Tracker.open(uri, made.sweep.name))
-                return [delivery.enter_context(BackgroundSync(trackers[0], made, warn))]
+                part.store.ready(given=store)
+                trackers.append(sync.Tracker.open(uri, part.sweep.name))
+                return [delivery.enter_context(BackgroundSync(trackers[-1], part, warn))]
 
-            failures = run_plan(made, runtime, console, begin, address=place, gpus_most=gpus_max, gpu_gib=gpu_memory)
+            return run_plan(part, runtime, console, begin, address=place, gpus_most=gpus_max, gpu_gib=gpu_memory)
+
+    def again() -> Plan:
+        # Not loaded again: the file may have been edited meanwhile.
+        return make(made.sweep, scale, parse_overrides(axes), made.store, workers, most=None)
+
+    def announce(part: Plan) -> None:
+        console.print(summary_lines.header(part, here=place == LOCAL), markup=False, highlight=False, soft_wrap=True)
+
+    try:
+        failures = run_rounds(made, run_once, again, announce)
     finally:
         # A run that was refused, or stopped before it began, leaves nothing behind.
         if trackers:
-            # Not loaded again: the file may have been edited meanwhile.
-            made = make(made.sweep, scale, parse_overrides(axes), made.store, workers, most=None)
+            made = again()
             unsynced = sync.sync_with_retry(trackers[0], made)
     for line in failures:
         console.print(line, style="red", markup=False, soft_wrap=True)

@@ -42,7 +42,7 @@ def read(plan: Plan, uri: str) -> Results:
 
 
 def _searches(plan: Plan) -> tuple[Search, ...]:
-    """The random searches of which only the best sample is shown."""
+    """The searches of which only the best sample is shown."""
     return tuple(
         Search(
             search.axes,

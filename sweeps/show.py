@@ -43,7 +43,8 @@ def plan(plan: Plan, *, everything: bool = False, list_departures: bool = False,
     many = len(plan.cells) > MANY and not everything
     tables = table_screen(wide)
     tables.print(*([_parts(plan)] if many else _cells(plan)))
-    for line in (*map(str, plan.searches), *reasons.reasons(plan)):
+    later = f"{counted(plan.waiting, 'cell')} more will be drawn from the results of these; their cost is not counted"
+    for line in (*map(str, plan.searches), *([later] if plan.waiting else []), *reasons.reasons(plan)):
         console.print(f"\n{line}", highlight=False, markup=False, soft_wrap=True)
     tables.print("", _kinds(plan) if many else _stages(plan))
     if costs := generation_cost.generation_costs(plan):

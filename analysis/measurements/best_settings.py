@@ -1,4 +1,4 @@
-"""Best settings: tables can show the best of several finetunings, like the paper, and of a random search's samples."""
+"""Best settings: tables can show the best of several finetunings, like the paper, and of a search's samples."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +9,7 @@ from analysis.measurements.names import QUESTIONS, metric
 
 
 def shown_groups(results: Results) -> tuple[ReplicateGroup, ...]:
-    """Groups cells that differ only in `seed`; of the samples of a random search only the best one is kept.
+    """Groups cells that differ only in `seed`; of the samples of a search only the best one is kept.
 
     That one is chosen by the search's metric, which rests on no answer about held-out people. So the number that is
     then shown for these people is not biased by the choice. The axes that were drawn are left out of its `axes`.

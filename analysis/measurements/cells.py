@@ -54,7 +54,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Search:
-    """Cells whose settings were drawn at random; of each of their other settings, only the best sample is shown."""
+    """Cells whose settings a search has drawn; of each of their other settings, only the best sample is shown."""
 
     axes: tuple[str, ...]
     """The axes that were drawn."""
@@ -109,7 +109,7 @@ class Results:
     other_kinds: tuple[OtherKind, ...] = ()
     """Kinds of readout besides the paper's."""
     searches: tuple[Search, ...] = ()
-    """Random searches; each cell is in one at most."""
+    """Searches; each cell is in one at most."""
 
     @property
     def done(self) -> int:

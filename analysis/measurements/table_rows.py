@@ -105,7 +105,7 @@ def rows(results: Results, kinds: Iterable[str] = tuple(QUESTIONS), *, best_of: 
 
     A row's name includes every further axis that differs between rows, and a budget only where two rows would otherwise
     share a name. Of settings that differ only in the axes `best_of`, the best one stays, as does the best sample of a
-    random search.
+    search.
     """
     kinds = set(kinds)
     members = [replicates for replicates in shown_groups(results) if column_group(replicates.params) in kinds]
@@ -125,7 +125,7 @@ def rows(results: Results, kinds: Iterable[str] = tuple(QUESTIONS), *, best_of: 
 
 
 def row_names(results: Results) -> dict[str, str]:
-    """The name of each cell's row in the tables, by the cell's key, every sample of a random search included."""
+    """The name of each cell's row in the tables, by the cell's key, every sample of a search included."""
     results = replace(results, searches=())
     others = {column_group(cell.params) for cell in results.cells} - set(GROUPS)
     return {

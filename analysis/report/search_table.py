@@ -1,4 +1,4 @@
-"""Tables of random searches: every sample with what was drawn, and the number by which the best one is chosen."""
+"""Tables of searches: every sample with what was drawn, and the number by which the best one is chosen."""
 
 from analysis.measurements.best_settings import shown_groups
 from analysis.measurements.cells import ReplicateGroup, Results, Search, group_replicates
@@ -8,7 +8,7 @@ from analysis.presentation.section import Sheet
 
 
 def sheets(results: Results) -> tuple[Sheet, ...]:
-    """Returns one table for each random search, a line a sample; held-out people have no part in it."""
+    """Returns one table for each search, a line a sample; held-out people have no part in it."""
     shown = {replicates.keys for replicates in shown_groups(results)}
     return tuple(_sheet(results, search, shown) for search in results.searches)
 
@@ -16,7 +16,7 @@ def sheets(results: Results) -> tuple[Sheet, ...]:
 def _sheet(results: Results, search: Search, shown: set[tuple[str, ...]]) -> Sheet:
     samples = [group for group in group_replicates(results) if search.keys.issuperset(group.keys)]
     best = "lowest" if search.lowest else "highest"
-    title = f"Random search: {len(samples)} samples, of which the one with the {best} {search.metric} is reported"
+    title = f"Search: {len(samples)} samples, of which the one with the {best} {search.metric} is reported"
     headers = ("setting", "readout", *search.axes, search.metric, "reported", "state")
     return Sheet(title, headers, tuple(_line(group, search, reported=group.keys in shown) for group in samples))
 

@@ -23,7 +23,7 @@ TABLE_WIDTH = 160
 
 
 def everything(results: Results, paper: pd.DataFrame | None = None, *, best_of: Sequence[str] = ()) -> Group:
-    """All console tables of these results: answers, probes, other kinds of readout, random searches."""
+    """All console tables of these results: answers, probes, other kinds of readout, searches."""
     others = [probe_table.rich_sheet(sheet) for sheet in (*kind_table.sheets(results), *search_table.sheets(results))]
     tables: list[Group | ConsoleTable] = [
         rich_table(results, paper, best_of=best_of),

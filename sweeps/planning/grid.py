@@ -1,11 +1,13 @@
 """The expansion of a sweep's grid into cells, and the files that define sweeps."""
 
+import contextlib
 import logging
 import os
 import re
+import statistics
 import types
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from ktrain.data.background import UNNAMED
 from ktrain.errors import WrongRequest, nearest, shorten
 from sweeps.planning import sampling, space
 from sweeps.planning.axes import BACKGROUND, check_axis, with_axes
-from sweeps.planning.sampling import Search
+from sweeps.planning.sampling import Observation, Observe, Search, unknown
 from sweeps.planning.sweep import BUILTIN, Sweep
 from sweeps.recipes.scales import SCALES, base
 from sweeps.recipes.search import grid_search
@@ -87,20 +89,29 @@ def parse_overrides(words: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def expand(
-    sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], most: int | None = MOST_CELLS
+    sweep: Sweep,
+    scale: str,
+    overrides: Mapping[str, Sequence[Any]],
+    most: int | None = MOST_CELLS,
+    observe: Observe = unknown,
 ) -> list[CellConfig]:
     """Returns the cells of a sweep at a scale, in grid order and without duplicates.
 
     `overrides` replace axes of the grid or add to it: `{"seed": [0, 1, 2]}`. A part of a sweep that cannot take them is
     left out with a warning. If a sweep has cells whose `corpus.background` is still to be named, a folder given there
-    goes to those cells alone. Raises `WrongRequest` naming the axis, and for a grid of more than `most` cells.
+    goes to those cells alone. An adaptive search has the cells that follow from the results which `observe` knows.
+    Raises `WrongRequest` naming the axis, and for a grid of more than `most` cells.
     """
-    cells = cells_by_part(sweep, scale, overrides, most).values()
+    cells = cells_by_part(sweep, scale, overrides, most, observe).values()
     return list(dict.fromkeys(cell for of_part in cells for cell in of_part))
 
 
 def cells_by_part(
-    sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], most: int | None = MOST_CELLS
+    sweep: Sweep,
+    scale: str,
+    overrides: Mapping[str, Sequence[Any]],
+    most: int | None = MOST_CELLS,
+    observe: Observe = unknown,
 ) -> dict[str, list[CellConfig]]:
     """Returns the cells of `expand` by the name of each part that has them; without parts, by the sweep's own."""
     if scale not in SCALES:
@@ -109,23 +120,23 @@ def cells_by_part(
         check_axis(axis)
     if folders := overrides.get(BACKGROUND):
         without_folder = {axis: values for axis, values in overrides.items() if axis != BACKGROUND}
-        parts = cells_by_part(sweep, scale, without_folder, most)
+        parts = cells_by_part(sweep, scale, without_folder, most, observe)
         if any(_lacks_background(cell) for cells in parts.values() for cell in cells):
             return {name: _with_background(cells, folders) for name, cells in parts.items()}
     if sweep.parts:
-        return _cells_of_parts(sweep, scale, overrides, most)
-    return {sweep.name: _cells(sweep, scale, overrides, most)}
+        return _cells_of_parts(sweep, scale, overrides, most, observe)
+    return {sweep.name: _cells(sweep, scale, overrides, most, observe)}
 
 
 def _cells_of_parts(
-    sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], most: int | None
+    sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], most: int | None, observe: Observe
 ) -> dict[str, list[CellConfig]]:
     """The cells of each part that can take the overrides. Raises the first part's `WrongRequest` if none can."""
     parts: dict[str, list[CellConfig]] = {}
     refusals: list[tuple[str, WrongRequest]] = []
     for part in sweep.parts:
         try:
-            cells = expand(part, scale, overrides, most)
+            cells = expand(part, scale, overrides, most, observe)
         except WrongRequest as e:
             if not overrides:
                 raise
@@ -154,36 +165,102 @@ def _with_background(cells: Sequence[CellConfig], folders: Sequence[Any]) -> lis
     return named
 
 
-def _cells(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], most: int | None) -> list[CellConfig]:
+def _cells(
+    sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], most: int | None, observe: Observe
+) -> list[CellConfig]:
     """The cells of a sweep without parts."""
-    searches = {axis: grid_search(list(values)) for axis, values in overrides.items()}
-    grid = _grid(sweep, scale)
-    drawn = {axis: value for axis, value in _drawn(sweep, grid).items() if axis not in overrides}
-    axes = space.checked({**{axis: value for axis, value in grid.items() if axis not in drawn}, **searches})
+    axes, drawn = _axes(sweep, scale, overrides)
     if most is not None and (count := space.count(axes) * (sweep.samples if drawn else 1)) > most:
         raise WrongRequest(
             f"sweep {sweep.name}: its grid has {shorten(f'{count:,}')} cells, above {most:,}; --many-cells allows it"
         )
-    samples = sampling.samples_of(drawn, sweep=sweep.name, search_seed=sweep.search_seed, count=sweep.samples)
-    cells = []
-    # All variants have the same samples, so that what they differ in is compared at the same settings.
-    for variant in space.variants(axes):
-        for sample in samples:
-            changes = sample | dict(space.merged(variant, overrides))
-            kind = changes.get("readout.kind")
-            cells.append(with_axes(base(scale, kind if isinstance(kind, str) else ""), changes))
+
+    def made(variant: Mapping[str, Any], sample: Mapping[str, Any]) -> CellConfig:
+        changes = {**sample, **dict(space.merged(variant, overrides))}
+        kind = changes.get("readout.kind")
+        return with_axes(base(scale, kind if isinstance(kind, str) else ""), changes)
+
+    if drawn and sweep.searcher == "optuna":
+        cells = [cell for point in _points(axes) for cell in _proposed_cells(sweep, drawn, point, made, observe)]
+    else:
+        samples = sampling.samples_of(drawn, sweep=sweep.name, search_seed=sweep.search_seed, count=sweep.samples)
+        # All variants have the same samples, so that what they differ in is compared at the same settings.
+        cells = [made(variant, sample) for variant in space.variants(axes) for sample in samples]
     if not cells:
         raise WrongRequest(f"sweep {sweep.name}: a grid search over nothing leaves no cell")
     sampling.check_metric(sweep.name, sweep.metric, cells)
     return list(dict.fromkeys(cells))
 
 
+def _axes(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The space of a sweep's grid, and apart from it the axes that are drawn; one that is overridden is not."""
+    grid = _grid(sweep, scale)
+    drawn = {axis: value for axis, value in _drawn(sweep, grid).items() if axis not in overrides}
+    fixed = {axis: value for axis, value in grid.items() if axis not in drawn}
+    return space.checked({**fixed, **{axis: grid_search(list(values)) for axis, values in overrides.items()}}), drawn
+
+
+def _points(axes: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
+    """The variants of a space that differ in their seed alone, for each point of the grid."""
+    points: dict[str, list[dict[str, Any]]] = {}
+    for variant in space.variants(axes):
+        points.setdefault(_point_name(variant), []).append(variant)
+    return list(points.values())
+
+
+def _point_name(variant: Mapping[str, Any]) -> str:
+    return repr(sorted((axis, repr(value)) for axis, value in variant.items() if axis != "seed"))
+
+
+def _proposed_cells(
+    sweep: Sweep,
+    drawn: Mapping[str, Any],
+    point: Sequence[Mapping[str, Any]],
+    made: Callable[[Mapping[str, Any], Mapping[str, Any]], CellConfig],
+    observe: Observe,
+) -> list[CellConfig]:
+    """The cells of one point of the grid, with all its seeds, as far as an adaptive search has proposed them.
+
+    A sample is worth the mean over its seeds. One that no cell can have is told to the searcher as a failure, but for
+    the first ones, which are refused before any compute.
+    """
+
+    def cells_of(sample: Mapping[str, Any]) -> list[CellConfig]:
+        return [made(variant, sample) for variant in point]
+
+    def observed(sample: Mapping[str, Any]) -> Observation:
+        try:
+            seen = [observe(cell, sweep.metric) for cell in cells_of(sample)]
+        except WrongRequest:
+            return Observation(final=True)
+        values = [one.value for one in seen if one.value is not None]
+        return Observation(all(one.final for one in seen), statistics.fmean(values) if values else None)
+
+    samples = sampling.proposed_samples(
+        drawn,
+        observed,
+        sweep=sweep.name,
+        search_seed=sweep.search_seed,
+        count=sweep.samples,
+        lowest=sampling.METRICS[sweep.metric] == "lowest",
+        point=_point_name(point[0]),
+    )
+    cells = [cell for sample in samples[: sampling.STARTUP] for cell in cells_of(sample)]
+    for sample in samples[sampling.STARTUP :]:
+        with contextlib.suppress(WrongRequest):
+            cells += cells_of(sample)
+    return cells
+
+
 def searches(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], part: str = "") -> tuple[Search, ...]:
-    """Returns the random searches of a sweep and of its parts; an axis that is overridden is not drawn."""
+    """Returns the searches of a sweep and of its parts; an axis that is overridden is not drawn."""
     if sweep.parts:
         return tuple(found for inner in sweep.parts for found in searches(inner, scale, overrides, part or inner.name))
-    axes = tuple(axis for axis in _drawn(sweep, _grid(sweep, scale)) if axis not in overrides)
-    return (Search(part or sweep.name, sweep.samples, axes, sweep.metric),) if axes else ()
+    axes, drawn = _axes(sweep, scale, overrides)
+    if not drawn:
+        return ()
+    cells = space.count(axes) * sweep.samples
+    return (Search(part or sweep.name, sweep.samples, tuple(drawn), sweep.metric, sweep.searcher, cells),)
 
 
 def _drawn(sweep: Sweep, grid: Mapping[Any, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ktrain.store.base import Store, StoreSnapshot
 from sweeps.planning import cost, feasibility
 from sweeps.planning.cost import Device
 from sweeps.planning.grid import MOST_CELLS, cells_by_part, searches
-from sweeps.planning.sampling import Search
+from sweeps.planning.sampling import Observation, Observe, Search
 from sweeps.planning.sweep import Sweep
 
 
@@ -73,7 +73,17 @@ class Plan:
     price_per_hour: float | None = None
     """Dollars for an hour of one device."""
     searches: tuple[Search, ...] = ()
-    """The random searches that have drawn cells of the plan."""
+    """The searches that have drawn cells of the plan."""
+
+    @property
+    def waiting(self) -> int:
+        """How many cells adaptive searches will draw once those of the plan are done; each is one at most."""
+        count = 0
+        for search in self.searches:
+            drawn = [cell for cell in self.cells if search.part in cell.parts]
+            if search.searcher != "random" and not all(_is_final(cell.state) for cell in drawn):
+                count += max(search.cells - len(drawn), 0)
+        return count
 
     def damage(self, cell: PlannedCell) -> list[str]:
         """Returns a line for each damaged stage of a cell, with its key; no number of the cell is to be shown."""
@@ -175,7 +185,7 @@ def make(
     Raises `WrongRequest` for anything that could not run, and for a grid of more than `most` cells.
     """
     parts: dict[CellConfig, list[str]] = {}
-    for part, cells in cells_by_part(sweep, scale, overrides, most).items():
+    for part, cells in cells_by_part(sweep, scale, overrides, most, _observer(store)).items():
         for cell in dict.fromkeys(cells):
             parts.setdefault(cell, []).append(part)
     feasibility.forget_files()
@@ -189,6 +199,28 @@ def make(
         planned.append(PlannedCell(cell_key(cell), cell, stages[cell], state, refused, tuple(names)))
     found = searches(sweep, scale, overrides)
     return Plan(sweep, scale, store, snapshot, tuple(planned), searches=found)
+
+
+def _observer(store: Store) -> Observe:
+    """Looks up the metric of a search in the store."""
+
+    def observe(cell: CellConfig, metric: str) -> Observation:
+        stages = stages_of(cell)
+        snapshot = store.snapshot(_stage_keys([(cell, stages)]))
+        state = _state(cell, stages, snapshot, feasibility.refused_tasks(cell))
+        if not _is_final(state):
+            return Observation(final=False)
+        done = [snapshot.done[stage.key].metrics for stage in stages if stage.key in snapshot.done]
+        values = [metrics[metric] for metrics in done if metric in metrics]
+        # A network that does not recall what it read is not read out, and so is no sample to follow.
+        return Observation(final=True, value=float(values[0]) if values and state == "done" else None)
+
+    return observe
+
+
+def _is_final(state: str) -> bool:
+    """Whether a cell stays as it is however often its sweep runs."""
+    return state == "done" or state.startswith(("blocked: recall", "blocked: not enough people"))
 
 
 def _stage_keys(cells: Iterable[tuple[CellConfig, Stages]]) -> set[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ktrain.errors import WrongRequest, shorten
 from sweeps.planning.axes import check_axis
-from sweeps.planning.sampling import describe, is_distribution
+from sweeps.recipes.distributions import describe, is_distribution
 from sweeps.recipes.search import SEARCH
 
 _DEEPEST = 8

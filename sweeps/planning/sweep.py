@@ -42,6 +42,8 @@ class Sweep:
     """The sweeps that this one combines."""
     samples: int = 0
     """How many settings are drawn from the grid's distributions (`tune.loguniform`, ...); the same ones every time."""
+    searcher: str = "random"
+    """What draws them: `random`, or `optuna`, which learns from the metric of the samples that are done."""
     metric: str = ""
     """The metric by which the best sample is shown alone, of those in `sampling.METRICS`; else all are shown."""
     search_seed: int = 0
@@ -86,7 +88,7 @@ class Sweep:
         for callback in self.callbacks:
             if isinstance(callback, type) or not callable(getattr(callback, "on_trial_result", None)):
                 return f"callbacks: {shorten(callback)} is no ray.tune.Callback (an object, not its class)"
-        if fault := sampling.request_fault(self.samples, self.metric, self.search_seed):
+        if fault := sampling.request_fault(self.samples, self.searcher, self.metric, self.search_seed):
             return fault
         if self.parts and (self.grid or self.samples):
             return "has parts, so it has no grid of its own, nor samples"

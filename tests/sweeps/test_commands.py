@@ -13,9 +13,11 @@ import ray.tune
 from mlflow import MlflowClient
 
 from ktrain.errors import WrongRequest
+from ktrain.store.base import Store
 from sweeps import cli
 from sweeps.execution import capacity, ray_session, run
 from sweeps.execution.capacity import ClusterCapacity, NodeCapacity
+from sweeps.planning.plan import Plan
 from sweeps.tracking.sync import Tracker
 
 AXES = ("corpus.people=60", "corpus.tokenizer=bpe-600", "train.steps=200", "train.context=64", "train.windows=cut")
@@ -208,3 +210,36 @@ def test_store_and_experiment_are_there_before_the_first_trial(
     assert seen == [True]
     # What there is by then goes to MLflow, however a run ends.
     assert len(Tracker.open(f"sqlite:///{copy}", "demo").runs()) == 2
+
+
+def test_a_run_goes_on_with_what_an_adaptive_search_has_drawn(
+    work: Path, database: str, store: Store, publish: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna", reason="optuna is not installed: pip install -c constraints.txt -e '.[optuna]'")
+    copy = work / "mlflow.db"
+    copy.write_bytes(Path(database.removeprefix("sqlite:///")).read_bytes())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{copy}")
+    axes = {**dict(word.split("=") for word in AXES), "readout.recall_gate": "0"}
+    (work / "mine.py").write_text(
+        "from ray import tune\nfrom sweeps import Sweep\n"
+        f"sweep = Sweep('mine', {axes} | {{'train.learning_rate': tune.loguniform(1e-4, 1e-2)}}, samples=14, "
+        "searcher='optuna', metric='train/loss')\n"
+    )
+    sizes: list[tuple[int, int]] = []
+    reported: list[int] = []
+
+    def train(plan: Plan, runtime: object, console: object, begin: Callable[[], object], **_: object) -> list[str]:
+        begin()
+        sizes.append((len(plan.cells), len(plan.trials())))
+        for cells in plan.trials().values():
+            for stage in (stage for cell in cells for stage in cell.stages):
+                publish(stage)
+        return []
+
+    monkeypatch.setattr(run, "run", train)
+    monkeypatch.setattr("sweeps.report.publish", lambda plan, **_: reported.append(len(plan.cells)))
+    assert cli.main(["run", "mine.py", "--store", store.address]) == 0
+    assert sizes == [(8, 8), (12, 4), (14, 2)] and reported == [14]
+    # A rerun has the same cells, and nothing to do.
+    assert cli.main(["run", "mine.py", "--store", store.address]) == 0
+    assert sizes[3:] == [(14, 0)] and reported == [14, 14]

@@ -1,4 +1,4 @@
-"""Every sample of a random search is listed with the number that decided, and nothing of held-out people."""
+"""Every sample of a search is listed with the number that decided, and nothing of held-out people."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ def search(make: Callable[..., Cell]) -> Results:
 
 def test_each_sample_is_a_line_and_one_is_reported(make: Callable[..., Cell]) -> None:
     (sheet,) = sheets(search(make))
-    assert sheet.title == "Random search: 3 samples, of which the one with the lowest train/loss is reported"
+    assert sheet.title == "Search: 3 samples, of which the one with the lowest train/loss is reported"
     assert sheet.headers == ("setting", "readout", RATE, LOSS, "reported", "state")
     assert sheet.lines == (
         ("bioS single", "qa", "0.001", "2.5", "", "done"),

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def test_a_failure_is_told_until_it_is_overcome_and_is_tried_again(
 @pytest.mark.parametrize("stage", [0, 1, 2])
 def test_a_stage_in_living_hands_makes_its_cells_running(planned: Planner, store: Store, stage: int) -> None:
     key = planned().cells[0].stages[stage].key
-    with lease(store.root, key):
+    with lease(Path(store.address), key):
         assert states(planned()) == ["running", "planned"]
     assert states(planned()) == ["planned", "planned"]
 
@@ -165,7 +166,7 @@ def test_numbers_that_are_damaged_are_to_be_built_again(
     for stage in cell.stages:
         publish(stage)
     for k, stage in reversed(list(enumerate(cell.stages))):
-        path = store.root / "stages" / stage.key / "metrics.json"
+        path = Path(store.address) / "stages" / stage.key / "metrics.json"
         size = path.stat().st_size
         path.write_text("{}")
         plan = planned()
@@ -182,16 +183,16 @@ def test_a_cell_is_done_without_the_stages_before_its_readout_unless_they_are_da
     for stage in cell.stages:
         publish(stage)
     pretrain = cell.stages.pretrain.key
-    (store.root / "stages" / pretrain / "curve.json").unlink()
+    (Path(store.address) / "stages" / pretrain / "curve.json").unlink()
     finding = f"damaged: {pretrain}: curve.json is missing"
     plan = planned()
     assert states(plan) == [finding, "planned"] and len(plan.damage(plan.cells[0])) == 1
     assert plan.trials()[pretrain] == (plan.cells[0],)
     assert store.verify(pretrain)
-    assert states(planned()) == [f"damaged: {pretrain}: moved to {store.root}/damaged/{pretrain}-1", "planned"]
-    shutil.rmtree(store.root / "damaged")
+    assert states(planned()) == [f"damaged: {pretrain}: moved to {Path(store.address)}/damaged/{pretrain}-1", "planned"]
+    shutil.rmtree(Path(store.address) / "damaged")
     assert states(planned()) == ["done", "planned"]
-    shutil.rmtree(store.root / "stages" / cell.stages.corpus.key)
+    shutil.rmtree(Path(store.address) / "stages" / cell.stages.corpus.key)
     assert states(planned()) == ["done", "planned"]
 
 
@@ -286,10 +287,10 @@ def test_a_plan_touches_nothing(tiny: Callable[..., Sweep], tmp_path: Path) -> N
 def test_a_plan_does_not_change_a_store(planned: Planner, publish: Callable[..., None], store: Store) -> None:
     for stage in planned().cells[0].stages[:2]:
         publish(stage)
-    (store.root / "stages" / planned().cells[0].stages.corpus.key / "metrics.json").write_text("damaged")
-    before = sorted((str(path), path.stat().st_mtime_ns) for path in store.root.rglob("*"))
+    (Path(store.address) / "stages" / planned().cells[0].stages.corpus.key / "metrics.json").write_text("damaged")
+    before = sorted((str(path), path.stat().st_mtime_ns) for path in Path(store.address).rglob("*"))
     summary.as_json(planned())
-    assert sorted((str(path), path.stat().st_mtime_ns) for path in store.root.rglob("*")) == before
+    assert sorted((str(path), path.stat().st_mtime_ns) for path in Path(store.address).rglob("*")) == before
 
 
 def test_departures_name_the_axis_the_papers_value_and_ours(store: Store) -> None:
@@ -526,3 +527,23 @@ def test_questions_that_cannot_be_packed_are_refused_before_a_run(
     with pytest.raises(WrongRequest, match=rf"^readout\.packed=true: {line}"):
         make(tiny(), "mini", {"readout.packed": [True], **axes}, store)
     assert make(tiny(), "mini", axes, store).cells
+
+
+def test_an_adaptive_search_draws_on_what_the_store_has(
+    planned: Planner, tiny: Callable[..., Sweep], publish: Callable[..., None]
+) -> None:
+    pytest.importorskip("optuna", reason="optuna is not installed: pip install -c constraints.txt -e '.[optuna]'")
+    drawn = tiny({"train.learning_rate": tune.loguniform(1e-4, 1e-2)})
+    searched = replace(drawn, samples=12, searcher="optuna", metric="recall/attribute_tokens")
+    first = planned(searched)
+    assert (len(first.cells), first.waiting) == (8, 4)
+    for number, cell in enumerate(first.cells):
+        # One network recalls too little to be read out: a failure, for the searcher.
+        publish(cell.stages.pretrain, recalled=0.92 + number / 100 if number else 0.5)
+        if number:
+            publish(cell.stages.readout)
+    then = planned(searched)
+    assert (len(then.cells), then.waiting, len(then.trials())) == (12, 0, 4)
+    assert [cell.key for cell in then.cells[:8]] == [cell.key for cell in first.cells]
+    assert [cell.key for cell in planned(searched).cells] == [cell.key for cell in then.cells]
+    assert then.searches[0].cells == 12 and "8 at random, then by Optuna 4 at a time" in str(then.searches[0])

@@ -1,22 +1,23 @@
 """Random search: the same settings on every expansion, within their distributions, and wrong requests in one line."""
 
+import math
+import statistics
 from collections import Counter
 from typing import Any
 
-import numpy as np
 import pytest
 from ray import tune
 
+from ktrain.config import CellConfig
 from ktrain.errors import WrongRequest
 from ktrain.stages import axes, cell_key
 from sweeps import Sweep
 from sweeps.planning.grid import expand, searches
-from sweeps.planning.sampling import METRICS, Search, describe, draw
+from sweeps.planning.sampling import METRICS, Observation, Observe, Search, proposed_samples
 
 RATE = "train.learning_rate"
 FIRST = [(0.000174, 1.0), (0.00153, 1.0), (0.000215, 1.0), (0.0041, 0.5), (0.00101, 1.0)]
 """The samples of `sweep()`, written down when they were first drawn: every machine must draw the same."""
-SHARES = np.linspace(0, 1, 4000, endpoint=False).tolist()
 
 
 def sweep(grid: dict[str, Any] | None = None, **fields: Any) -> Sweep:
@@ -73,54 +74,14 @@ def test_an_axis_that_is_set_on_the_command_line_is_not_drawn() -> None:
 
 def test_a_plan_knows_its_searches() -> None:
     searched = sweep(metric="train/loss")
-    assert searches(searched, "mini", {}) == (Search("s", 5, (RATE, "train.clip"), "train/loss"),)
-    assert searches(searched, "mini", {RATE: [1e-3]}) == (Search("s", 5, ("train.clip",), "train/loss"),)
+    assert searches(searched, "mini", {}) == (Search("s", 5, (RATE, "train.clip"), "train/loss", cells=5),)
+    assert searches(searched, "mini", {RATE: [1e-3]}) == (Search("s", 5, ("train.clip",), "train/loss", cells=5),)
     assert searches(searched, "mini", {RATE: [1e-3], "train.clip": [1]}) == ()
     joined = Sweep("joined", parts=(Sweep("plain", {"seed": 1}), Sweep("inner", parts=(searched,))))
     assert [search.part for search in searches(joined, "mini", {})] == ["inner"]
     assert str(searches(searched, "mini", {})[0]) == (
         "5 random samples of train.learning_rate, train.clip; the best by train/loss (lowest) is reported"
     )
-
-
-# What is drawn follows the distribution.
-
-
-@pytest.mark.parametrize(
-    ("distribution", "middle", "low", "high"),
-    [
-        (tune.uniform(2.0, 4.0), 3.0, 2.0, 4.0),
-        (tune.uniform(-0.3, 0.3), 0.0, -0.3, 0.3),
-        (tune.uniform(100.0, 101.0), 100.5, 100.0, 101.0),
-        (tune.loguniform(1e-4, 1e-2), 1e-3, 1e-4, 1e-2),
-        (tune.loguniform(1.0, 1.001), 1.0005, 1.0, 1.001),
-        (tune.quniform(0.0, 1.0, 0.25), 0.5, 0.0, 1.25),
-        (tune.randint(3, 7), 5, 3, 7),
-        (tune.lograndint(1, 10_000), 100, 1, 10_000),
-        (tune.qrandint(0, 100, 10), 50, 0, 110),
-    ],
-)
-def test_draws_stay_within_the_limits_around_the_middle(
-    distribution: Any, middle: float, low: float, high: float
-) -> None:
-    values = [draw(distribution, share) for share in SHARES]
-    assert values == sorted(values) and values[0] == low and low <= max(values) < high
-    assert draw(distribution, 0.5) == pytest.approx(middle)
-    own = distribution.sample(size=4000, random_state=0)
-    assert np.median(values) == pytest.approx(np.median(own), rel=0.1, abs=0.03), "Ray Tune's own draws are the oracle"
-
-
-@pytest.mark.parametrize("distribution", [tune.randint(1, 5), tune.lograndint(1, 5), tune.choice([1, 2, 3, 4])])
-def test_values_come_as_often_as_ray_draws_them(distribution: Any) -> None:
-    ours = Counter(draw(distribution, share) for share in SHARES)
-    rays = Counter(int(value) for value in distribution.sample(size=4000, random_state=0))
-    assert set(ours) == {1, 2, 3, 4} and all(abs(ours[value] - rays[value]) < 200 for value in ours)
-
-
-def test_numbers_are_short() -> None:
-    assert max(len(f"{draw(tune.loguniform(1e-4, 1e-2), share) * 1e6:.10g}") for share in SHARES) <= 4
-    assert draw(tune.uniform(0.0, 1.0), 0.123456) == 0.123
-    assert len({draw(tune.uniform(100.0, 101.0), share) for share in SHARES}) == 1000
 
 
 # What is refused.
@@ -133,6 +94,9 @@ def test_numbers_are_short() -> None:
         ({"samples": True}, "samples=True: must be a whole number"),
         ({"samples": -1}, "samples=-1: must be a whole number"),
         ({"samples": 0, "metric": "train/loss"}, "it needs samples=N too"),
+        ({"searcher": "optun", "metric": "train/loss"}, "searcher=optun: must be one of random, optuna; did you mean"),
+        ({"searcher": "optuna"}, "searcher=optuna: learns from a metric, which is one of train/loss, "),
+        ({"samples": 0, "searcher": "optuna"}, "it needs samples=N too"),
         ({"search_seed": -1}, "search_seed=-1: must be a whole number from 0"),
         ({"metric": 3}, "metric=3: must be one of train/loss, "),
         ({"metric": "train/los"}, "did you mean train/loss?"),
@@ -187,11 +151,111 @@ def test_no_metric_is_measured_on_the_people_that_are_reported() -> None:
     assert not [name for name in METRICS if "/test/" in name]
 
 
-def test_distributions_are_described_as_they_were_called() -> None:
-    assert describe(tune.qloguniform(1e-4, 1e-1, 5e-5)) == "tune.qloguniform(0.0001, 0.1, 5e-05)"
-    assert describe(tune.choice(["a", 2])) == "tune.choice(['a', 2])"
+# What learns from results.
 
 
-def test_the_order_of_categories_changes_nothing() -> None:
-    orders = [["x", "y", "z"], ["z", "x", "y"]]
-    assert len({tuple(draw(tune.choice(order), share) for share in SHARES) for order in orders}) == 1
+@pytest.fixture
+def optuna() -> None:
+    pytest.importorskip("optuna", reason="optuna is not installed: pip install -c constraints.txt -e '.[optuna]'")
+
+
+def loss_of(cell: CellConfig) -> float:
+    """A loss whose lowest is at a learning rate of 0.001."""
+    return abs(math.log10(cell.train.learning_rate) + 3)
+
+
+def results(done: int) -> Observe:
+    """What a store knows in which the first so many cells that were ever looked up are done."""
+    known: dict[CellConfig, None] = {}
+
+    def observe(cell: CellConfig, metric: str) -> Observation:
+        if cell not in known and len(known) < done:
+            known[cell] = None
+        return Observation(True, loss_of(cell)) if cell in known else Observation(False)
+
+    return observe
+
+
+def adaptive(grid: dict[str, Any] | None = None, samples: int = 20) -> Sweep:
+    drawn = {RATE: tune.loguniform(1e-5, 1e-1), "train.clip": tune.choice([0.5, 1.0])}
+    return Sweep("s", drawn if grid is None else grid, samples=samples, searcher="optuna", metric="train/loss")
+
+
+def test_proposals_come_in_rounds_as_results_become_known(optuna: None) -> None:
+    sizes = [len(expand(adaptive(), "mini", {}, observe=results(done))) for done in (0, 7, 8, 11, 12, 19, 20)]
+    assert sizes == [8, 8, 12, 12, 16, 20, 20]
+    first = expand(Sweep("s", adaptive().grid, samples=8), "mini", {})
+    assert expand(adaptive(), "mini", {}) == first, "the first ones are those of a random search"
+
+
+def test_a_rerun_proposes_the_same_and_more_samples_leave_the_first_ones(optuna: None) -> None:
+    known = results(100)
+    found = expand(adaptive(), "mini", {}, observe=known)
+    assert found == expand(adaptive(), "mini", {}, observe=known)
+    assert expand(adaptive(samples=30), "mini", {}, observe=known)[:20] == found
+    assert expand(adaptive(samples=10), "mini", {}, observe=known) == found[:10]
+
+
+def test_proposals_follow_the_metric(optuna: None) -> None:
+    chance = statistics.median(map(loss_of, expand(Sweep("s", adaptive().grid, samples=200), "mini", {})))
+    nearer = expand(adaptive(samples=40), "mini", {}, observe=results(100))
+    away = expand(adaptive(samples=40), "mini", {}, observe=lambda cell, metric: Observation(True, -loss_of(cell)))
+    assert statistics.median(map(loss_of, nearer[8:])) < 0.7 * chance, "towards a planted valley"
+    assert statistics.median(map(loss_of, away[8:])) > 1.2 * chance, "away from a planted hill"
+
+
+def test_each_point_of_the_grid_learns_from_its_own_results_over_all_seeds(optuna: None) -> None:
+    grid = {**adaptive().grid, "corpus.multi": tune.grid_search([1, 5])}  # type: ignore[dict-item]
+    searched = adaptive(grid, samples=12)
+
+    def observe(cell: CellConfig, metric: str) -> Observation:
+        # All is known of one point, and of the other only the first seed.
+        known = cell.corpus.multi == 1 or cell.seed == 0
+        return Observation(known, loss_of(cell) if known else None)
+
+    counts = Counter(
+        (cell.corpus.multi, cell.seed) for cell in expand(searched, "mini", {"seed": [0, 1]}, observe=observe)
+    )
+    assert counts == {(1, 0): 12, (1, 1): 12, (5, 0): 8, (5, 1): 8}
+
+
+def test_samples_without_a_number_do_not_stop_a_search(optuna: None) -> None:
+    assert len(expand(adaptive(), "mini", {}, observe=lambda cell, metric: Observation(True))) == 20
+
+
+def test_a_proposal_that_no_cell_can_have_is_left_out(optuna: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+
+    def impossible(drawn: Any, known: list[Any], count: int, **options: Any) -> list[dict[str, Any]]:
+        told[:] = known
+        return [{"train.warmup": 10**6, RATE: 1e-3}] * count
+
+    monkeypatch.setattr("sweeps.planning.sampling.propose", impossible)
+    found = expand(adaptive(samples=16), "mini", {}, observe=lambda cell, metric: Observation(True, loss_of(cell)))
+    assert len(found) == 8 and [value for _, value in told[8:]] == [None] * 4
+
+
+def test_optuna_proposes_within_every_distribution(optuna: None) -> None:
+    drawn = {
+        "a": tune.uniform(0, 1),
+        "b": tune.quniform(0, 1, 0.25),
+        "c": tune.qloguniform(1e-4, 1e-2, 1e-4),
+        "d": tune.randint(3, 7),
+        "e": tune.lograndint(1, 100),
+        "f": tune.qrandint(0, 100, 10),
+        "g": tune.choice(["x", True, None]),
+    }
+    found = proposed_samples(
+        drawn, lambda sample: Observation(True, sample["a"]), sweep="s", search_seed=0, count=30, lowest=False, point=""
+    )
+    assert len(found) == 30
+    for sample in found:
+        assert 0 <= sample["a"] < 1 and sample["b"] in (0, 0.25, 0.5, 0.75, 1)
+        assert 1e-4 <= sample["c"] <= 1e-2 and sample["c"] * 1e4 == pytest.approx(round(sample["c"] * 1e4))
+        assert sample["d"] in range(3, 7) and 1 <= sample["e"] < 100 and sample["f"] in range(0, 101, 10)
+        assert sample["g"] in ("x", True, None)
+
+
+def test_where_optuna_is_not_installed_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "searcher=optuna: optuna is not installed: pip install" in refusal(adaptive)

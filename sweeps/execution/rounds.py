@@ -1,0 +1,26 @@
+"""Runs a plan round by round where an adaptive search draws more cells from the results of those that are done."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # A trial imports this package, and importing a plan takes it seconds.
+    from sweeps.planning.plan import Plan
+
+
+def run_rounds(
+    plan: "Plan", run: Callable[["Plan"], list[str]], again: Callable[[], "Plan"], announce: Callable[["Plan"], None]
+) -> list[str]:
+    """Runs a plan, then what its searches have drawn from the results, until they have drawn all or a trial fails.
+
+    `again` makes the plan anew, and `announce` is called with each further one. Returns the lines about failures of the
+    last round.
+    """
+    while True:
+        failures = run(plan)
+        if failures or not plan.waiting:
+            return failures
+        plan = again()
+        if not plan.trials():
+            return []
+        announce(plan)
