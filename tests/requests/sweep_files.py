@@ -116,6 +116,11 @@ FIELDS = {
     "corpus.writer.model": "sweep = Sweep(name='mine', grid={{'corpus.kind': 'bioR', 'corpus.writer.model': {}}})",
     "train.learning_rate": "sweep = Sweep(name='mine', grid={{'train.learning_rate': {}}})",
     "readout.kind": "sweep = Sweep(name='mine', grid={{'readout.kind': {}}})",
+    "samples": "sweep = Sweep(name='mine', grid={{'train.clip': tune.uniform(1, 2)}}, samples={})",
+    "metric": "sweep = Sweep(name='mine', grid={{'train.clip': tune.uniform(1, 2)}}, samples=1, metric={})",
+    "search_seed": "sweep = Sweep(name='mine', grid={{'train.clip': tune.uniform(1, 2)}}, samples=1, search_seed={})",
+    "limit": "sweep = Sweep(name='mine', grid={{'train.clip': tune.uniform({}, 2)}}, samples=1)",
+    "category": "sweep = Sweep(name='mine', grid={{'train.clip': tune.choice([1, {}])}}, samples=1)",
     "sweep": "sweep = {}",
     "raised": "raise {}",
     "called": "({})('mini')",
@@ -135,6 +140,11 @@ RIGHT = {
     "corpus.background": ("none",),
     "corpus.pools_folder": ("none",),
     "train.learning_rate": ("int", "float", "array number"),
+    "samples": ("int",),
+    "metric": ("empty",),
+    "search_seed": ("int",),
+    "limit": ("true", "float"),
+    "category": ("int", "float", "array number"),
     "sweep": ("sweep",),
 }
 """Values that need not be refused in a place."""
