@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
 
 from ktrain.config import ModelConfig
@@ -14,7 +15,8 @@ from ktrain.errors import GuardFailure, WrongRequest, nearest, shorten
 DROPOUT_RATES = frozenset({
     "attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "embed_dropout", "resid_dropout",
     "embedding_dropout", "dropout", "activation_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob",
-    "attn_dropout", "emb_dropout", "ffn_dropout",
+    "attn_dropout", "emb_dropout", "ffn_dropout", "residual_dropout", "mlp_dropout", "emb_pdrop", "dropout_p",
+    "local_attention_probs_dropout_prob", "lsh_attention_probs_dropout_prob",
 })  # fmt: skip
 """What architectures call their rates of dropout in training."""
 FULL_UNLESS_DECODER = frozenset({"gpt_neox", "gpt_neox_japanese"})
@@ -35,6 +37,7 @@ def build(setting: ModelConfig, vocabulary: int, eos: int) -> Any:
         network = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
     except Exception as e:  # Each architecture raises what it likes where its sizes do not fit.
         raise _refused(setting, e) from e
+    set_rates(network, setting.dropout)
     # Only now: an embedding that is told of padding keeps that token at zero, and here it is EOS.
     network.config.pad_token_id = eos
     if getattr(network, "generation_config", None) is not None:
@@ -67,6 +70,17 @@ def configuration(setting: ModelConfig, vocabulary: int, eos: int) -> Any:
 def dropout_rates(config: Any) -> list[str]:
     """Returns the names of a configuration's rates of dropout."""
     return sorted(DROPOUT_RATES & set(config.to_dict()))
+
+
+def set_rates(network: Any, rate: float) -> None:
+    """Sets the rate of every dropout in a network's modules, whatever each architecture calls it."""
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = rate
+        for name, value in list(vars(module).items()):
+            # A rate may be the whole number 0. `layerdrop` leaves out layers, not numbers.
+            if "drop" in name and "layerdrop" not in name and type(value) in (int, float):
+                setattr(module, name, rate)
 
 
 @lru_cache(maxsize=64)
@@ -118,6 +132,8 @@ def require_causal(network: Any) -> None:
 def _not_causal(config: Any, architecture: str) -> str:
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         return f"model_type={architecture} has no causal network in transformers"
+    if not all(hasattr(config, name) for name in ("num_hidden_layers", "hidden_size")):
+        return f"model_type={architecture} is made of several networks: take its language model's file alone"
     if getattr(config, "is_encoder_decoder", False):
         return f"model_type={architecture} is an encoder with a decoder, no causal network"
     decoder = getattr(config, "is_decoder", True) or architecture in FULL_UNLESS_DECODER

@@ -7,7 +7,6 @@ the layers, heads and width of the GPT-2 of its size.
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from ktrain.bios.tokenizer import SPECIAL, mask_id, pad_id
@@ -70,8 +69,4 @@ def set_dropout(network: Any, rate: float) -> None:
     """Sets the rate of dropout with which a network trains from now on, in its configuration too."""
     for setting in hf_networks.dropout_rates(network.config):
         setattr(network.config, setting, rate)
-    for module in network.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = rate
-        elif hasattr(module, "attention_dropout"):
-            module.attention_dropout = rate
+    hf_networks.set_rates(network, rate)

@@ -64,6 +64,38 @@ def test_dropout_is_that_of_the_cell_in_every_place() -> None:
         assert (network.config.attn_pdrop, network.config.embd_pdrop, network.config.resid_pdrop) == (0.2, 0.2, 0.2)
 
 
+HEADS = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
+SMALL = {"hidden_size": 32, "intermediate_size": 48, **HEADS}
+DROPPING: tuple[dict[str, Any], ...] = (
+    {"model_type": "starcoder2", **SMALL, "residual_dropout": 0.4, "embedding_dropout": 0.4},
+    {"model_type": "seed_oss", **SMALL},
+    {"model_type": "mpt", "d_model": 32, "n_heads": 2, "n_layers": 1, "emb_pdrop": 0.4},
+    {"model_type": "bloom", "hidden_size": 32, "n_layer": 1, "n_head": 2, "hidden_dropout": 0.4},
+    {
+        "model_type": "falcon", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "attention_dropout": 0.4,
+    },
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("config", DROPPING, ids=[config["model_type"] for config in DROPPING])
+def test_nothing_is_dropped_at_rate_zero_whatever_the_file_says(config: dict[str, Any]) -> None:
+    """Rates of unusual names, in a part of the configuration, and where a module bears the name of a rate."""
+    network = networks.build_network(ModelConfig(family="hf", config=json.dumps(config)), VOCABULARY, 64, 3, 0).train()
+    ids = torch.arange(24).view(2, 12)
+
+    def differ() -> bool:
+        with torch.no_grad():
+            first, second = (network(input_ids=ids, use_cache=False).logits for _ in range(2))
+        return not torch.equal(first, second)
+
+    assert not differ()
+    networks.set_dropout(network, 0.3)
+    assert differ()
+    networks.set_dropout(network, 0.0)
+    assert not differ()
+
+
 def test_a_network_that_sees_later_tokens_is_noticed() -> None:
     """Planted: attention in both directions."""
     for architecture in hf_files.FILES:
@@ -81,6 +113,7 @@ def test_a_network_that_sees_later_tokens_is_noticed() -> None:
         ({"model_type": "vit"}, "model_type=vit has no causal network in transformers"),
         ({"model_type": "bart"}, "model_type=bart is an encoder with a decoder, no causal network"),
         ({"model_type": "xlnet"}, "model_type=xlnet is no causal network"),
+        ({"model_type": "gemma3"}, "model_type=gemma3 is made of several networks: take its language model's file"),
         (hf_files.FILES["qwen3"] | {"is_causal": False}, "model_type=qwen3 is no causal network"),
         (hf_files.FILES["mamba2"] | {"num_heads": 3}, "transformers refuses it: "),
         (hf_files.FILES["qwen3"] | {"hidden_act": "nothing"}, "transformers refuses it: "),
