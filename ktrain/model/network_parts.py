@@ -23,6 +23,9 @@ def has_fast_forward(network: Any) -> bool:
         return False
     if config.model_type == "gpt_neox":
         return not config.use_parallel_residual and config.hidden_act == "gelu_new" and bool(config.attention_bias)
+    if config.rope_parameters.get("partial_rotary_factor", 1.0) != 1.0:
+        # `transformers` turns all of a Llama's heads whatever this says, and `forward.py` would not.
+        return False
     heads, width = config.num_attention_heads, config.hidden_size
     return bool(config.num_key_value_heads == heads and (config.head_dim or width // heads) * heads == width)
 

@@ -263,7 +263,8 @@ def test_the_fast_forward_is_taken_where_it_is_right_alone() -> None:
     """A Llama of one's own has it; one whose heads share values has not, nor one with rescaled angles."""
     llama = {"model_type": "llama", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     stretched = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
-    odd = ({"num_key_value_heads": 1}, {"rope_parameters": stretched}, {"head_dim": 32})
+    half = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
+    odd = ({"num_key_value_heads": 1}, {"rope_parameters": stretched}, {"head_dim": 32}, {"rope_parameters": half})
     for changes, fast in (({}, True), *((change, False) for change in odd)):
         setting = ModelConfig(family="hf", config=json.dumps(llama | {"intermediate_size": 48} | changes))
         network = networks.build_network(setting, VOCABULARY, 32, 0, 0).eval()
