@@ -15,13 +15,15 @@ REPLACED = frozenset({"vocab_size", "bos_token_id", "eos_token_id", "pad_token_i
 """What the corpus' tokenizer says instead."""
 OF_WEIGHTS = frozenset({"architectures", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache"})
 """What describes published weights, of which none are used."""
+IMPLEMENTATION = re.compile(r"_?(attn|experts)_implementation\w*")
+"""What asks for another code of the same function, which may be one to download from Hugging Face's hub."""
 SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "n_embd", "n_layer", "n_head")
 CAUSAL = re.compile(r"(ForCausalLM|LMHeadModel)$")
 """How `transformers` calls the classes of causal networks."""
 
 
 def read_network(value: str | os.PathLike[str]) -> str:
-    """Returns the canonical JSON of a network's settings, without `REPLACED` and `OF_WEIGHTS`.
+    """Returns the canonical JSON of a network's settings, without `REPLACED`, `OF_WEIGHTS` and `IMPLEMENTATION`.
 
     `value` is a folder with a `config.json`, the path of such a file, or the JSON itself. Raises `ValueError`, one line
     without the value, for a file that cannot be read or that describes no causal network of `transformers`.
@@ -36,9 +38,13 @@ def read_network(value: str | os.PathLike[str]) -> str:
     if fault := _fault(content):
         raise ValueError(fault)
     try:
-        return canonical({key: setting for key, setting in content.items() if key not in REPLACED | OF_WEIGHTS})
+        return canonical({key: setting for key, setting in content.items() if not _is_left_out(key)})
     except (ValueError, RecursionError) as e:
         raise ValueError(f"cannot be read: {shorten(e)}") from None
+
+
+def _is_left_out(key: str) -> bool:
+    return key in REPLACED | OF_WEIGHTS or IMPLEMENTATION.fullmatch(key) is not None
 
 
 def settings_of(line: str) -> dict[str, Any]:

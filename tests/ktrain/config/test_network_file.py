@@ -28,8 +28,9 @@ def test_a_network_is_what_its_file_says_wherever_that_lies(tmp_path: Path) -> N
     assert settings_of(line) == {name: value for name, value in QWEN.items() if name != "architectures"}
     assert short_name(line).startswith("qwen3-")
     # The order of keys, and what the corpus or published weights say, is no part of it.
+    implementations = {"attn_implementation": "kernels-community/other", "_experts_implementation": "eager"}
     told = {"vocab_size": 151_936, "torch_dtype": "bfloat16", "transformers_version": "4.51.0", "eos_token_id": [1, 2]}
-    assert read_network(json.dumps(dict(reversed(QWEN.items())) | told)) == line
+    assert read_network(json.dumps(dict(reversed(QWEN.items())) | told | implementations)) == line
     wider = read_network(json.dumps(QWEN | {"hidden_size": 64}))
     assert wider != line and short_name(wider) != short_name(line)
 
