@@ -176,7 +176,7 @@ def _cells(
         )
 
     def made(variant: Mapping[str, Any], sample: Mapping[str, Any]) -> CellConfig:
-        changes = {**sample, **dict(space.merged(variant, overrides))}
+        changes = sampling.joined(sweep.name, sample, dict(space.merged(variant, overrides)))
         kind = changes.get("readout.kind")
         return with_axes(base(scale, kind if isinstance(kind, str) else ""), changes)
 

@@ -158,6 +158,13 @@ def samples_of(drawn: Mapping[str, Any], *, sweep: str, search_seed: int, count:
     ]
 
 
+def joined(sweep: str, sample: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the axes of a sample and those of a point of the grid. Raises `WrongRequest` for an axis of both."""
+    if both := sorted(sample.keys() & fixed.keys()):
+        raise WrongRequest(f"sweep {sweep}: {both[0]}: is drawn, and a row of the grid sets it too")
+    return {**sample, **fixed}
+
+
 def proposed_samples(
     drawn: Mapping[str, Any],
     observed: Callable[[Sample], Observation],

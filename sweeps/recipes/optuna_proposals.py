@@ -49,7 +49,9 @@ def _distribution(distribution: Any) -> "BaseDistribution":
     is_log = sampler_of(distribution) == "LogUniform"
     # Optuna has no steps on a logarithmic scale; what it proposes there is rounded afterwards.
     if kind_of(distribution) == "Integer":
-        return IntDistribution(low, high if step else high - 1, log=is_log, step=1 if is_log else step or 1)
+        # It counts steps from the lower limit, Ray Tune from zero; where they differ, too, rounding comes afterwards.
+        aligned = step and not is_log and low % step == 0 and high % step == 0
+        return IntDistribution(low, high if step else high - 1, log=is_log, step=step if aligned else 1)
     return FloatDistribution(
         low, high if step else math.nextafter(high, low), log=is_log, step=None if is_log else step
     )

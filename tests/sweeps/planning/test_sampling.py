@@ -112,6 +112,12 @@ def test_a_wrong_request_is_told_in_one_line(fields: dict[str, Any], told: str) 
     assert told in refusal(lambda: sweep(**fields))
 
 
+def test_what_is_drawn_is_not_set_by_a_row_too() -> None:
+    rows = tune.grid_search([{"train.clip": 0.5}, {RATE: 1e-3}])
+    told = refusal(sweep({RATE: tune.loguniform(1e-4, 1e-2), "row": rows}))
+    assert told == "sweep s: train.learning_rate: is drawn, and a row of the grid sets it too"
+
+
 @pytest.mark.parametrize(
     ("axis", "distribution", "told"),
     [
@@ -244,6 +250,7 @@ def test_optuna_proposes_within_every_distribution(optuna: None) -> None:
         "e": tune.lograndint(1, 100),
         "f": tune.qrandint(0, 100, 10),
         "g": tune.choice(["x", True, None]),
+        "h": tune.qrandint(5, 95, 10),
     }
     found = proposed_samples(
         drawn, lambda sample: Observation(True, sample["a"]), sweep="s", search_seed=0, count=30, lowest=False, point=""
@@ -254,6 +261,7 @@ def test_optuna_proposes_within_every_distribution(optuna: None) -> None:
         assert 1e-4 <= sample["c"] <= 1e-2 and sample["c"] * 1e4 == pytest.approx(round(sample["c"] * 1e4))
         assert sample["d"] in range(3, 7) and 1 <= sample["e"] < 100 and sample["f"] in range(0, 101, 10)
         assert sample["g"] in ("x", True, None)
+        assert sample["h"] in (5, *range(10, 100, 10), 95), "Ray Tune's multiples are those of 10, and its limits"
 
 
 def test_where_optuna_is_not_installed_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
