@@ -16,6 +16,7 @@ from analysis.measurements import curves as measurements_curves
 from analysis.measurements.cells import Cell, Results, Search
 from analysis.measurements.names import LEARNING, LOSS
 from analysis.measurements.recorded import load_results
+from ktrain.config import CellConfig
 from ktrain.readout.kinds.base import kind_of
 from sweeps.planning.departures import departures
 from sweeps.planning.plan import Plan, PlannedCell
@@ -43,16 +44,24 @@ def read(plan: Plan, uri: str) -> Results:
 
 def _searches(plan: Plan) -> tuple[Search, ...]:
     """The searches of which only the best sample is shown."""
-    return tuple(
-        Search(
-            search.axes,
-            search.metric,
-            search.lowest,
-            frozenset(cell.key for cell in plan.cells if search.part in cell.parts),
-        )
-        for search in plan.searches
-        if search.metric
-    )
+    searches = []
+    for search in plan.searches:
+        cells = [cell for cell in plan.cells if search.part in cell.parts]
+        if search.metric:
+            keys = frozenset(cell.key for cell in cells)
+            following = _following([cell.cell for cell in cells])
+            searches.append(Search(search.axes, search.metric, search.lowest, keys, following))
+    return tuple(searches)
+
+
+def _following(cells: Sequence[CellConfig]) -> tuple[str, ...]:
+    """The axes of `stages.axes` that no cell sets in its own way: where their values differ, other axes say why."""
+    kinds = {cell.readout.kind for cell in cells}
+    set_to: dict[str, set[tuple[str, Any]]] = {
+        "readout.dropout": {(cell.readout.kind, cell.readout.dropout) for cell in cells},
+        "model.size": {(cell.readout.kind, cell.model.size) for cell in cells},
+    }
+    return tuple(axis for axis, values in set_to.items() if len(values) == len(kinds))
 
 
 def undelivered(plan: Plan, results: Results) -> bool:

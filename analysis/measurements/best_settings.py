@@ -42,7 +42,8 @@ def _best_samples(groups: Sequence[ReplicateGroup], search: Search) -> tuple[Rep
     alike: dict[str, list[ReplicateGroup]] = {}
     for number, replicates in enumerate(groups):
         sampled = search.keys.issuperset(replicates.keys)
-        alike.setdefault(_other_axes(replicates, search.axes) if sampled else f"{number}", []).append(replicates)
+        others = _other_axes(replicates, (*search.axes, *search.following)) if sampled else f"{number}"
+        alike.setdefault(others, []).append(replicates)
     kept = []
     for members in alike.values():
         best = members[0]

@@ -63,6 +63,8 @@ class Search:
     lowest: bool
     """Whether the lowest value is the best; else the highest."""
     keys: frozenset[str]
+    following: tuple[str, ...] = ()
+    """Axes whose values follow from others, such as `model.size` from `model.layers`: samples may differ in them."""
 
 
 @dataclass(frozen=True, kw_only=True)

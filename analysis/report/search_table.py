@@ -16,7 +16,9 @@ def sheets(results: Results) -> tuple[Sheet, ...]:
 def _sheet(results: Results, search: Search, shown: set[tuple[str, ...]]) -> Sheet:
     samples = [group for group in group_replicates(results) if search.keys.issuperset(group.keys)]
     best = "lowest" if search.lowest else "highest"
-    title = f"Search: {len(samples)} samples, of which the one with the {best} {search.metric} is reported"
+    settings = sum(map(search.keys.issuperset, shown))
+    several = f" at {settings} settings; at each" if settings > 1 else ", of which"
+    title = f"Search: {len(samples)} samples{several} the one with the {best} {search.metric} is reported"
     headers = ("setting", "readout", *search.axes, search.metric, "reported", "state")
     return Sheet(title, headers, tuple(_line(group, search, reported=group.keys in shown) for group in samples))
 

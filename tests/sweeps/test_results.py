@@ -68,14 +68,25 @@ def numbers(plan: Plan, uri: str) -> list[float | None]:
     return [cell.metrics.get(MEAN) for cell in read(plan, uri).cells]
 
 
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        {"train.learning_rate": tune.loguniform(1e-4, 1e-2)},
+        # `readout.dropout` and `model.size` say what follows from these.
+        {"model.dropout": tune.uniform(0.01, 0.3)},
+        {"model.layers": tune.randint(1, 400)},
+    ],
+    ids=["rate", "dropout", "layers"],
+)
 def test_of_a_random_search_the_sample_chosen_by_its_metric_is_reported(
+    drawn: dict[str, Any],
     tiny: Callable[..., Sweep],
     planned: Planner,
     publish: Callable[..., None],
     database: str,
     request: pytest.FixtureRequest,
 ) -> None:
-    searched = tiny({"train.learning_rate": tune.loguniform(1e-4, 1e-2)}, name=request.node.name)
+    searched = tiny(drawn, name=request.node.name)
     searched = replace(searched, samples=3, metric="recall/attribute_tokens")
     for number, cell in enumerate(planned(searched).cells):
         # The sample that recalls most answers least about held-out people.

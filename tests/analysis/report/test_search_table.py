@@ -32,6 +32,18 @@ def test_each_sample_is_a_line_and_one_is_reported(make: Callable[..., Cell]) ->
     )
 
 
+def test_a_table_of_several_settings_says_that_each_has_a_best_sample(make: Callable[..., Cell]) -> None:
+    results = search(make)
+    more = tuple(
+        replace(make(0.5, multi=5, **{RATE: rate}), metrics={LOSS: loss}) for rate, loss in ((0.001, 3.0), (0.002, 4.0))
+    )
+    cells = (*results.cells, *more)
+    found = Search((RATE,), LOSS, True, frozenset(cell.key for cell in cells))
+    (sheet,) = sheets(replace(results, cells=cells, searches=(found,)))
+    title = "Search: 5 samples at 2 settings; at each the one with the lowest train/loss is reported"
+    assert sheet.title == title and [line[4] for line in sheet.lines] == ["", "yes", "", "yes", ""]
+
+
 def test_the_table_reports_the_sample_that_was_chosen_and_says_so(make: Callable[..., Cell]) -> None:
     results = search(make)
     (row,) = rows(results)
