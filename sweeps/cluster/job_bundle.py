@@ -52,7 +52,8 @@ def pack_job(
         if name.endswith(".py"):
             _copy(Path(name), root / bundled_name)
         for path in _network_files(overrides):
-            if path.is_absolute() or not path.resolve().is_relative_to(here.resolve()):
+            # With `..` in its path, a file would be copied outside the bundle.
+            if path.is_absolute() or ".." in path.parts or not path.resolve().is_relative_to(here.resolve()):
                 raise WrongRequest(f"model.config={path}: name it by a path below {here}, so that it goes with the job")
             _copy(path, root / path)
         for axis, folder in _folders(cells):
@@ -98,7 +99,7 @@ def _folders(cells: Iterable[CellConfig]) -> list[tuple[str, Path]]:
 
 def _network_files(overrides: Mapping[str, Sequence[Any]]) -> list[Path]:
     """The files that the command line's `model.config` names; a value may be the JSON itself."""
-    values = [os.path.expanduser(value) for value in overrides.get("model.config", ()) if "{" not in str(value)]
+    values = [os.path.expanduser(text) for text in map(str, overrides.get("model.config", ())) if "{" not in text]
     return [Path(value) / "config.json" if Path(value).is_dir() else Path(value) for value in values]
 
 

@@ -207,7 +207,7 @@ def test_the_config_of_a_network_goes_along(user: Path, tmp_path: Path) -> None:
     family = {"model__family": ["hf"]}
     files = packed("mine.py", model__config=["nets/a", "nets/b.json", '{"model_type": "llama"}'], **family)
     assert {file for file in files if "nets" in file} == {"nets/a/config.json", "nets/b.json"}
-    for outside in (str(user / "nets" / "b.json"), "../c.json"):
+    for outside in (str(user / "nets" / "b.json"), "../c.json", f"../{user.name}/nets/b.json"):
         with pytest.raises(WrongRequest, match="so that it goes with the job"):
             packed("mine.py", model__config=[outside], **family)
 
