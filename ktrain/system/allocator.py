@@ -7,6 +7,8 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """Parameters of glibc's `mallopt`, from its malloc.h."""
 KEPT = 2**30
 """Bytes: freed memory up to this much, and single tensors up to this size, stay with the process."""
+MOST_BEFORE = 2**25
+"""The largest size of a single tensor that an older glibc takes (mallopt(3): 4 MiB times the bytes of a `long`)."""
 GROWTH = 2**26
 """Bytes by which the process asks the kernel for memory."""
 
@@ -19,5 +21,8 @@ def keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
-        for parameter, value in ((M_TRIM_THRESHOLD, KEPT), (M_TOP_PAD, GROWTH), (M_MMAP_THRESHOLD, KEPT)):
-            mallopt(parameter, value)
+        mallopt(M_TRIM_THRESHOLD, KEPT)
+        mallopt(M_TOP_PAD, GROWTH)
+        # Unset, it would stay at 128 KiB: glibc no longer moves it once one of the others is set.
+        if not mallopt(M_MMAP_THRESHOLD, KEPT):
+            mallopt(M_MMAP_THRESHOLD, MOST_BEFORE)

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from ktrain.system import allocator
+
 FAULTS = """
 import resource
 import torch
@@ -39,3 +41,19 @@ def test_freed_memory_stays_with_the_process() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc")
 def test_without_the_setting_each_step_faults_its_pages_in_again() -> None:
     assert page_faults("") > 1_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_an_older_glibc_gets_the_largest_size_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: dict[int, int] = {}
+
+    class Older:
+        def mallopt(self, parameter: int, value: int) -> int:
+            if parameter == allocator.M_MMAP_THRESHOLD and value > 32 * 2**20:
+                return 0
+            taken[parameter] = value
+            return 1
+
+    monkeypatch.setattr("ctypes.CDLL", lambda name: Older())
+    allocator.keep_freed_memory()
+    assert taken == {-1: 2**30, -2: 2**26, -3: 32 * 2**20}
