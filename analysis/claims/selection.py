@@ -53,6 +53,8 @@ class SelectedCells:
     def remark(self) -> str:
         """Selection, seeds and missing results behind the number, or why there is none; empty if nothing is to add."""
         remarks = [f"best of {self.compared}"] if self.compared > 1 else []
+        if self.replicates and self.replicates.compared > 1 and self.replicates.final:
+            remarks.append(self.replicates.state)
         if self.replicates and len(self.replicates.seeds) > 1:
             remarks.append(f"{len(self.replicates.seeds)} seeds")
         for reasons in (self.pending, self.unavailable):
@@ -121,7 +123,10 @@ def choose(
     pending, unavailable = [], []
     for replicates in candidates:
         reading = read(replicates)
-        if isinstance(reading, Effect):
+        if replicates.state.startswith("best of") and not replicates.final:
+            # Another sample of the search may still be chosen, and its number may be higher or lower.
+            pending.append(replicates.state)
+        elif isinstance(reading, Effect):
             numbers.append((replicates, reading))
         elif _final(replicates):
             unavailable.append(reading)
@@ -162,8 +167,8 @@ def mean_of(names: Sequence[str]) -> Callable[[ReplicateGroup], Reading]:
 
 
 def _final(replicates: ReplicateGroup) -> bool:
-    """Whether no seed will change any more: each is done or blocked."""
-    return replicates.state == "done" or _blocked(replicates)
+    """Whether nothing will change any more: each seed, and each sample of a search, is done or blocked."""
+    return replicates.final or replicates.state.startswith("no sample has") or _blocked(replicates)
 
 
 def _blocked(replicates: ReplicateGroup) -> bool:

@@ -87,7 +87,10 @@ class ModelConfig(FrozenConfig):
     def identity(self) -> dict[str, Any]:
         """Returns what identifies the network: the shape of a named size by its name, any other one by its numbers, and
         a network of `hf` by the settings of its file."""
-        chosen = {"family": self.family, "dropout": self.dropout}
+        chosen: dict[str, Any] = {"family": self.family, "dropout": self.dropout}
+        if self.family == "llama":
+            # The first version never trained the embedding of EOS.
+            chosen["version"] = 2
         if self.config is not None:
             return {**chosen, "config": json.loads(self.config)}
         return {**chosen, "size": self.name} if self.name in SIZES else {**chosen, **asdict(self.shape)}

@@ -99,3 +99,9 @@ class LlamaParts:
 
 def identity(state: Tensor) -> Tensor:
     return state
+
+
+def train_padding(network: Any) -> None:
+    """Lets the embedding of EOS be trained, which also pads. Llama and others take the padding token of their
+    configuration, which a published network has, for one whose embedding is never trained."""
+    network.get_input_embeddings().padding_idx = None

@@ -62,7 +62,13 @@ def build_network(setting: ModelConfig, vocabulary: int, context: int, eos: int,
         if setting.family == "hf":
             return hf_networks.build(setting, vocabulary, eos)
         chosen = configuration(setting, vocabulary, context, eos)
-        return LlamaForCausalLM(chosen) if setting.family == "llama" else GPTNeoXForCausalLM(chosen)
+        if setting.family != "llama":
+            return GPTNeoXForCausalLM(chosen)
+        # An embedding that knows of padding starts at zero and stays there, and here EOS pads.
+        padding, chosen.pad_token_id = chosen.pad_token_id, None
+        network = LlamaForCausalLM(chosen)
+        network.config.pad_token_id = network.generation_config.pad_token_id = padding
+        return network
 
 
 def set_dropout(network: Any, rate: float) -> None:

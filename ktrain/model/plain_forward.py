@@ -17,11 +17,6 @@ COMPILED = frozenset({"gemma3_text", "gpt_neox", "mamba2", "mixtral", "qwen3"})
 """Architectures whose compiled step was seen to be one graph and to equal the plain one."""
 
 
-def prepare(network: Any) -> None:
-    """Lets the embedding of EOS be trained, which also pads: a loaded network's embedding is told to leave it alone."""
-    network.get_input_embeddings().padding_idx = None
-
-
 class PlainLanguageModelLoss(nn.Module):
     """As `forward.LanguageModelLoss`: forward(ids, weights) is the weighted sum of the cross-entropies of next tokens.
 
@@ -31,7 +26,6 @@ class PlainLanguageModelLoss(nn.Module):
 
     def __init__(self, network: Any) -> None:
         super().__init__()
-        prepare(network)
         self.network, self.balance = network, router_coefficient(network)
 
     def forward(self, ids: Tensor, weights: Tensor) -> Tensor:

@@ -29,8 +29,6 @@ class StackedAdapters(nn.Module):
         network.requires_grad_(False)
         self.network, self.adapters, self.head = network, adapters, head
         self.tables = None if isinstance(adapters, ModuleAdapters) else PositionTables(network)
-        if isinstance(adapters, ModuleAdapters):
-            plain_forward.prepare(network)
 
     def forward(self, ids: Tensor, places: Tensor, targets: Tensor, weights: Tensor, seeds: Tensor) -> Tensor:
         self.adapters.at(seeds)

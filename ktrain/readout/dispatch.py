@@ -7,6 +7,7 @@ from transformers import AutoModelForCausalLM
 
 from ktrain.config import CellConfig, RuntimeConfig
 from ktrain.data.corpus import Corpus
+from ktrain.model.network_parts import train_padding
 from ktrain.readout.job import ReadoutJob
 from ktrain.readout.kinds.base import kind_of
 from ktrain.store.base import Store
@@ -23,4 +24,5 @@ def read_out(
     """
     gpu_memory.reset_peak()
     network = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False)
+    train_padding(network)
     kind_of(cells[0].readout.kind).read_out(ReadoutJob(store, network, cells, corpus, runtime, reporter))

@@ -50,7 +50,8 @@ def estimate(stage: Stage, cell: CellConfig, workers: int, *, gpu: bool, compile
     activations = shape.layers * rows * tokens * bytes_per_token
     logits = rows * tokens * vocabulary * LOGIT[compiled]
     chunk = sizes.LOGITS["cuda" if gpu else "cpu"] // 4
-    if frozen == 0.0 and rows * tokens * vocabulary > chunk:
+    # A network of `hf` computes its own logits, all at once (`model.plain_forward`).
+    if frozen == 0.0 and cell.model.family != "hf" and rows * tokens * vocabulary > chunk:
         chunks = math.ceil(rows * tokens * vocabulary / chunk)
         logits = chunk * CHUNKED[compiled] + (4 + 2 * chunks) * vocabulary * shape.width
     casts = 2 * network if setting.precision == "bf16" else 0

@@ -9,6 +9,7 @@ from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXRotaryEmbeddin
 from ktrain.config import ModelConfig
 from ktrain.model import networks
 from ktrain.model.forward import LanguageModelLoss
+from ktrain.model.network_parts import train_padding
 
 GPT2 = 50_257
 FAMILIES = ("gpt2", "llama", "gbert")
@@ -246,3 +247,18 @@ def test_a_network_trains_with_the_dropout_that_is_set(family: str) -> None:
         torch.manual_seed(0)
         losses[built, rate] = LanguageModelLoss(network)(rows, torch.ones(rows.shape)).item()
     assert losses[0.0, 0.3] == losses[0.3, 0.3] != losses[0.0, 0.0] == losses[0.3, 0.0]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_embedding_of_eos_starts_and_trains_like_any_other(family: str, tmp_path: Path) -> None:
+    network = small(family=family)
+    network.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    train_padding(loaded)
+    for each in (network, loaded):
+        table = each.get_input_embeddings().weight
+        assert float(table[0].std().detach()) == pytest.approx(0.02, rel=0.3)
+        each.zero_grad()
+        LanguageModelLoss(each)(torch.zeros(1, 8, dtype=torch.int64), torch.ones(1, 8)).backward()
+        assert table.grad is not None and table.grad[0].abs().max() > 0
+    assert loaded.config.pad_token_id == network.config.pad_token_id

@@ -23,7 +23,7 @@ from ktrain.model.forward import hidden_states
 from ktrain.model.heads import Classifier, LanguageHead
 from ktrain.model.lora import Adapters, AdapterSpec, merged
 from ktrain.model.module_lora import ModuleAdapters, adapters_of
-from ktrain.model.network_parts import has_fast_forward
+from ktrain.model.network_parts import has_fast_forward, train_padding
 from ktrain.model.objectives import next_token_loss
 from ktrain.model.plain_forward import PlainLanguageModelLoss
 from ktrain.model.query_value import FUSED, WHOLE, updated_outputs
@@ -112,6 +112,7 @@ def test_eos_is_trained_although_it_pads(random_batch: Batch) -> None:
     network = built("qwen3")
     assert network.get_input_embeddings().weight[0].any() and network.config.pad_token_id == 0
     network.get_input_embeddings().padding_idx = 0
+    train_padding(network)
     ids, weights = random_batch(0)
     ids[:, 3] = 0
     next_token_loss(network)(ids, weights).backward()

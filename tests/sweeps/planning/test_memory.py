@@ -1,5 +1,6 @@
 """The formula of memory, against saved tensors that are counted."""
 
+import json
 from typing import Any
 
 import pytest
@@ -85,3 +86,18 @@ def test_more_of_anything_is_never_less_memory() -> None:
     assert of(size="682m") > of(size="302m") > of() > of(batch=48) and of() > of(context=256)
     assert of(precision="fp32") > of() > of(workers=2) > of(workers=4)
     assert of(workers=2) > of(workers=2, zero=1) > of(workers=2, zero=2) > of(workers=2, zero=3)
+
+
+def test_networks_of_hf_hold_all_their_logits() -> None:
+    """They are as large as those of a chunk at a small batch, and grow with it."""
+
+    def peak(family: dict[str, object], batch: int) -> float:
+        train = {"batch": batch, "context": 512}
+        cell = CellConfig.model_validate({"model": family, "train": train, "readout": {"dropout": 0.0}})
+        return estimate(stages_of(cell).pretrain, cell, 1, gpu=True)
+
+    qwen = {"model_type": "qwen3", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    file = {"family": "hf", "config": json.dumps(qwen | {"num_key_value_heads": 2, "intermediate_size": 128})}
+    logits = 48 * 512 * 50_257 * 8
+    assert peak(file, 96) - peak(file, 48) > logits
+    assert peak({"size": "mini"}, 96) - peak({"size": "mini"}, 48) < logits / 2
