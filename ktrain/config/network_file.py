@@ -17,7 +17,7 @@ OF_WEIGHTS = frozenset({"architectures", "_name_or_path", "transformers_version"
 """What describes published weights, of which none are used."""
 IMPLEMENTATION = re.compile(r"_?(attn|experts)_implementation\w*")
 """What asks for another code of the same function, which may be one to download from Hugging Face's hub."""
-SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "n_embd", "n_layer", "n_head")
+POSITIVE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "n_embd", "n_layer", "n_head")
 CAUSAL = re.compile(r"(ForCausalLM|LMHeadModel)$")
 """How `transformers` calls the classes of causal networks."""
 
@@ -107,7 +107,7 @@ def _fault(content: Any) -> str:
         return "architectures: must be a list of names of classes"
     if classes and not any(CAUSAL.search(name) for name in classes):
         return f"architectures={shorten(classes[0])} is no causal network (...ForCausalLM or ...LMHeadModel)"
-    for name in SIZES:
+    for name in POSITIVE:
         size = content.get(name, 1)
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             return f"{name}={shorten(size)}: must be a whole number from 1"

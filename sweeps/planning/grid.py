@@ -188,7 +188,7 @@ def _cells(
         cells = [made(variant, sample) for variant in space.variants(axes) for sample in samples]
     if not cells:
         raise WrongRequest(f"sweep {sweep.name}: a grid search over nothing leaves no cell")
-    sampling.check_metric(sweep.name, sweep.metric, cells)
+    sampling.check_metric(sweep.name, sweep.metric, drawn, cells)
     return list(dict.fromkeys(cells))
 
 

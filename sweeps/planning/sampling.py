@@ -6,7 +6,7 @@ What Optuna proposes is a pure function of these and of the results of earlier s
 """
 
 import importlib.util
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args
 
@@ -111,8 +111,11 @@ def request_fault(samples: Any, searcher: Any, metric: Any, search_seed: Any) ->
     return ""
 
 
-def check_metric(sweep: str, metric: str, cells: Iterable[CellConfig]) -> None:
-    """Raises `WrongRequest` if a cell's kind of readout does not measure the metric of a search."""
+def check_metric(sweep: str, metric: str, drawn: Collection[str], cells: Iterable[CellConfig]) -> None:
+    """Raises `WrongRequest` if a cell's kind of readout does not measure the metric of a search, and if the axes that
+    are `drawn` change what it measures."""
+    if metric == "train/loss" and (mixture := sorted({"train.qa_ratio", "train.masked_answers"} & {*drawn})):
+        raise WrongRequest(f"sweep {sweep}: metric={metric}: {mixture[0]} is drawn, which changes what the loss is of")
     prefix = metric.partition("/")[0]
     for kind in dict.fromkeys(cell.readout.kind for cell in cells):
         if prefix in ("qa", "mixed") and readout_kind(kind).metric_prefix != prefix:

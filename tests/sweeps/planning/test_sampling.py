@@ -157,6 +157,11 @@ def test_no_metric_is_measured_on_the_people_that_are_reported() -> None:
     assert not [name for name in METRICS if "/test/" in name]
 
 
+def test_losses_of_different_texts_are_not_compared() -> None:
+    line = refusal(sweep({"train.qa_ratio": tune.uniform(0.2, 0.8)}, metric="train/loss"))
+    assert "metric=train/loss: train.qa_ratio is drawn, which changes what the loss is of" in line
+
+
 # What learns from results.
 
 
