@@ -15,7 +15,7 @@ from ktrain.system.allocator import keep_freed_memory
 {setting}
 
 def step():
-    tensors = [torch.ones(2**19 * size) for size in (1, 2, 4)]
+    tensors = [torch.ones(12 * 2**20) for _ in range(2)]
     return sum(tensor[0] for tensor in tensors)
 
 for _ in range(5):
@@ -28,19 +28,18 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def page_faults(setting: str) -> int:
-    """The page faults of twenty steps that each fill 14 MiB of new tensors."""
+    """The page faults of twenty steps that each fill two new tensors of 48 MiB."""
     code = FAULTS.format(setting=setting)
     return int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc")
 def test_freed_memory_stays_with_the_process() -> None:
-    assert page_faults("keep_freed_memory()") < 100
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
-def test_without_the_setting_each_step_faults_its_pages_in_again() -> None:
-    assert page_faults("") > 1_000
+    """The heap may still grow once; by default every step faults all its pages in again."""
+    before = page_faults("")
+    # Twenty times two times twenty-four pages, should they be huge ones.
+    assert before >= 960
+    assert page_faults("keep_freed_memory()") < before / 4
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc")
