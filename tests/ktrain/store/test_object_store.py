@@ -206,6 +206,7 @@ from ktrain.stages import Stage
 from ktrain.store.open import store_at
 store = store_at(sys.argv[1])
 print(os.getpid(), flush=True)
+input()  # Until the proxy counts.
 store.publish_files(Stage("x", sys.argv[2], {"step": int(sys.argv[3])}), {"one": b"1", "two": b"2"})
 """
 
@@ -217,8 +218,9 @@ def test_death_at_any_step_publishes_all_or_nothing(proxy: Any, s3: str, answere
     watcher = store_at(s3)
     while died:
         key = stage_key("a", {"step": steps})
-        process = subprocess.Popen([sys.executable, "-c", DIE, s3, key, str(steps)], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None and process.stdout.readline()
+        words = [sys.executable, "-c", DIE, s3, key, str(steps)]
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdin is not None and process.stdout is not None and process.stdout.readline()
         left, died = [steps], False
 
         def step(*_: Any, left: list[int] = left, process: Any = process) -> int | None:
@@ -235,6 +237,8 @@ def test_death_at_any_step_publishes_all_or_nothing(proxy: Any, s3: str, answere
             proxy.after = lambda *request, step=step: step(*request) is not None
         else:
             proxy.before = step
+        process.stdin.write("\n")
+        process.stdin.close()
         process.wait(120)
         process.stdout.close()
         proxy.before = proxy.after = lambda *_: None
