@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from analysis.claims import judge
-from analysis.claims.verdict import OPEN
+from analysis.claims.verdict import Outcome
 from analysis.measurements import curves, names
 from analysis.measurements.cells import ReplicateGroup, Results, group_replicates
 from analysis.measurements.table_rows import setting
@@ -226,6 +226,16 @@ def _claim_numbers(numbers: Numbers) -> Mapping[str, Callable[[], str]]:
     }
 
 
+def _effect(outcome: Outcome) -> str:
+    """A correlation, a lead in training, or a difference in points, with its interval."""
+    effect = outcome.effect
+    assert effect
+    if outcome.part.correlation:
+        return f"{effect.value:.2f} [{effect.low:.2f}, {effect.high:.2f}]"
+    number = ranged(effect.value, (effect.low, effect.high))
+    return f"{number} % of the steps earlier" if outcome.part.lead else f"{number} points"
+
+
 def claims(numbers: Numbers) -> str:
     """README: each conclusion of the paper with its verdict."""
     verdicts = judge.judge(numbers.results, curves.read_curves(numbers.uri, numbers.results))
@@ -238,13 +248,10 @@ def claims(numbers: Numbers) -> str:
         text: str = verdict.verdict
         if verdict.claim.name in with_numbers:
             text += f": {with_numbers[verdict.claim.name]()}"
-        elif verdict.verdict == OPEN:
-            text += f": {verdict.why}"
+        elif all(part.effect for part in verdict.parts):
+            text += f": {', '.join(map(_effect, verdict.parts))}"
         else:
-            effects = [part.effect for part in verdict.parts if part.effect]
-            is_correlation = bool(verdict.parts[0].part.correlation)
-            values = [f"{e.value:.2f}" if is_correlation else f"{100 * e.value:.1f}" for e in effects]
-            text += f": {', '.join(values)}{'' if is_correlation else ' points'}"
+            text += ": not all of its cells are done"
         lines.append([verdict.claim.says, text])
     return table(["conclusion of the paper", f"in the miniature, {seed}"], lines)
 
