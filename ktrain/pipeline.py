@@ -219,7 +219,8 @@ def _masked_objective(
 ) -> tuple[nn.Module, Batches]:
     """Returns the loss of a network that fills in masks, and this rank's batches for it."""
     whole_answers = cell.train.masked_answers
-    masker = Masker(corpus.tokenizer, key, cell.seed, masked_answers=whole_answers)
+    share = cell.train.mask_share
+    masker = Masker(corpus.tokenizer, key, cell.seed, share=share, masked_answers=whole_answers)
 
     def batches(step: int) -> tuple[Tensor, ...]:
         rows = windows.rows(step)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ktrain.bior import rule_writer, surface_forms
 from ktrain.bios import pools, templates, tokenizer
-from ktrain.config import CellConfig, CorpusConfig, WriterConfig
+from ktrain.config import MASKING, CellConfig, CorpusConfig, WriterConfig
 from ktrain.data import background
 from ktrain.errors import WrongRequest
 from ktrain.fingerprint import content_digest, digest, flatten, stage_key
@@ -140,8 +140,8 @@ def _is_active(axis: str, cell: CellConfig) -> bool:
         return cell.corpus.kind == "bioR" and (not by_rules or axis == "corpus.writer.backend")
     if axis.startswith("corpus.celebrity."):
         return bool(cell.corpus.celebrity_fraction)
-    if axis == "train.masked_answers":
-        return bool(cell.train.masked_answers)
+    if part == "train" and field in MASKING:
+        return field in cell.train.identity()
     if axis in SHAPE_AXES:
         return getattr(cell.model, field) is not None
     return axis != "corpus.background_share" or cell.corpus.background is not None

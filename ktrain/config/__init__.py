@@ -3,7 +3,7 @@
 Only `RuntimeConfig` is not: it says how and where a cell runs (workers, threads, store).
 """
 
-from ktrain.config.cell_config import CellConfig, ReadoutConfig, TrainConfig
+from ktrain.config.cell_config import MASKING, CellConfig, ReadoutConfig, TrainConfig
 from ktrain.config.corpus_config import (
     ATTRIBUTES,
     AugmentationConfig,
@@ -16,6 +16,6 @@ from ktrain.config.model_config import ModelConfig
 from ktrain.config.runtime_config import RuntimeConfig
 
 __all__ = [
-    "ATTRIBUTES", "AugmentationConfig", "CellConfig", "CorpusConfig", "FrozenConfig", "ModelConfig", "PoolsConfig",
-    "ReadoutConfig", "RuntimeConfig", "TrainConfig", "WriterConfig",
+    "ATTRIBUTES", "MASKING", "AugmentationConfig", "CellConfig", "CorpusConfig", "FrozenConfig", "ModelConfig",
+    "PoolsConfig", "ReadoutConfig", "RuntimeConfig", "TrainConfig", "WriterConfig",
 ]  # fmt: skip

@@ -11,6 +11,9 @@ from ktrain.config.model_config import ModelConfig
 from ktrain.errors import nearest
 from ktrain.readout_registry import kind_of, names
 
+MASKING = ("mask_share", "masked_answers")
+"""Settings of training that only a network that fills in masks reads."""
+
 
 class TrainConfig(FrozenConfig):
     """Pretraining on biographies, or mixed training with questions (paper, appendix B)."""
@@ -26,9 +29,11 @@ class TrainConfig(FrozenConfig):
     window with the text that the window before cut, so that every text is read whole. Background text is always cut."""
     qa_ratio: float = Field(0.0, ge=0.0, lt=1.0)
     """Share of windows that hold questions of the training half; 0.8 in the paper's mixed training."""
+    mask_share: float = Field(0.15, gt=0.0, lt=1.0)
+    """Share of the words that GBERT has to fill in; 0.15 is the paper's. A larger share teaches more facts a step."""
     masked_answers: float = Field(0.0, ge=0.0, le=1.0)
-    """Share of these questions whose whole answer GBERT has to fill in, as it is asked afterwards, besides the 15 % of
-    all words that the paper masks. The paper masks no whole answers in training."""
+    """Share of these questions whose whole answer GBERT has to fill in, as it is asked afterwards, besides
+    `mask_share` of all words. The paper masks no whole answers in training."""
     learning_rate: float = Field(1e-3, gt=0.0)
     """Peak of AdamW's learning rate, after the warm-up."""
     final_learning_rate: float = Field(0.1, ge=0.0, le=1.0)
@@ -58,8 +63,9 @@ class TrainConfig(FrozenConfig):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """Returns what identifies the training; `masked_answers` only where there are some."""
-        return self.model_dump(exclude=None if self.masked_answers else {"masked_answers"})
+        """Returns what identifies the training; how GBERT is masked only where it is not as in the paper."""
+        as_in_paper = {name for name in MASKING if getattr(self, name) == type(self).model_fields[name].default}
+        return self.model_dump(exclude=as_in_paper)
 
 
 class ReadoutConfig(FrozenConfig):
@@ -221,11 +227,13 @@ class CellConfig(FrozenConfig):
                 raise ValueError(f"readout.beam={self.readout.beam}: model.family=gbert fills in, it does not generate")
             if self.readout.loss == "all":
                 raise ValueError("readout.loss=all: model.family=gbert learns the answers that it fills in")
-        if masked := self.train.masked_answers:
-            if self.model.family != "gbert":
-                raise ValueError(f"train.masked_answers={masked:g}: is for model.family=gbert, which fills in masks")
-            if not self.train.qa_ratio:
-                raise ValueError(f"train.masked_answers={masked:g}: train.qa_ratio=0 leaves no question to mask")
+        for field in MASKING:
+            value = getattr(self.train, field)
+            if self.model.family != "gbert" and value != TrainConfig.model_fields[field].default:
+                raise ValueError(f"train.{field}={value:g}: is for model.family=gbert, which fills in masks")
+        if self.train.masked_answers and not self.train.qa_ratio:
+            masked = self.train.masked_answers
+            raise ValueError(f"train.masked_answers={masked:g}: train.qa_ratio=0 leaves no question to mask")
         return self
 
     @model_validator(mode="after")

@@ -1,8 +1,9 @@
 """Whole-word masking, the objective of bidirectional networks (paper, appendix B).
 
 15 % of the words of a row are chosen; of their tokens the mask replaces 80 %, a random token 10 %, and 10 % stay.
-Spaces separate words. With `train.masked_answers`, the mask also replaces whole answers, as when the network is asked
-afterwards; the paper does not do this.
+Spaces separate words. `train.mask_share` chooses another share of the words in training, and with
+`train.masked_answers` the mask also replaces whole answers, as when the network is asked afterwards; the paper does
+neither.
 """
 
 import math
@@ -16,12 +17,12 @@ from ktrain.bios.tokenizer import EOS, eos_id, mask_id
 from ktrain.rng import generator
 
 SHARE = 0.15
-"""Share of the words that is chosen."""
+"""The paper's share of the words that is chosen; recall is always measured with it."""
 REPLACED, RANDOM = 0.8, 0.1
 """Shares of a chosen word's tokens that become the mask, and any token."""
-MOST_TARGETS = 0.45
-"""Share of a row's tokens for which `target_places` has room: with 15 % of the words chosen, five standard deviations
-above what a row of the miniature has, more in longer rows."""
+MARGIN = 0.3
+"""`target_places` has room for this share of a row's tokens more than are chosen on average with `SHARE`, and in
+proportion to the spread with other shares: five standard deviations of a row of the miniature, more of longer rows."""
 MOST_ANSWERS = 0.3
 """Share of a row of questions that is answers, at most."""
 
@@ -29,10 +30,13 @@ MOST_ANSWERS = 0.3
 class Masker:
     """Masks rows of tokens; the masks of a step are a pure function of (key, seed, step)."""
 
-    def __init__(self, tokenizer: Tokenizer, key: str, seed: int, *, masked_answers: float = 0.0) -> None:
-        """`masked_answers` is the share of the answers that are masked whole."""
-        self._key, self._seed, self._masked_answers = key, seed, masked_answers
-        self.most_targets = MOST_TARGETS + MOST_ANSWERS * masked_answers
+    def __init__(
+        self, tokenizer: Tokenizer, key: str, seed: int, *, share: float = SHARE, masked_answers: float = 0.0
+    ) -> None:
+        """`share` is the share of the words that are chosen, `masked_answers` that of the answers masked whole."""
+        self._key, self._seed, self._share, self._masked_answers = key, seed, share, masked_answers
+        spread = math.sqrt(share * (1 - share) / (SHARE * (1 - SHARE)))
+        self.most_targets = min(1.0, share + MARGIN * spread + MOST_ANSWERS * masked_answers)
         """The share of a row's tokens for which `target_places` needs room."""
         self._eos = eos_id(tokenizer)
         self._vocabulary = tokenizer.get_vocab_size()
@@ -45,7 +49,7 @@ class Masker:
         """The tokens of chosen words, (rows, T) bool, drawn from the random stream `path`. EOS belongs to no word."""
         # One number per word decides for all its tokens: gather it by the token's word index, (rows, T).
         word = np.cumsum(self._word_starts(rows), axis=1) - 1
-        word_chosen = generator(self._seed, "words", self._key, *path).random(rows.shape) < SHARE
+        word_chosen = generator(self._seed, "words", self._key, *path).random(rows.shape) < self._share
         return np.asarray(np.take_along_axis(word_chosen, word, axis=1) & (rows != self._eos))
 
     def masked(self, rows: np.ndarray, step: int, answers: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +86,7 @@ class Masker:
         return np.asarray(starts)
 
 
-def target_places(chosen: np.ndarray, most: float = MOST_TARGETS) -> np.ndarray:
+def target_places(chosen: np.ndarray, most: float) -> np.ndarray:
     """Returns the positions of the tokens `chosen` (n, T) bool of each row, then of others, (n, P) int64.
 
     P is the share `most` of T, so that all steps have one shape; T where a row has more targets than that.

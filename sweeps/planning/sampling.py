@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_args
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from ktrain.config import CellConfig
+from ktrain.config import MASKING, CellConfig
 from ktrain.errors import WrongRequest, nearest, shorten
 from ktrain.readout.kinds.base import kind_of as readout_kind
 from ktrain.rng import generator
@@ -114,7 +114,8 @@ def request_fault(samples: Any, searcher: Any, metric: Any, search_seed: Any) ->
 def check_metric(sweep: str, metric: str, drawn: Collection[str], cells: Iterable[CellConfig]) -> None:
     """Raises `WrongRequest` if a cell's kind of readout does not measure the metric of a search, and if the axes that
     are `drawn` change what it measures."""
-    if metric == "train/loss" and (mixture := sorted({"train.qa_ratio", "train.masked_answers"} & {*drawn})):
+    predicted = {"train.qa_ratio", *(f"train.{field}" for field in MASKING)}
+    if metric == "train/loss" and (mixture := sorted(predicted & {*drawn})):
         raise WrongRequest(f"sweep {sweep}: metric={metric}: {mixture[0]} is drawn, which changes what the loss is of")
     prefix = metric.partition("/")[0]
     for kind in dict.fromkeys(cell.readout.kind for cell in cells):

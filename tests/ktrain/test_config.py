@@ -224,6 +224,7 @@ def test_a_fraction_without_a_single_celebrity_is_refused() -> None:
             {"model": {"family": "gbert"}, "readout": {"kind": "p_probe"}},
             "readout.kind=p_probe: model.family=gbert sees the tokens after a place",
         ),
+        ({"train": {"mask_share": 0.4}}, "train.mask_share=0.4: is for model.family=gbert, which fills in masks"),
         (
             {"train": {"qa_ratio": 0.5, "masked_answers": 0.5}},
             "train.masked_answers=0.5: is for model.family=gbert, which fills in masks",

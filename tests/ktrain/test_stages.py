@@ -44,7 +44,7 @@ OTHER: dict[str, Any] = {
     "train.steps": 5000, "train.batch": 7, "train.context": 256, "train.windows": "whole", "train.qa_ratio": 0.8,
     "train.learning_rate": 0.5, "train.final_learning_rate": 0.5, "train.warmup": 5, "train.weight_decay": 0.5,
     "train.epsilon": 0.5, "train.beta1": 0.5, "train.beta2": 0.5, "train.clip": 0.5, "train.precision": "fp32",
-    "train.zero": 1, "train.masked_answers": 0.5,
+    "train.zero": 1, "train.mask_share": 0.4, "train.masked_answers": 0.5,
     "readout.kind": "mixed", "readout.method": "full", "readout.rank_qv": 3, "readout.rank_embedding": 3,
     "readout.lora_scale": 0.5, "readout.steps": 7, "readout.batch": 7, "readout.learning_rate": 0.5,
     "readout.final_learning_rate": 0.5, "readout.weight_decay": 0.5, "readout.epsilon": 0.5, "readout.beta1": 0.5,
@@ -59,7 +59,8 @@ WRITER = {axis for axis in OTHER if axis.startswith("corpus.writer.")}
 CELEBRITY = {"corpus.celebrity.multi", "corpus.celebrity.permute", "corpus.celebrity.fullname"}
 NEEDING = {
     "readout.zero", "readout.method", "readout.kind", "readout.token_share", "readout.people", "corpus.couple",
-    "corpus.background_share", "readout.modules", "train.masked_answers", *CELEBRITY, *WRITER, *SHAPE_AXES,
+    "corpus.background_share", "readout.modules", "train.mask_share", "train.masked_answers",
+    *CELEBRITY, *WRITER, *SHAPE_AXES,
 }  # fmt: skip
 """Axes whose other value needs, or refuses, another axis, or says nothing without one."""
 
@@ -89,6 +90,7 @@ def base(axis: str) -> CellConfig:
         **{axis: {"corpus.celebrity_fraction": 0.5} for axis in CELEBRITY | {"readout.people"}},
         "corpus.background_share": {"corpus.background": str(templates.BUILTIN)},
         "readout.kind": {"train.qa_ratio": 0.5},
+        "train.mask_share": {"model.family": "gbert"},
         "train.masked_answers": {"model.family": "gbert", "train.qa_ratio": 0.5},
         "readout.zero": {"readout.method": "full"},
         "readout.token_share": {"readout.kind": "q_probe"},
@@ -153,7 +155,7 @@ def test_what_is_absent_has_no_place_in_an_identity() -> None:
         "pools_content", "templates_content", "tokenizer_content",
     }  # fmt: skip
     assert pretrain["model"].keys() == {"family", "size", "dropout"}
-    assert "masked_answers" not in pretrain["train"]
+    assert not {"mask_share", "masked_answers"} & pretrain["train"].keys()
     fields = {n.partition(".")[2] for n in OTHER if n.startswith("readout.")}
     assert readout["readout"].keys() == fields - {"people", "dropout", "packed", "modules"}
 
@@ -172,7 +174,7 @@ def test_what_is_absent_has_no_place_in_an_identity() -> None:
 )
 def test_axes_of_what_is_absent_are_inactive(changes: dict[str, Any], inactive: set[str]) -> None:
     cell = with_axes(CellConfig(), changes)
-    off = {*SHAPE_AXES, "train.masked_answers", "readout.modules"}
+    off = {*SHAPE_AXES, "train.mask_share", "train.masked_answers", "readout.modules"}
     assert axes(cell).keys() - active_axes(cell).keys() == inactive | off
     assert active_axes(cell).items() <= axes(cell).items()
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ktrain.bios.tokenizer import MASK, PAD, SPECIAL, mask_id, pad_id
 from ktrain.config import ATTRIBUTES, TrainConfig
 from ktrain.data.corpus import Corpus
-from ktrain.data.masking import MOST_TARGETS, RANDOM, REPLACED, SHARE, Masker, evenly_weighted, target_places
+from ktrain.data.masking import RANDOM, REPLACED, SHARE, Masker, evenly_weighted, target_places
 from ktrain.data.packing import Windows
 
 Tiny = Callable[..., Corpus]
@@ -181,8 +181,8 @@ def test_that_share_of_the_answers_is_masked_whole(corpus: Corpus, windows: Wind
     hnp.arrays(bool, st.tuples(st.integers(1, 5), st.integers(1, 40)), elements=st.booleans()),
 )
 def test_the_places_of_a_row_hold_all_its_targets_and_no_position_twice(chosen: np.ndarray) -> None:
-    places = target_places(chosen)
-    room = math.ceil(MOST_TARGETS * chosen.shape[1])
+    places = target_places(chosen, 0.45)
+    room = math.ceil(0.45 * chosen.shape[1])
     assert places.shape[1] == (room if chosen.sum(axis=1).max() <= room else chosen.shape[1])
     for row, of_row in zip(chosen, places, strict=True):
         assert len(set(of_row.tolist())) == len(of_row)
@@ -191,8 +191,9 @@ def test_the_places_of_a_row_hold_all_its_targets_and_no_position_twice(chosen: 
         assert row[of_row[: row.sum()]].all()
 
 
-def test_a_row_has_room_for_its_targets(corpus: Corpus, rows: np.ndarray) -> None:
+@pytest.mark.parametrize("share", [SHARE, 0.4])
+def test_a_row_has_room_for_its_targets(corpus: Corpus, rows: np.ndarray, share: float) -> None:
     """Otherwise a second shape would be compiled in the midst of a training."""
-    masker = Masker(corpus.tokenizer, "key", 0)
+    masker = Masker(corpus.tokenizer, "key", 0, share=share)
     targets = np.concatenate([masker.masked(rows, step)[1].sum(axis=1) for step in range(50)])
-    assert targets.mean() + 5 * targets.std() <= MOST_TARGETS * rows.shape[1]
+    assert targets.mean() + 5 * targets.std() <= masker.most_targets * rows.shape[1]

@@ -156,8 +156,8 @@ def test_every_axis_of_a_cell_is_in_the_identity_of_its_readout() -> None:
     unnamed = {axis for axis in set(axes(cell)) - fields if not axis.startswith("corpus.writer.")}
     assert unnamed == {
         "corpus.background", "corpus.background_share", "corpus.pools_folder", "corpus.templates_folder",
-        "readout.people", "readout.dropout", "readout.packed", "readout.modules", "train.masked_answers",
-        "model.config", "model.layers", "model.heads", "model.width",
+        "readout.people", "readout.dropout", "readout.packed", "readout.modules", "train.mask_share",
+        "train.masked_answers",         "model.config", "model.layers", "model.heads", "model.width",
     }  # fmt: skip
 
 
