@@ -1,6 +1,6 @@
 # make demo: the paper's central result on this machine.  make test: every test.
 # make docs: the documentation as a site, in build/docs.
-# make docs-numbers: the tables of README.md and docs/miniature.md and the gallery anew, from the store in results/.
+# make docs-numbers: the tables of README.md and docs/miniature.md and the gallery anew, from the store in results/ and docs/results/.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -31,6 +31,7 @@ docs: $(DOCUMENTED)
 	@echo "site    build/docs/index.html (with search: $(BIN)/python -m http.server -b 127.0.0.1 -d build/docs)"
 
 docs-numbers: $(INSTALLED)
+	-$(BIN)/python docs/collect_results.py
 	$(BIN)/python docs/draw_gallery.py
 	$(BIN)/python docs/fill_tables.py
 

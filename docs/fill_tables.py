@@ -1,7 +1,7 @@
-"""Writes the tables of README.md and docs/miniature.md from a store: `make docs-numbers`.
+"""Writes the tables of README.md and docs/miniature.md from a store: part of `make docs-numbers`.
 
-A table stands between `<!-- numbers: NAME, by COMMAND -->` and `<!-- end -->`. The command is what fills the store.
-A table whose cells are not in the store stays as it is, and is named.
+A table stands between `<!-- numbers: NAME, by COMMAND -->` and `<!-- end -->`. The command is what fills the store, and
+the table shows the cells that it plans. A table whose cells are not there stays as it is, and is named.
 """
 
 import argparse
@@ -9,11 +9,13 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from doc_tables import TABLES, Missing, Numbers
 
-from analysis.measurements.recorded import load_results
+from sweeps.options import planned
+from sweeps.results import read
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/miniature.md")
@@ -24,14 +26,27 @@ BLOCK = re.compile(
 )
 
 
-def rewrite(text: str, sweeps: Callable[[str], Numbers]) -> tuple[str, list[str]]:
-    """Returns a page with its tables written anew, and a line for each table that the store cannot fill."""
+def commands() -> list[str]:
+    """Returns the commands that fill the tables, each once."""
+    pages = [(ROOT / page).read_text(encoding="utf-8") for page in PAGES]
+    return list(dict.fromkeys(match["command"] for page in pages for match in BLOCK.finditer(page)))
+
+
+def numbers_of(command: str, store: Path) -> Numbers:
+    """Returns what a store has of the cells of `ktrain run SWEEP axis=value`."""
+    sweep, *axes = command.split()[2:]
+    uri = f"sqlite:///{store.absolute() / 'mlflow.db'}"
+    return Numbers(read(planned(sweep, axes, "mini", str(store)), uri), uri)
+
+
+def rewrite(text: str, numbers: Callable[[str], Numbers]) -> tuple[str, list[str]]:
+    """Returns a page with its tables written anew from the `numbers` of their commands, and a line for each table that
+    they cannot fill."""
     missing: list[str] = []
 
     def again(match: re.Match[str]) -> str:
-        sweep, write = TABLES[match["name"]]
         try:
-            return match[1] + write(sweeps(sweep)) + match[5]
+            return match[1] + TABLES[match["name"]](numbers(match["command"])) + match[5]
         except Missing as e:
             missing.append(f"{match['name']}: {e}; first: {match['command']}")
             return match[0]
@@ -47,11 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--check", action="store_true", help="change nothing; say which pages are not what the store has"
     )
     given = parser.parse_args(arguments)
-    uri = f"sqlite:///{given.store.absolute() / 'mlflow.db'}"
     problems: list[str] = []
     for page in PAGES:
         before = (ROOT / page).read_text(encoding="utf-8")
-        after, missing = rewrite(before, lambda sweep: Numbers(load_results(uri, sweep), uri))
+        after, missing = rewrite(before, partial(numbers_of, store=given.store))
         problems += [f"{page}: {line}" for line in missing]
         if after != before and given.check:
             problems.append(f"{page}: differs from the store; run make docs-numbers")

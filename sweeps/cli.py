@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 import ktrain
 from ktrain.errors import WrongRequest, nearest
 from ktrain.system.retry import StorageUnavailable
-from sweeps import commands, explain_commands, verify
+from sweeps import commands, exchange, explain_commands, verify
 from sweeps.bench import command as bench
 from sweeps.cluster import check, jobs, preemption
 from sweeps.doctor import command as doctor
@@ -44,6 +44,8 @@ COMMANDS: dict[str, dict[str, Callable[..., int]]] = {
         "ui": commands.ui,
         "why": explain_commands.why,
         "verify": verify.verify,
+        "export": exchange.export_runs,
+        "import": exchange.import_runs,
     },
     "Clusters": {
         "submit": jobs.submit,

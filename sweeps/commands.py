@@ -214,7 +214,7 @@ def results(
 
     made = planned(sweep, axes, scale, store, many_cells=many_cells)
     measured = read(made, address.default_uri(made.store))
-    print_doubts(measured.doubts)
+    print_doubts((*measured.doubts, *filter(None, [measured.origin])))
     paper = tables.beside(made.sweep.figure)
     width = table_screen(wide or output is not None).width
     text = table.render(measured, format, paper, best_of=made.sweep.best_of, width=width)

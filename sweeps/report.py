@@ -78,7 +78,7 @@ def publish(plan: Plan, *, wide: bool = False) -> None:
         sections=_sections(analysis, drawings, best_of),
         verdicts=analysis.verdicts,
         departures=summary.departures(plan),
-        provenance=_provenance(plan),
+        provenance=_provenance(plan, analysis.results),
         costs=_costs(plan),
         stages=Sheet(
             "How each stage was made", stage_history.HEADERS, stage_history.stage_lines(plan), stage_history.NOTE
@@ -95,7 +95,7 @@ def publish(plan: Plan, *, wide: bool = False) -> None:
 def _analyse(plan: Plan, uri: str) -> Analysis:
     results = _delivered(plan, uri)
     curves, doubts = read_curves(plan, uri, results)
-    print_doubts((*results.doubts, *doubts))
+    print_doubts((*results.doubts, *doubts, *filter(None, [results.origin])))
     keys_by_figure = {
         part.figure: {cell.key for cell in plan.cells if part.name in cell.parts}
         for part in plan.sweep.parts
@@ -184,9 +184,12 @@ def _costs(plan: Plan) -> Sheet:
     return Sheet("Costs", measured_cost.HEADERS, lines, measured_cost.note(plan))
 
 
-def _provenance(plan: Plan) -> dict[str, str]:
-    """When and on what stages were made, the versions of the last one, and the machine that writes the page."""
+def _provenance(plan: Plan, results: Results) -> dict[str, str]:
+    """When and on what stages were made, what is imported, the versions of the last stage, and the machine that writes
+    the page."""
     made = {"last stage finished": f"{stage_history.last_finished(plan)} UTC"}
+    if results.origin:
+        made["imported"] = results.origin
     if devices := stage_history.devices(plan):
         made["computed on"] = ", ".join(devices)
     finished = [s.key for c in plan.cells for s in c.stages if s.key in plan.snapshot.done]

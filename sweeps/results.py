@@ -123,6 +123,8 @@ def _compared(plan: Plan, planned: PlannedCell, cell: Cell) -> Cell:
         # Of stages that are no longer in the store, MLflow may have numbers with the same names.
         prefix = kind_of(planned.cell.readout.kind).metric_prefix
         known = {prefix} & {name.partition("/")[0] for name in numbers.metrics}
+    if len(finished) == len(planned.stages):
+        cell = replace(cell, imported="")
     shown = _with_numbers(_as_stored(plan, planned, cell), numbers, known)
     # That MLflow lacks what was finished meanwhile, by another sweep perhaps, is no contradiction.
     late = not cell.doubts and any(stage.kind not in cell.runs for stage in finished)

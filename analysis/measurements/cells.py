@@ -41,6 +41,8 @@ class Cell:
     state: str = "missing"
     """`done`, `running`, `planned`, `missing`, `blocked: <why>`, `failed: <why>` or `damaged: <what>`."""
     scale: str | None = None
+    imported: str = ""
+    """The file from which MLflow has the numbers; empty where a store of this project made them."""
     doubts: tuple[str, ...] = ()
     """A line for whatever was recorded of the cell and is not shown, because it cannot be right."""
     departures: tuple[str, ...] | None = None
@@ -122,6 +124,14 @@ class Results:
     def doubts(self) -> tuple[str, ...]:
         """Those of all cells."""
         return tuple(doubt for cell in self.cells for doubt in cell.doubts)
+
+    @property
+    def origin(self) -> str:
+        """Says in a line how many cells come from which files; empty if none does."""
+        files = [cell.imported for cell in self.cells if cell.done and cell.imported]
+        if not files:
+            return ""
+        return f"{len(files)} of {self.done} finished cells are imported from {', '.join(dict.fromkeys(files))}"
 
     def frame(self) -> "pd.DataFrame":
         """One row per cell: key, state, scale, axes, metrics with `<metric>/n|low|high`, and `stage/<kind>` folders."""

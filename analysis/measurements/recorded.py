@@ -107,6 +107,7 @@ def _recorded_cell(key: str, axes: Mapping[str, Axis], run: "Run") -> Cell:
         runs={tag.removeprefix("ktrain.run."): run_id for tag, run_id in tags.items() if tag.startswith("ktrain.run.")},
         state=_state(run),
         scale=tags.get("ktrain.scale"),
+        imported=tags.get("ktrain.imported", ""),
         departures=_departures(run),
     )
 

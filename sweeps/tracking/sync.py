@@ -118,6 +118,8 @@ class Tracker:
         ids = {key: run.info.run_id for key, run in known.items()} | written
         pending = []
         for cell in plan.cells:
+            if cell.state != "done" and cell.key in known and known[cell.key].data.tags.get("ktrain.state") == "done":
+                continue  # Its numbers are not, or no longer, in this store: imported, for instance.
             finished = [stage for stage in cell.stages if stage.key in plan.snapshot.done]
             if all(stage.key in ids for stage in finished):
                 links = {stage.kind: ids[stage.key] for stage in finished}
