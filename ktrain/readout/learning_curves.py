@@ -14,8 +14,9 @@ from ktrain.store.regular_files import read_text
 from ktrain.system.atomic_write import atomic_write
 from ktrain.system.retry import retry_until
 
-PEOPLE = 200
-"""People of each half who are asked at each point, the first ones."""
+PEOPLE = 500
+"""People of each half who are asked at each point, the first ones. An accuracy of 90 % is then known to 2.6 points;
+with 200 people, the step at which a curve passes it could be a third earlier or later in the miniature."""
 
 
 class LearningCurves:
