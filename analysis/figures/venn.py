@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.path import Path
 from matplotlib.transforms import Affine2D
-from scipy.spatial import KDTree
 
 SETS = 5
 CENTRE, TILT, RATIO = 0.2832, 1.9984, 0.6056
@@ -46,6 +45,9 @@ def tip(number: int) -> tuple[float, float]:
 @functools.cache
 def regions() -> dict[int, Region]:
     """All regions by code: the sum of 2 ** number over the ellipses that contain them. The outside, 0, is left out."""
+    # A third of a second to import, and few reports draw this diagram.
+    from scipy.spatial import KDTree
+
     edge = np.concatenate([_points(k) for k in range(SETS)])
     line = np.linspace(-1, 1, 401)
     grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
