@@ -82,7 +82,8 @@ def run(cells: list[CellConfig], runtime: RuntimeConfig, sink: Sink) -> None:
         with _stage_lock(store, reporter, *(stages_of(cell).readout for cell in by_key.values())) as (missing, locked):
             if missing:
                 model = _folder(store, stages.pretrain) / "model"
-                dispatch.read_out(store, model, [by_key[key] for key in missing], corpus, runtime, locked)
+                asked = corpus.worded(group[0].corpus)
+                dispatch.read_out(store, model, [by_key[key] for key in missing], asked, runtime, locked)
 
 
 @contextmanager

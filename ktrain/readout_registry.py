@@ -27,6 +27,7 @@ class RegisteredKind(Protocol):
     name: str
     version: int
     probe: bool
+    asks: bool
 
     def reads(self, field: str, readout: Any) -> bool:
         """Whether a setting of the readout can change its result."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ktrain.bior import rule_writer, surface_forms
-from ktrain.bios import pools, templates, tokenizer
+from ktrain.bios import pools, question_wordings, templates, tokenizer
 from ktrain.config import MASKING, CellConfig, CorpusConfig, WriterConfig
 from ktrain.data import background
 from ktrain.errors import WrongRequest
@@ -15,6 +15,8 @@ from ktrain.readout_registry import kind_of
 
 SHAPE_AXES = ("model.config", "model.layers", "model.heads", "model.width")
 """Axes that take the place of `model.size` or of a part of it, where they are set."""
+QUESTION_AXES = ("corpus.questions_folder", "corpus.question_wordings", "corpus.question_unseen")
+"""Axes that say how questions are worded, where that is not as in the paper."""
 VERSIONS = {
     "text": 2, "corpus": 1, "biographies": 1, "pretrain": 2,
 }  # fmt: skip
@@ -55,13 +57,13 @@ def stages_of(cell: CellConfig) -> Stages:
     pretrain = _stage(
         "pretrain",
         f"{network}-{setting}{mixed}",
-        {"model": cell.model.identity(), "train": cell.train.identity(), "seed": cell.seed},
+        {"model": cell.model.identity(), "train": cell.train.identity(), "seed": cell.seed, **_read_questions(cell)},
         corpus,
     )
     readout = _stage(
         cell.readout.kind,
         f"{network}-{setting}{mixed}",
-        {"readout": _readout_identity(cell), "seed": cell.seed},
+        {"readout": _readout_identity(cell), "seed": cell.seed, **_asked_questions(cell)},
         pretrain,
     )
     return Stages(corpus, pretrain, readout)
@@ -99,7 +101,7 @@ def grouped(cells: Sequence[CellConfig]) -> list[list[CellConfig]]:
     groups: dict[str, list[CellConfig]] = {}
     for cell in cells:
         shared = kind_of(cell.readout.kind).shared(cell.readout)
-        groups.setdefault(digest(shared), []).append(cell)
+        groups.setdefault(digest({**shared, **_asked_questions(cell)}), []).append(cell)
     return list(groups.values())
 
 
@@ -107,6 +109,7 @@ def cell_key(cell: CellConfig) -> str:
     """Returns the key of a cell: it hashes all axes and the content of data folders."""
     parts = {"corpus": _content(cell.corpus), "model": cell.model.identity()}
     parts |= {"train": cell.train.identity(), "readout": _readout_identity(cell)}
+    parts |= _read_questions(cell) | _asked_questions(cell)
     return f"{_setting(cell.corpus)}-s{cell.seed}-{digest({**cell.model_dump(), **parts})}"
 
 
@@ -140,6 +143,8 @@ def _is_active(axis: str, cell: CellConfig) -> bool:
         return cell.corpus.kind == "bioR" and (not by_rules or axis == "corpus.writer.backend")
     if axis.startswith("corpus.celebrity."):
         return bool(cell.corpus.celebrity_fraction)
+    if axis in QUESTION_AXES:
+        return cell.corpus.own_questions and (bool(cell.train.qa_ratio) or kind_of(cell.readout.kind).asks)
     if part == "train" and field in MASKING:
         return field in cell.train.identity()
     if axis in SHAPE_AXES:
@@ -161,7 +166,8 @@ def _content(corpus: CorpusConfig) -> dict[str, Any]:
     absent = {"couple"} if not corpus.couple else set()
     absent |= {"celebrity_fraction", "celebrity"} if not corpus.celebrity_fraction else set()
     absent |= {"background", "background_share"} if corpus.background is None else {"background"}
-    setting = corpus.model_dump(exclude={"pools_folder", "templates_folder", "writer", *absent})
+    folders = {"pools_folder", "templates_folder", "questions_folder"}
+    setting = corpus.model_dump(exclude={"writer", "question_wordings", "question_unseen", *folders, *absent})
     if corpus.kind == "bioR":
         setting["writer"] = _writer_identity(corpus.writer)
     if corpus.background is not None:
@@ -172,6 +178,17 @@ def _content(corpus: CorpusConfig) -> dict[str, Any]:
     if corpus.tokenizer == "gpt2":
         setting["tokenizer_content"] = tokenizer.SHA256
     return setting
+
+
+def _read_questions(cell: CellConfig) -> dict[str, Any]:
+    """Returns the identity of the questions read in pretraining; nothing if they are worded as in the paper."""
+    return question_wordings.identity(cell.corpus) if cell.train.qa_ratio else {}
+
+
+def _asked_questions(cell: CellConfig) -> dict[str, Any]:
+    """Returns the identity of the questions of a readout; nothing if they are worded as in the paper, or if it asks
+    none. A corpus has the people's values, whatever is asked of them."""
+    return question_wordings.identity(cell.corpus) if kind_of(cell.readout.kind).asks else {}
 
 
 def _writer_identity(writer: WriterConfig) -> dict[str, Any]:

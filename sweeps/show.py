@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
@@ -258,9 +258,10 @@ def _questions(corpus: Corpus, count: int) -> Iterator[Text]:
     for p in range(min(count, len(corpus.people))):
         half = "celebrity" if corpus.celebrity[p] else "train half" if corpus.train[p] else "test half"
         yield Text(f"person {p}, {half}", "bold")
-        for a in ATTRIBUTES:
-            prompt, answer = corpus.question_text(p, a)
-            yield Text(f"  {prompt}").append(answer, f"underline {COLOURS[a]}")
+        for a, wording in product(ATTRIBUTES, range(len(corpus.wordings[ATTRIBUTES[0]]))):
+            prompt, answer = corpus.question_text(p, a, wording)
+            unseen = "  (asked, not trained on)" if wording and wording == corpus.asked_wording else ""
+            yield Text(f"  {prompt}").append(answer, f"underline {COLOURS[a]}").append(unseen, "dim")
 
 
 def _classes(corpus: Corpus, count: int) -> Iterator[Any]:

@@ -7,6 +7,7 @@ from ktrain.bios import templates
 from ktrain.bios.fragment_encoder import FragmentEncoder, TokenizedTexts
 from ktrain.bios.people import People
 from ktrain.bios.pools import Pools
+from ktrain.bios.question_wordings import Wordings
 from ktrain.config import ATTRIBUTES, CorpusConfig
 from ktrain.rng import generator
 
@@ -89,9 +90,10 @@ def entry_encoder(bpe: Tokenizer, pools: Pools, sentences: dict[str, tuple[str, 
     return FragmentEncoder(bpe, encoded)
 
 
-def question_encoder(bpe: Tokenizer, pools: Pools) -> FragmentEncoder:
-    """An encoder of questions with their answers; program i asks for `ATTRIBUTES[i]`."""
-    questions = [templates.fragments(templates.QUESTIONS[a], a, pools, named=True) for a in ATTRIBUTES]
+def question_encoder(bpe: Tokenizer, pools: Pools, wordings: Wordings) -> FragmentEncoder:
+    """An encoder of questions with their answers; program 6 w + i asks for `ATTRIBUTES[i]` in wording w."""
+    count = len(wordings[ATTRIBUTES[0]])
+    questions = [templates.fragments(wordings[a][w], a, pools, named=True) for w in range(count) for a in ATTRIBUTES]
     # A question is the first text of its row, so no space precedes its first word.
     for question in questions:
         first = question[0]

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from ktrain.config.corpus_config import CorpusConfig, FrozenConfig
+from ktrain.config.corpus_config import ATTRIBUTES, CorpusConfig, FrozenConfig
 from ktrain.config.model_config import ModelConfig
 from ktrain.errors import nearest
 from ktrain.readout_registry import kind_of, names
@@ -199,6 +199,11 @@ class CellConfig(FrozenConfig):
         if self.readout.people == "celebrity":
             return self.corpus.celebrities
         return int(self.corpus.people * self.corpus.question_share)
+
+    @property
+    def trained_questions(self) -> int:
+        """How many questions a readout trains on: six about each person, in every wording that is trained on."""
+        return self.learned_from * len(ATTRIBUTES) * self.corpus.question_wordings
 
     @model_validator(mode="after")
     def _celebrities_exist(self) -> Self:

@@ -136,6 +136,13 @@ class CorpusConfig(FrozenConfig):
     """A folder of the user's own pools; its content, not its path, is identity."""
     templates_folder: str | None = None
     """A folder of the user's own templates; its content, not its path, is identity."""
+    questions_folder: str | None = None
+    """A folder of the user's own questions, a wording a line; its content, not its path, is identity. Without it, the
+    first wording is the paper's and five more are this project's own."""
+    question_wordings: int = Field(1, ge=1)
+    """Wordings of each question that are trained on, the first lines; the paper has one."""
+    question_unseen: bool = False
+    """Whether the network is asked in the next wording, which it was not trained on; else in the first one."""
 
     @model_validator(mode="after")
     def _vocabulary_in_range(self) -> Self:
@@ -153,6 +160,11 @@ class CorpusConfig(FrozenConfig):
         if self.celebrity_fraction and not self.celebrities:
             raise ValueError(f"celebrity_fraction={self.celebrity_fraction:g}: adds nobody to {self.people} people")
         return self
+
+    @property
+    def own_questions(self) -> bool:
+        """Whether questions are not asked in the paper's wording alone."""
+        return self.questions_folder is not None or self.question_wordings > 1 or self.question_unseen
 
     @property
     def entries_per_person(self) -> int:

@@ -53,7 +53,7 @@ def held_out_questions_unread(inputs: CellInputs) -> str | None:
     """No pretraining window holds a question of a person of the test half."""
     if "question" not in inputs.windows.streams:
         return None
-    persons = inputs.windows.streams["question"].chosen // len(ATTRIBUTES)
+    persons = inputs.corpus.person_asked(inputs.windows.streams["question"].chosen)
     leaked = np.unique(persons[~inputs.corpus.train[persons]])
     return f"questions of {len(leaked)} people of the test half are in the windows" if len(leaked) else None
 
@@ -133,8 +133,8 @@ def first_tokens(inputs: FinetuningInputs) -> str | None:
     """Each answer begins with the first token of its value with a leading space, as the value does in an entry."""
     corpus = inputs.corpus
     for question in evenly_spaced(len(corpus.questions)):
-        person, attribute = divmod(int(question), len(ATTRIBUTES))
-        value = corpus.people.value(person, ATTRIBUTES[attribute])
+        person, attribute, _ = corpus.locate_question(question)
+        value = corpus.people.value(person, attribute)
         expected = corpus.tokenizer.encode(f" {value}").ids[0]
         first = int(corpus.questions[question][corpus.questions.spans[question, 0, 0]])
         if first != expected:
@@ -149,11 +149,10 @@ def loss_mask(inputs: FinetuningInputs) -> str | None:
     For a bidirectional network the answer without its EOS is the target and is masked, and nothing else is masked.
     """
     corpus, rows = inputs.corpus, inputs.rows
-    questions = np.flatnonzero(np.repeat(corpus.people_split(rows.people)[0], len(ATTRIBUTES)))
+    questions = corpus.trained_questions(corpus.people_split(rows.people)[0])
     length = np.diff(corpus.questions.offsets)[questions]
     for row in evenly_spaced(len(questions)):
-        person, attribute = divmod(int(questions[row]), len(ATTRIBUTES))
-        prompt, answer = corpus.question_text(person, ATTRIBUTES[attribute])
+        prompt, answer = corpus.question_text(*corpus.locate_question(questions[row]))
         end = int(length[row]) - rows.fill
         expected = len(corpus.tokenizer.encode(answer).ids) + (not rows.fill)
         if rows.all_tokens:

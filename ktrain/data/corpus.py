@@ -1,7 +1,7 @@
 """The corpus: every entry of every person, tokenized, with the token span of each attribute, and all questions."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from ktrain.bior import entries as bior_entries
 from ktrain.bior import surface_forms
 from ktrain.bior.entries import DraftSource, EntryTexts
 from ktrain.bios import entries as bios_entries
-from ktrain.bios import pools, templates, tokenizer
+from ktrain.bios import pools, question_wordings, templates, tokenizer
 from ktrain.bios.fragment_encoder import TokenizedTexts
 from ktrain.bios.people import People, draw_people, draw_train_half
+from ktrain.bios.question_wordings import Wordings
 from ktrain.config import ATTRIBUTES, CorpusConfig
 from ktrain.data import background
 from ktrain.errors import WrongRequest
@@ -27,9 +28,9 @@ class Corpus:
 
     The people under test come first, celebrities after them. `entries` are sorted by person, their spans by
     `ATTRIBUTES`; `order` (entries, 6) gives the attribute of each sentence in text order. bioS writes its entries from
-    the templates `drafts` (entries, 6); bioR keeps its entries in `texts`. The six questions of person p are
-    `questions[6 * p]` to `questions[6 * p + 5]`. `train` (people,) bool marks the people under test whose questions may
-    be trained on. `background` is plain text for pretraining.
+    the templates `drafts` (entries, 6); bioR keeps its entries in `texts`. The six questions of person p in wording w
+    are `questions[6 * (w * people + p)]` and the next five. `train` (people,) bool marks the people under test whose
+    questions may be trained on. `background` is plain text for pretraining.
     """
 
     setting: CorpusConfig
@@ -42,6 +43,7 @@ class Corpus:
     order: np.ndarray
     drafts: np.ndarray
     questions: TokenizedTexts
+    wordings: Wordings
     background: TokenizedTexts | None = None
     texts: EntryTexts | None = None
 
@@ -95,10 +97,46 @@ class Corpus:
             return surface_forms.match_prefix(surface_forms.VALUE_KINDS[attribute], value, text)
         return len(value) + 1 if text.startswith(f" {value}") else 0
 
-    def question_text(self, person: int, attribute: str) -> tuple[str, str]:
-        """Prompt and expected answer, such as `What is ...? Answer:` and ` October 2, 1996.`."""
-        prompt = templates.QUESTIONS[attribute].partition(" {value}")[0]
-        return prompt.format(name=self.people.name(person)), f" {self.people.value(person, attribute)}."
+    @property
+    def asked_wording(self) -> int:
+        """The wording in which the network is asked: the first one, or the one after those trained on."""
+        return self.setting.question_wordings if self.setting.question_unseen else 0
+
+    def trained_questions(self, people: np.ndarray) -> np.ndarray:
+        """The questions of the `people` (people,) bool in every wording that is trained on, (n,)."""
+        return np.flatnonzero(np.tile(np.repeat(people, len(ATTRIBUTES)), self.setting.question_wordings))
+
+    def asked_questions(self, people: np.ndarray) -> np.ndarray:
+        """The six questions that each of the `people` (n,) indices is asked, (6 n,)."""
+        first = (self.asked_wording * len(self.people) + people[:, None]) * len(ATTRIBUTES)
+        return (first + np.arange(len(ATTRIBUTES))).ravel()
+
+    def person_asked(self, question: np.ndarray) -> np.ndarray:
+        """The person that each of the `question` (n,) is about, (n,)."""
+        return question // len(ATTRIBUTES) % len(self.people)
+
+    def locate_question(self, question: int) -> tuple[int, str, int]:
+        """The person that a question is about, the attribute that it asks for, and its wording."""
+        owner, attribute = divmod(int(question), len(ATTRIBUTES))
+        wording, person = divmod(owner, len(self.people))
+        return person, ATTRIBUTES[attribute], wording
+
+    def question_text(self, person: int, attribute: str, wording: int | None = None) -> tuple[str, str]:
+        """Prompt and expected answer, such as `What is ...? Answer:` and ` October 2, 1996.`; without `wording`, as the
+        network is asked."""
+        chosen = self.wordings[attribute][self.asked_wording if wording is None else wording]
+        return question_wordings.question(chosen, self.people.name(person), self.people.value(person, attribute))
+
+    def worded(self, setting: CorpusConfig) -> "Corpus":
+        """The same corpus with the questions of `setting`, which agrees with its own on everything else.
+
+        Raises `WrongRequest` where there are no such questions.
+        """
+        wordings = question_wordings.wordings(setting)
+        if wordings == self.wordings:
+            return replace(self, setting=setting)
+        encoded = _encode_questions(self.tokenizer, self.people, wordings)
+        return replace(self, setting=setting, wordings=wordings, questions=encoded)
 
     def save(self, folder: Path) -> None:
         """Writes to a folder all that `load_corpus` needs besides setting and seed."""
@@ -124,7 +162,10 @@ def _prefixed(prefix: str, arrays: TokenizedTexts | EntryTexts | None) -> dict[s
 
 
 def load_corpus(folder: Path, setting: CorpusConfig, seed: int) -> Corpus:
-    """Reads the corpus that `Corpus.save` wrote; neither pools nor templates are needed."""
+    """Reads the corpus that `Corpus.save` wrote; neither pools nor templates are needed.
+
+    A stored corpus has the questions of the paper, whatever is asked of its readers: those of the setting are encoded.
+    """
     with np.load(folder / "corpus.npz", allow_pickle=False) as file:
         data = dict(file)
     saved_pools = json.loads((folder / "pools.json").read_text())
@@ -135,7 +176,7 @@ def load_corpus(folder: Path, setting: CorpusConfig, seed: int) -> Corpus:
         return TokenizedTexts(*(data[f"{prefix}_{field}"] for field in ("ids", "offsets", "spans")))
 
     texts = EntryTexts(*(data[f"texts_{field}"] for field in EntryTexts.FIELDS)) if "texts_letters" in data else None
-    return Corpus(
+    stored = Corpus(
         setting=setting,
         seed=seed,
         people=People(pools.Pools(**fields), data["columns"]),
@@ -146,9 +187,11 @@ def load_corpus(folder: Path, setting: CorpusConfig, seed: int) -> Corpus:
         order=data["order"],
         drafts=data["drafts"],
         questions=tokenized("questions"),
+        wordings=question_wordings.PAPER,
         background=tokenized("background") if "background_ids" in data else None,
         texts=texts,
     )
+    return stored.worded(setting)
 
 
 def missing_inputs(setting: CorpusConfig, *, written: bool = False) -> list[str]:
@@ -184,7 +227,7 @@ def build_corpus(setting: CorpusConfig, seed: int, drafts: DraftSource | None = 
         entries = bios_entries.encode_entries(setting, people, bpe, sentences, chosen_templates, order)
     train = np.zeros(len(people), dtype=bool)
     train[: setting.people] = draw_train_half(setting.people, setting.question_share, seed)
-    return Corpus(
+    built = Corpus(
         setting=setting,
         seed=seed,
         people=people,
@@ -194,17 +237,22 @@ def build_corpus(setting: CorpusConfig, seed: int, drafts: DraftSource | None = 
         entries=entries,
         order=order,
         drafts=chosen_templates,
-        questions=_encode_questions(bpe, people),
+        questions=_encode_questions(bpe, people, question_wordings.PAPER),
+        wordings=question_wordings.PAPER,
         background=None if setting.background is None else background.encode_background(setting.background, bpe),
         texts=texts,
     )
+    return built.worded(setting)
 
 
-def _encode_questions(bpe: Tokenizer, people: People) -> TokenizedTexts:
-    """All questions with their answers: six per person, in the order of `ATTRIBUTES`."""
-    programs = np.tile(np.arange(len(ATTRIBUTES)), len(people))[:, None]
-    owner = np.repeat(np.arange(len(people)), len(ATTRIBUTES))
-    return bios_entries.question_encoder(bpe, people.pools).encode(programs, people.columns, owner)
+def _encode_questions(bpe: Tokenizer, people: People, wordings: Wordings) -> TokenizedTexts:
+    """All questions with their answers: in each wording, six of each person, in the order of `ATTRIBUTES`."""
+    count = len(wordings[ATTRIBUTES[0]])
+    # (wordings, people, 6)
+    programs = np.arange(count)[:, None, None] * len(ATTRIBUTES) + np.arange(len(ATTRIBUTES))
+    programs = np.broadcast_to(programs, (count, len(people), len(ATTRIBUTES))).reshape(-1, 1)
+    owner = np.tile(np.repeat(np.arange(len(people)), len(ATTRIBUTES)), count)
+    return bios_entries.question_encoder(bpe, people.pools, wordings).encode(programs, people.columns, owner)
 
 
 def tokenizer_of(setting: CorpusConfig, seed: int) -> Tokenizer:
@@ -217,8 +265,8 @@ def tokenizer_of(setting: CorpusConfig, seed: int) -> Tokenizer:
 def _tokenizer(setting: CorpusConfig, people: People, sentences: dict[str, tuple[str, ...]], seed: int) -> Tokenizer:
     """GPT-2's tokenizer, or one trained on one entry and the questions of every person under test.
 
-    Its training text depends neither on how entries are augmented nor on celebrities, so all settings of the same
-    people share one tokenizer and their accuracies can be compared.
+    Its training text depends neither on how entries are augmented, nor on celebrities, nor on how questions are worded,
+    so all settings of the same people share one tokenizer and their accuracies can be compared.
     """
     if setting.tokenizer == "gpt2":
         return tokenizer.gpt2()
@@ -226,9 +274,9 @@ def _tokenizer(setting: CorpusConfig, people: People, sentences: dict[str, tuple
     columns = people.columns[: setting.people]
     # The encoders only write texts here, so any tokenizer will do; this one is quick to make.
     entries = bios_entries.entry_encoder(tokenizer.byte_tokenizer(), people.pools, sentences)
-    questions = bios_entries.question_encoder(tokenizer.byte_tokenizer(), people.pools)
+    asked = bios_entries.question_encoder(tokenizer.byte_tokenizer(), people.pools, question_wordings.PAPER)
     drafts, order = bios_entries.draw_layout(plain, sentences, seed)
     programs = bios_entries.programs(sentences, drafts, order, np.zeros(setting.people, dtype=bool))
     texts = [entries.text(program, row) for program, row in zip(programs, columns, strict=True)]
-    texts += [questions.text([a], row) for row in columns for a in range(len(ATTRIBUTES))]
+    texts += [asked.text([a], row) for row in columns for a in range(len(ATTRIBUTES))]
     return tokenizer.train(texts, int(setting.tokenizer.removeprefix("bpe-")))

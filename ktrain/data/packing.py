@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ktrain.bios.fragment_encoder import TokenizedTexts, ragged_arange
-from ktrain.config import ATTRIBUTES, TrainConfig
+from ktrain.config import TrainConfig
 from ktrain.data.corpus import Corpus
 from ktrain.errors import WrongRequest
 from ktrain.rng import generator
@@ -210,7 +210,7 @@ class Windows:
             draws = generator(seed, "background", key).random(self.kind.shape)
             self.kind[draws < corpus.setting.background_share] = WINDOW_KINDS.index("background")
         if train.qa_ratio > 0:
-            questions = np.flatnonzero(np.repeat(corpus.train, len(ATTRIBUTES)))
+            questions = corpus.trained_questions(corpus.train)
             if len(questions) == 0:
                 raise WrongRequest(f"train.qa_ratio={train.qa_ratio}: corpus.question_share leaves no question")
             add_stream("question", corpus.questions, questions)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ktrain.bios.tokenizer import mask_id, pad_id
-from ktrain.config import ATTRIBUTES, ReadoutConfig
+from ktrain.config import ReadoutConfig
 from ktrain.data.corpus import Corpus
 from ktrain.data.packed_questions import PackedQuestions, RowArrays
 from ktrain.errors import WrongRequest
@@ -34,7 +34,8 @@ class QuestionRows:
         Raises `WrongRequest` if there is no question to train on, or too few to pack.
         """
         self.people = readout.people
-        self._chosen = np.flatnonzero(np.repeat(corpus.people_split(readout.people)[0], len(ATTRIBUTES)))
+        self._chosen = corpus.trained_questions(corpus.people_split(readout.people)[0])
+        self._person_asked = corpus.person_asked
         if not len(self._chosen):
             raise WrongRequest(f"corpus.question_share={corpus.setting.question_share}: no question to finetune on")
         self._batch, self._key, self._seed = readout.batch, key, seed
@@ -55,7 +56,7 @@ class QuestionRows:
     @property
     def persons(self) -> np.ndarray:
         """The person of each question, (questions,)."""
-        return self._chosen // len(ATTRIBUTES)
+        return self._person_asked(self._chosen)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs and true tokens (batch, T) int64, and targets (batch, T) bool of one step."""

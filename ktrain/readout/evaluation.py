@@ -52,7 +52,7 @@ def answer(
     first wrong token on.
     """
     chosen = np.arange(len(corpus.people)) if people is None else people
-    questions = (chosen[:, None] * len(ATTRIBUTES) + np.arange(len(ATTRIBUTES))).ravel()
+    questions = corpus.asked_questions(chosen)
     exact = np.zeros(len(questions), dtype=bool)
     first = np.zeros(len(questions), dtype=bool)
     spoken: dict[int, np.ndarray] = {}
@@ -80,7 +80,7 @@ def answer(
         prompts = {k: int(corpus.questions.spans[questions[k], 0, 0]) for k in begun}
         spoken |= continue_answers(network, corpus, begun, prompts)
         predicted = [answer_text(corpus, spoken[k]) for k in range(len(questions))]
-    return Answers(questions // len(ATTRIBUTES), questions % len(ATTRIBUTES), exact, first, predicted)
+    return Answers(corpus.person_asked(questions), questions % len(ATTRIBUTES), exact, first, predicted)
 
 
 def _question_inputs(

@@ -140,7 +140,9 @@ def biography_rows(corpus: Corpus, per_person: int) -> Rows:
 
 def _answers(corpus: Corpus) -> np.ndarray:
     """The first token of each answer, (people, 6)."""
-    first = corpus.questions.offsets[:-1] + corpus.questions.spans[:, 0, 0]
+    # Those of the first wording; the answer is the same in each.
+    count = len(corpus.people) * len(ATTRIBUTES)
+    first = corpus.questions.offsets[:count] + corpus.questions.spans[:count, 0, 0]
     return np.asarray(corpus.questions.ids[first].reshape(-1, len(ATTRIBUTES)))
 
 

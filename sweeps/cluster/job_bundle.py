@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ktrain.bios import pools, templates
+from ktrain.bios import pools, question_wordings, templates
 from ktrain.config import CellConfig
 from ktrain.data import background
 from ktrain.errors import WrongRequest
@@ -26,6 +26,7 @@ LARGEST = 100 * 1000 * 1000
 FILES: Mapping[str, Callable[[str], Iterable[Path]]] = {
     "corpus.pools_folder": pools.files,
     "corpus.templates_folder": templates.files,
+    "corpus.questions_folder": question_wordings.files,
     "corpus.background": background.files,
 }
 """The axes that name a folder, and a function that lists the files in use there."""

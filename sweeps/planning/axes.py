@@ -40,6 +40,7 @@ ALIASES = {
     "m": ("corpus.multi",),
     "p": ("corpus.permute",),
     "templates": ("corpus.multi", "corpus.templates_folder"),
+    "questions": ("corpus.question_wordings", "corpus.questions_folder"),
     "shuffle": ("corpus.permute",),
     "celebrities": ("corpus.celebrity_fraction",),
     "qa": ("train.qa_ratio",),
@@ -52,7 +53,7 @@ ALIASES = {
 """What the field or the paper calls an axis, by the name's last part in small letters."""
 BACKGROUND = "corpus.background"
 MODEL = "corpus.writer.model"
-FOLDERS = ("corpus.pools_folder", "corpus.templates_folder", BACKGROUND)
+FOLDERS = ("corpus.pools_folder", "corpus.templates_folder", "corpus.questions_folder", BACKGROUND)
 
 
 def check_axis(axis: str) -> None:

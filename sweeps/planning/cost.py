@@ -96,7 +96,7 @@ def passes(stage: Stage, cell: CellConfig) -> float | None:
     if stage.kind == "corpus" or (stage.kind == "pretrain" and not cell.train.qa_ratio):
         return None
     if stage.kind == "pretrain":
-        each = cell.learned_from * len(ATTRIBUTES) * tokens_per_question(cell.corpus)
+        each = cell.trained_questions * tokens_per_question(cell.corpus)
         return tokens(stage, cell) * cell.train.qa_ratio / each
     return kind_of(stage.kind).passes(cell)
 

@@ -32,8 +32,8 @@ from sweeps.recipes.scales import base
 VARIES = {
     "corpus.kind", "corpus.multi", "corpus.permute", "corpus.fullname", "corpus.couple", "corpus.background",
     "corpus.celebrity.multi", "corpus.celebrity.permute", "corpus.celebrity.fullname", "corpus.pools_folder",
-    "corpus.templates_folder", "model.family", *SHAPE_AXES, "readout.kind", "readout.beam", "readout.people_per_class",
-    "seed",
+    "corpus.templates_folder", "corpus.questions_folder", "model.family", *SHAPE_AXES, "readout.kind", "readout.beam",
+    "readout.people_per_class", "seed",
 }  # fmt: skip
 """Axes that are never departures: the paper varies them, they decide nothing, an assumption tells of them, or
 `model.size` says what they make of it."""
@@ -202,6 +202,10 @@ ASSUMED: dict[str, Callable[[CellConfig], bool]] = {
     ),
     "biography templates are the user's own (corpus.templates_folder)": lambda cell: (
         cell.corpus.kind == "bioS" and bool(cell.corpus.templates_folder)
+    ),
+    "questions are the user's own (corpus.questions_folder)": lambda cell: bool(cell.corpus.questions_folder),
+    "questions have wordings of this project's own besides the paper's": lambda cell: (
+        cell.corpus.own_questions and not cell.corpus.questions_folder
     ),
     "pools of names and values are this project's own, of the paper's sizes": lambda cell: not cell.corpus.pools_folder,
     "pools of names and values are the user's own (corpus.pools_folder)": lambda cell: bool(cell.corpus.pools_folder),

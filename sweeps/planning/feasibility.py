@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ktrain.bios import people, pools, templates
-from ktrain.config import ATTRIBUTES, CellConfig
+from ktrain.bios import people, pools, question_wordings, templates
+from ktrain.config import CellConfig
 from ktrain.data import corpus as corpora
 from ktrain.data.packed_questions import check_fits
 from ktrain.data.packing import longest_fits
@@ -40,6 +40,7 @@ def check(cell: CellConfig, workers: int = 1) -> None:
     """Raises `WrongRequest` for pools, templates, people or batches that would fail minutes into a run."""
     drawn = pools.shrink(pools.load(cell.corpus.pools_folder), cell.corpus.pools)
     templates.load(cell.corpus.templates_folder)
+    question_wordings.wordings(cell.corpus)
     if cell.corpus.people + cell.corpus.celebrities > drawn.name_count:
         # Fails with the message of a run.
         people.draw_people(drawn, cell.corpus.people, cell.seed, cell.corpus.celebrities)
@@ -75,7 +76,7 @@ def _check_packed_questions(cell: CellConfig) -> None:
         return
     # Questions do not depend on how biographies are written.
     corpus = corpora.build_corpus(cell.corpus.model_copy(update={"kind": "bioS", "background": None}), cell.seed)
-    trained = np.repeat(corpus.people_split(cell.readout.people)[0], len(ATTRIBUTES))
+    trained = corpus.trained_questions(corpus.people_split(cell.readout.people)[0])
     check_fits(np.diff(corpus.questions.offsets)[trained], cell.train.context)
 
 
@@ -84,13 +85,14 @@ def _may_not_pack(cell: CellConfig) -> bool:
     readout, context = cell.readout, cell.train.context
     if not readout.packed or not kind_of(readout.kind).reads("packed", readout):
         return False
-    total = cell.learned_from * len(ATTRIBUTES) * tokens_per_question(cell.corpus)
+    total = cell.trained_questions * tokens_per_question(cell.corpus)
     return context < MARGIN * QUESTION_WIDTH or total < MARGIN * context
 
 
 def _checked_fields(cell: CellConfig) -> tuple[Any, ...]:
     corpus = cell.corpus
-    folders = corpus.pools_folder, corpus.pools, corpus.templates_folder
+    asked = corpus.questions_folder, corpus.question_wordings, corpus.question_unseen
+    folders = corpus.pools_folder, corpus.pools, corpus.templates_folder, *asked
     windows = (corpus, cell.seed, cell.train.context) if cell.train.windows == "whole" else ()
     packed = (corpus, cell.seed, cell.train.context, cell.readout.people) if _may_not_pack(cell) else ()
     network = (cell.model, cell.readout, cell.train.context, corpus) if cell.model.family == "hf" else ()

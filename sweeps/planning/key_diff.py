@@ -19,6 +19,7 @@ SHOWN = 3
 CONTENT = {
     "corpus.pools_content": "content of the pools (corpus.pools_folder)",
     "corpus.templates_content": "content of the templates (corpus.templates_folder)",
+    "questions.content": "content of the questions (corpus.questions_folder)",
     "corpus.background_content": "content of the text (corpus.background)",
     "corpus.tokenizer_content": "content of the tokenizer (corpus.tokenizer)",
     "corpus.writer.phrases_content": "content of the phrases that rules write with",

@@ -15,10 +15,10 @@ from ktrain.config import CellConfig, ModelConfig, RuntimeConfig
 from ktrain.errors import WrongRequest
 from ktrain.fingerprint import NAME
 from ktrain.readout.kinds.base import kind_of
-from ktrain.stages import SHAPE_AXES, active_axes, axes, cell_key, lowest_recall, stages_of
+from ktrain.stages import QUESTION_AXES, SHAPE_AXES, active_axes, axes, cell_key, lowest_recall, stages_of
 
 STAGES = ("corpus", "pretrain", "readout")
-FOLDERS = {"corpus.pools_folder", "corpus.templates_folder", "corpus.background"}
+FOLDERS = {"corpus.pools_folder", "corpus.templates_folder", "corpus.questions_folder", "corpus.background"}
 """Axes whose content is identity, not their value."""
 GUARANTEED = {
     "corpus.kind", "corpus.people", "corpus.multi", "corpus.permute", "corpus.fullname", "corpus.couple",
@@ -30,7 +30,8 @@ GUARANTEED = {
 """The names that users and checks rely on."""
 OTHER: dict[str, Any] = {
     "corpus.kind": "bioR", "corpus.people": 77, "corpus.multi": 5, "corpus.permute": 2, "corpus.fullname": True,
-    "corpus.tokenizer": "bpe-600", "corpus.question_share": 0.25, "corpus.pools.first_names": 99,
+    "corpus.tokenizer": "bpe-600", "corpus.question_wordings": 3,
+    "corpus.question_unseen": True, "corpus.question_share": 0.25, "corpus.pools.first_names": 99,
     "corpus.pools.middle_names": 99, "corpus.pools.last_names": 99, "corpus.pools.birth_years": 99,
     "corpus.pools.birth_cities": 99, "corpus.pools.universities": 99, "corpus.pools.majors": 99,
     "corpus.pools.companies": 99, "corpus.couple": 2, "corpus.celebrity_fraction": 0.25, "corpus.celebrity.multi": 2,
@@ -106,6 +107,8 @@ def changed(before: CellConfig, after: CellConfig) -> set[str]:
 
 def reached(axis: str) -> set[str]:
     """Which stages an axis can change, by the section that it is in."""
+    if axis in QUESTION_AXES:
+        return {STAGES[2]}
     first = {"corpus": 0, "seed": 0, "model": 1, "train": 1, "readout": 2}[axis.partition(".")[0]]
     return set(STAGES[first:])
 
@@ -174,7 +177,7 @@ def test_what_is_absent_has_no_place_in_an_identity() -> None:
 )
 def test_axes_of_what_is_absent_are_inactive(changes: dict[str, Any], inactive: set[str]) -> None:
     cell = with_axes(CellConfig(), changes)
-    off = {*SHAPE_AXES, "train.mask_share", "train.masked_answers", "readout.modules"}
+    off = {*QUESTION_AXES, *SHAPE_AXES, "train.mask_share", "train.masked_answers", "readout.modules"}
     assert axes(cell).keys() - active_axes(cell).keys() == inactive | off
     assert active_axes(cell).items() <= axes(cell).items()
 
@@ -363,3 +366,18 @@ def test_a_shape_of_ones_own_is_told_in_place_of_the_size() -> None:
     named, own = CellConfig(), CellConfig(model=ModelConfig(layers=6))
     assert axes(own)["model.size"] == "6x768h12" and active_axes(own)["model.layers"] == 6
     assert axes(named)["model.size"] == "124m" and "model.layers" not in active_axes(named)
+
+
+def test_questions_are_identity_where_they_are_read_or_asked() -> None:
+    """Biographies are the same whatever is asked about them, so a grid over wordings shares its pretraining."""
+    other = {"corpus.question_wordings": 3, "corpus.question_unseen": True}
+    finetuned, probed = CellConfig(), with_axes(CellConfig(), {"readout.kind": "q_probe"})
+    mixed = with_axes(CellConfig(), {"train.qa_ratio": 0.5, "readout.kind": "mixed"})
+    assert changed(finetuned, with_axes(finetuned, other)) == {"readout"}
+    assert changed(probed, with_axes(probed, other)) == set()
+    assert changed(mixed, with_axes(mixed, other)) == {"pretrain", "readout"}
+    assert cell_key(probed) == cell_key(with_axes(probed, other))
+    assert cell_key(finetuned) != cell_key(with_axes(finetuned, other))
+    assert active_axes(probed) == active_axes(with_axes(probed, other))
+    groups = stages.grouped([finetuned, with_axes(finetuned, other), with_axes(finetuned, {"readout.rank_qv": 3})])
+    assert [len(group) for group in groups] == [2, 1]

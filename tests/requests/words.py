@@ -50,7 +50,7 @@ OPTIONS = (
     *("logs nowhere --cluster", "submit nowhere --workers", "watch-preemption --every", "results demo --scale"),
 )
 """Command lines that end in a place for a value."""
-RIGHT = {"corpus.background", "corpus.pools_folder", "corpus.templates_folder"}
+RIGHT = {"corpus.background", "corpus.pools_folder", "corpus.templates_folder", "corpus.questions_folder"}
 FIXED = (
     *("plan demo seed=0 seed=1", "plan demo corpus.multi=1,2 corpus.multi=3", "run demo seed=1 seed=1"),
     *("plan demo seed", "plan demo =1", "plan demo =", "plan demo seed=,", "plan demo seed=1,,2", "plan demo seed=1,"),

@@ -47,6 +47,8 @@ class ReadoutKind:
     """Which figure draws it: `answers`, `probes`, or `columns`, which draws any kind."""
     trains: bool = False
     """Whether `readout.steps` and the other settings of training mean anything."""
+    asks: bool = False
+    """Whether it asks questions, so that their wording (`corpus.question_wordings`) is part of its key."""
     probe: bool = False
     """Whether states of the frozen network are classified."""
     tasks: int = 1

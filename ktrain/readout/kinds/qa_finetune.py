@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ktrain.config import ATTRIBUTES, CellConfig, ReadoutConfig
+from ktrain.config import CellConfig, ReadoutConfig
 from ktrain.data.token_estimates import questions_per_row
 from ktrain.readout.kinds.questions import QuestionKind
 from ktrain.readout_registry import register
@@ -45,7 +45,7 @@ class QaFinetune(QuestionKind):
     def passes(self, cell: CellConfig) -> float:
         """Rows of all steps, times the questions in a row, over the questions of the people trained on."""
         in_row = questions_per_row(cell.corpus, cell.train.context) if cell.readout.packed else 1.0
-        return cell.readout.steps * cell.readout.batch * in_row / (cell.learned_from * len(ATTRIBUTES))
+        return cell.readout.steps * cell.readout.batch * in_row / cell.trained_questions
 
     def read_out(self, job: "ReadoutJob") -> None:
         """Trains, asks, and publishes answers, network and adapters."""

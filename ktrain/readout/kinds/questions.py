@@ -18,6 +18,7 @@ class QuestionKind(ReadoutKind):
     columns = tuple(f"exact_match/test/{column}" for column in ("mean", *ATTRIBUTES))
     label = "exact match on people never asked about (%)"
     figure = "answers"
+    asks = True
 
     def size(self, cell: CellConfig, vocabulary: int) -> int:
         """Bytes of the network, which is published beside its answers."""

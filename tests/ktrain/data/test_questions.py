@@ -1,12 +1,13 @@
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from ktrain.config import ATTRIBUTES, AugmentationConfig, ReadoutConfig
-from ktrain.data.corpus import Corpus
+from ktrain.data.corpus import Corpus, load_corpus
 from ktrain.data.questions import MULTIPLE, QuestionRows, pad_questions
 from ktrain.errors import WrongRequest
 
@@ -155,3 +156,44 @@ def test_all_celebrities_are_trained_on_and_nobody_under_test(tiny: Tiny) -> Non
     for row, question in zip(rows.ids, range(60 * 6, 80 * 6), strict=True):
         mine = corpus.questions[question]
         assert row[: len(mine)].tolist() == mine.tolist()
+
+
+@pytest.mark.parametrize("unseen", [False, True])
+def test_every_wording_is_trained_on_and_one_is_asked(tiny: Tiny, unseen: bool) -> None:
+    corpus = tiny(question_wordings=3, question_unseen=unseen)
+    people, six = len(corpus.people), len(ATTRIBUTES)
+    assert len(corpus.questions) == (3 + unseen) * people * six
+    for question in range(len(corpus.questions)):
+        person, attribute, wording = corpus.locate_question(question)
+        text = "".join(corpus.question_text(person, attribute, wording))
+        assert corpus.tokenizer.decode(corpus.questions[question].tolist()) == text
+    rows = made(corpus)
+    trained = {corpus.tokenizer.decode(row[row != corpus.eos].tolist()) for row in rows.ids}
+    assert trained == {
+        "".join(corpus.question_text(person, attribute, wording))
+        for person, attribute in asked(corpus)
+        for wording in range(3)
+    }
+    assert sorted(set(rows.persons.tolist())) == np.flatnonzero(corpus.train).tolist()
+    chosen = np.array([0, 7])
+    prompts = [corpus.locate_question(question) for question in corpus.asked_questions(chosen)]
+    assert prompts == [(person, attribute, 3 if unseen else 0) for person in (0, 7) for attribute in ATTRIBUTES]
+    assert corpus.person_asked(corpus.asked_questions(chosen)).tolist() == [0] * six + [7] * six
+    assert corpus.question_text(0, "major") == corpus.question_text(0, "major", 3 if unseen else 0)
+
+
+def test_more_wordings_leave_everything_else_as_it_was(tiny: Tiny) -> None:
+    one, three = tiny(), tiny(question_wordings=3, question_unseen=True)
+    assert one.tokenizer.to_str() == three.tokenizer.to_str()
+    assert np.array_equal(one.entries.ids, three.entries.ids) and np.array_equal(one.train, three.train)
+    assert np.array_equal(one.questions.ids, three.questions.ids[: len(one.questions.ids)])
+
+
+def test_a_stored_corpus_gets_the_questions_of_its_reader(tiny: Tiny, tmp_path: Path) -> None:
+    plain, worded = tiny(), tiny(question_wordings=2, question_unseen=True)
+    plain.save(tmp_path)
+    loaded = load_corpus(tmp_path, worded.setting, plain.seed)
+    assert loaded.wordings == worded.wordings and loaded.setting == worded.setting
+    for name in ("ids", "offsets", "spans"):
+        assert np.array_equal(getattr(loaded.questions, name), getattr(worded.questions, name))
+    assert load_corpus(tmp_path, plain.setting, plain.seed).wordings == plain.wordings

@@ -176,6 +176,7 @@ def test_every_assumption_concerns_some_cell() -> None:
     cells.append(cell(model__family="gbert", readout__kind="q_probe"))
     cells.append(cell(readout__kind="p_probe", corpus__kind="bioR"))
     cells.append(cell(corpus__pools_folder="/pools", corpus__templates_folder="/templates"))
+    cells += [cell(corpus__questions_folder="/questions"), cell(corpus__question_wordings=2)]
     assert assumptions(cells) == [f"assumed: {text}" for text in ASSUMED]
 
 

@@ -14,7 +14,7 @@ from ktrain.bios import templates
 from ktrain.config import CellConfig
 from ktrain.errors import WrongRequest
 from ktrain.readout.kinds.base import kind_of
-from ktrain.stages import Stage, axes, stages_of
+from ktrain.stages import QUESTION_AXES, Stage, axes, stages_of
 from ktrain.store.base import Store
 from sweeps import Sweep, cli
 from sweeps.execution import ray_session
@@ -156,6 +156,7 @@ def test_every_axis_of_a_cell_is_in_the_identity_of_its_readout() -> None:
     unnamed = {axis for axis in set(axes(cell)) - fields if not axis.startswith("corpus.writer.")}
     assert unnamed == {
         "corpus.background", "corpus.background_share", "corpus.pools_folder", "corpus.templates_folder",
+        *QUESTION_AXES,
         "readout.people", "readout.dropout", "readout.packed", "readout.modules", "train.mask_share",
         "train.masked_answers",         "model.config", "model.layers", "model.heads", "model.width",
     }  # fmt: skip
