@@ -1,9 +1,10 @@
-# make demo: the paper's central result on this machine.  make test: every test.
+# make demo: the paper's central result on this machine.  make test: every test.  make install: all that they need.
 # make docs: the documentation as a site, in build/docs.
 # make docs-numbers: the tables of README.md and docs/miniature.md and the gallery anew, from the store in results/ and docs/results/.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+TESTED := .venv/installed-test
 DOCUMENTED := .venv/installed-docs
 export PIP_NO_CACHE_DIR := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -15,10 +16,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 demo: $(INSTALLED)
 	$(BIN)/ktrain run demo
 
-test: $(INSTALLED)
+test: $(TESTED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=20
 
-check: $(INSTALLED)
+check: $(TESTED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -35,7 +36,7 @@ docs-numbers: $(INSTALLED)
 	$(BIN)/python docs/draw_gallery.py
 	$(BIN)/python docs/fill_tables.py
 
-install: $(INSTALLED)
+install: $(TESTED)
 
 # DeepSpeed's build asks for torch, so torch is there first and the build is not isolated.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -43,6 +44,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet -c constraints.txt setuptools wheel ninja packaging psutil py-cpuinfo numpy
 	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation deepspeed
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation --editable .
+	touch $@
+
+# What tests, clusters and developers need besides: a sweep on this machine does without.
+$(TESTED): $(INSTALLED)
 	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation --editable '.[test]'
 	touch $@
 
