@@ -1,5 +1,6 @@
 """The verifier on 300 labelled entries, on mutations, and rule by rule."""
 
+import functools
 import random
 import re
 import tomllib
@@ -36,7 +37,7 @@ class Labelled:
 
 @pytest.fixture(scope="module")
 def judge() -> Verifier:
-    return Verifier(pools.load())
+    return Verifier(whole_pools())
 
 
 def person(told: dict[str, Any]) -> Facts:
@@ -93,14 +94,19 @@ def test_of_300_labelled_entries_no_wrong_one_is_accepted_and_nearly_all_right_o
     assert len(lost) <= 0.03 * 110, "\n".join(lost)
 
 
+@functools.cache
+def whole_pools() -> pools.Pools:
+    """Read once: reading and checking the files takes ten times as long as judging a text. They are frozen."""
+    return pools.load()
+
+
 def drawn(count: int, seed: int = 0) -> list[Facts]:
-    whole = pools.load()
-    return list(facts_of(people.draw_people(whole, count, seed), range(count)))
+    return list(facts_of(people.draw_people(whole_pools(), count, seed), range(count)))
 
 
 def mutations(text: str, about: Facts, spans: tuple[tuple[int, int], ...], rng: random.Random) -> Iterator[str]:
     """The text with one fact in place of which another value of its pool stands, in one of its forms."""
-    whole = pools.load()
+    whole = whole_pools()
     pool = (None, whole.birth_cities, whole.universities, whole.majors, whole.companies, whole.company_cities)
     for attribute, values, (begin, end) in zip(ATTRIBUTES, pool, spans, strict=True):
         mine = about.values[ATTRIBUTES.index(attribute)]
