@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from ktrain.bios.tokenizer import EOS
@@ -65,9 +66,20 @@ def load(folder: str | None = None) -> Pools:
 
     Raises `WrongRequest` for a missing folder or file, and for empty, repeated or malformed values.
     """
-    root = BUILTIN if folder is None else Path(folder)
-    if not root.is_dir():
+    if folder is None:
+        return _builtin()
+    if not Path(folder).is_dir():
         raise WrongRequest(f"corpus.pools_folder={folder}: no such folder")
+    return _read(Path(folder))
+
+
+@cache
+def _builtin() -> Pools:
+    """Reads the built-in pools once in a process: each corpus and cell asks for them, and reading takes 20 ms."""
+    return _read(BUILTIN)
+
+
+def _read(root: Path) -> Pools:
     published = (root / "city.txt").is_file()
     read = _read_fields if published else _read_csv
     columns = {name: read(root, name) for name in _FIELD_FILES}

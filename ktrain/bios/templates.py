@@ -7,6 +7,7 @@ Slots: `{name}` the subject and `{name's}` its possessive (full name or pronoun)
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from ktrain.bios.pools import DAYS, FIRST_YEAR, MONTHS, Pools, read_text, text_fault
@@ -57,9 +58,20 @@ def load(folder: str | None = None) -> dict[str, tuple[str, ...]]:
 
     Raises `WrongRequest` with the file and line of the first malformed template.
     """
-    root = BUILTIN if folder is None else Path(folder)
-    if not root.is_dir():
+    if folder is None:
+        return dict(_builtin())
+    if not Path(folder).is_dir():
         raise WrongRequest(f"corpus.templates_folder={folder}: no such folder")
+    return _read(Path(folder))
+
+
+@cache
+def _builtin() -> dict[str, tuple[str, ...]]:
+    """Reads the built-in templates once in a process, as `pools` does."""
+    return _read(BUILTIN)
+
+
+def _read(root: Path) -> dict[str, tuple[str, ...]]:
     templates = {}
     for attribute in ATTRIBUTES:
         path = root / f"{attribute}.txt"
