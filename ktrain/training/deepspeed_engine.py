@@ -19,13 +19,28 @@ from ktrain.system.process_group import join_alone
 os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
 logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 
-import deepspeed  # noqa: E402
-import deepspeed.comm.torch  # noqa: E402
-from deepspeed.utils import (  # noqa: E402
-    safe_get_full_fp32_param,
-    safe_get_full_optimizer_state,
-    safe_set_full_optimizer_state,
-)
+
+@contextmanager
+def _without(name: str) -> Iterator[None]:
+    """Lets imports inside find no module of this name; one that is imported already stays."""
+    known = name in sys.modules
+    sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        if not known:
+            del sys.modules[name]
+
+
+# DeepSpeed's autotuner, which nothing here uses, imports MLflow if it is installed: a tenth of the start of a worker.
+with _without("mlflow"):
+    import deepspeed
+    import deepspeed.comm.torch
+    from deepspeed.utils import (
+        safe_get_full_fp32_param,
+        safe_get_full_optimizer_state,
+        safe_set_full_optimizer_state,
+    )
 
 if not torch.cuda.is_available():
     # On a CPU, every start would compile a kernel that only inference collectives use. That takes a minute and a C++
