@@ -14,7 +14,7 @@ from ktrain.bior import surface_forms
 from ktrain.bior.entries import DraftSource, EntryTexts
 from ktrain.bios import entries as bios_entries
 from ktrain.bios import pools, question_wordings, templates, tokenizer
-from ktrain.bios.fragment_encoder import TokenizedTexts
+from ktrain.bios.fragment_encoder import FragmentEncoder, TokenizedTexts
 from ktrain.bios.people import People, draw_people, draw_train_half
 from ktrain.bios.question_wordings import Wordings
 from ktrain.config import ATTRIBUTES, CorpusConfig
@@ -81,11 +81,15 @@ class Corpus:
         """The text of an entry as written, not decoded from its ids."""
         if self.texts is not None:
             return self.texts[entry]
-        encoder = bios_entries.entry_encoder(self.tokenizer, self.people.pools, self.templates)
         person = self.person[entry]
         fullname = np.array([self.setting.celebrity.fullname if self.celebrity[person] else self.setting.fullname])
         programs = bios_entries.programs(self.templates, self.drafts[[entry]], self.order[[entry]], fullname)
-        return encoder.text(programs[0], self.people.columns[person])
+        return self._entry_encoder.text(programs[0], self.people.columns[person])
+
+    @cached_property
+    def _entry_encoder(self) -> FragmentEncoder:
+        """Made once: that takes as long as hundreds of texts."""
+        return bios_entries.entry_encoder(self.tokenizer, self.people.pools, self.templates)
 
     def match_attribute(self, entry: int, attribute: str, text: str) -> int:
         """How many leading characters of `text`, with its space, state an attribute of the entry's person; 0 if none.
