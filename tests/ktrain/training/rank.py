@@ -24,6 +24,7 @@ class Killed(Exception):
 
 
 def main(rank: int, world: int, folder: Path) -> None:
+    assert "mlflow" not in sys.modules, "a worker would take longer to start"
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
     # The launcher's part, as Ray does it; long enough for a busy machine, short enough not to hang for half an hour.
     store = dist.FileStore(str(folder / "rendezvous"), world)
