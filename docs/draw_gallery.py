@@ -20,6 +20,7 @@ from analysis.measurements.recorded import load_results
 from analysis.paper import tables
 from analysis.paper.comparison import Comparison, compare
 from analysis.paper.paper_value import BASELINE
+from ktrain.errors import WrongRequest
 from sweeps.options import planned
 from sweeps.planning.grid import builtin, load
 from sweeps.planning.plan import Plan
@@ -117,7 +118,10 @@ def candidates_of_store(store: Path) -> Iterator[Candidate]:
         if not seeds:
             continue
         words = [] if seeds == [0] else [f"seed={','.join(map(str, seeds))}"]
-        plan = planned(name, words, SCALE, str(store))
+        try:
+            plan = planned(name, words, SCALE, str(store))
+        except WrongRequest:  # It needs a folder of the user's, which its command line named.
+            continue
         results = read(plan, uri)
         curves, _ = read_curves(plan, uri, results)
         yield from candidates(plan, results, curves, " ".join(("ktrain run", name, *words)))

@@ -82,6 +82,11 @@ def content_digest(paths: Iterable[Path]) -> str:
     return _digest_of(tuple(sorted((path.name, _remembered(path)) for path in paths)))
 
 
+def file_digest(path: Path) -> str:
+    """Returns 16 hexadecimal digits over the bytes of a file, whatever it is called. Raises `OSError`."""
+    return _remembered(path)[:16]
+
+
 def sha256(path: Path) -> str:
     """Returns the 64 hexadecimal digits of a file's SHA-256. Raises `OSError`."""
     with path.open("rb") as file:

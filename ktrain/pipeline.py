@@ -28,10 +28,11 @@ from ktrain.data.questions import QuestionRows
 from ktrain.errors import WrongRequest
 from ktrain.generation import drafts
 from ktrain.model import hf_networks, networks
+from ktrain.model.adapted_loss import AdaptedLanguageModelLoss
 from ktrain.model.forward import bidirectional
 from ktrain.model.masked_token_loss import MaskedTokenLoss
 from ktrain.model.objectives import next_token_loss
-from ktrain.readout import dispatch, evaluation, scores
+from ktrain.readout import dispatch, evaluation, scores, start_measures
 from ktrain.readout.learning_curves import LearningCurves
 from ktrain.stages import Stage, grouped, lowest_recall, stages_of
 from ktrain.store.base import FileContent, Store
@@ -177,11 +178,19 @@ def _pretrain(
         module, batches = _causal_objective(network, windows, cell)
     tokens = cell.train.batch * cell.train.context
     work = store.work_dir(stage.key)
-    learning = LearningCurves(corpus, network, work.folder) if "question" in windows.streams else None
+    start = None
+    if cell.model.start is not None and not dist.get_rank():
+        start = start_measures.before_training(network.to(training_device()), corpus, cell, work.folder)
+    adapted = module if isinstance(module, AdaptedLanguageModelLoss) else None
+    learning = None
+    if "question" in windows.streams:
+        learning = LearningCurves(corpus, network, work.folder, adapted.weights if adapted else None)
     evaluate = learning.watch if learning else None
     curve = fit(module, cell.train, batches, tokens, work, runtime, reporter.for_stage(stage.key), evaluate=evaluate)
     if dist.get_rank():
         return
+    if adapted:
+        adapted.merge()
     points = learning.points() if learning else None
     metrics = _pretrain_metrics(network, corpus, curve)
     metrics["windows/nameless_attribute_tokens"] = nameless_share(corpus, windows.streams["biography"])
@@ -195,6 +204,11 @@ def _pretrain(
     }
     if points:
         files["learning.json"] = points
+    if start is not None:
+        metrics |= start.metrics
+        files["counts.json"] = {"n": start.counts, "interval": start.intervals}
+        if cell.train.forgetting_text is not None:
+            metrics["forgetting/loss_after"] = start_measures.text_loss(network, corpus, cell)
     store.publish_files(stage, files)
     store.clear_work(stage.key)
 
@@ -244,4 +258,6 @@ def _causal_objective(network: Any, windows: Windows, cell: CellConfig) -> tuple
     def batches(step: int) -> tuple[Tensor, ...]:
         return rank_share(resident.rows(step)), weights
 
+    if cell.train.method == "lora":
+        return AdaptedLanguageModelLoss(network, cell.train.rank_qv, cell.seed), batches
     return next_token_loss(network), batches

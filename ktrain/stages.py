@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from ktrain.bior import rule_writer, surface_forms
 from ktrain.bios import pools, question_wordings, templates, tokenizer
-from ktrain.config import MASKING, CellConfig, CorpusConfig, WriterConfig
+from ktrain.config import NEWER, CellConfig, CorpusConfig, WriterConfig
 from ktrain.data import background
 from ktrain.errors import WrongRequest
 from ktrain.fingerprint import content_digest, digest, flatten, stage_key
 from ktrain.readout_registry import kind_of
 
-SHAPE_AXES = ("model.config", "model.layers", "model.heads", "model.width")
+SHAPE_AXES = ("model.config", "model.start", "model.layers", "model.heads", "model.width")
 """Axes that take the place of `model.size` or of a part of it, where they are set."""
 QUESTION_AXES = ("corpus.questions_folder", "corpus.question_wordings", "corpus.question_unseen")
 """Axes that say how questions are worded, where that is not as in the paper."""
@@ -120,10 +120,12 @@ def lowest_recall(metrics: Mapping[str, float]) -> float:
 
 def axes(cell: CellConfig) -> dict[str, Any]:
     """Returns all identity fields by axis name, such as `corpus.multi`; `readout.dropout` is the rate in force, and
-    `model.size` says what the network has, such as `8x256h4`, where that is no named size. `model.config` is the name
-    of a network of `hf`, which `model.size` then is too."""
+    `model.size` says what the network has, such as `8x256h4`, where that is no named size. `model.config` or
+    `model.start` is the name of a network of `hf`, which `model.size` then is too."""
     in_force = {"readout.dropout": cell.readout_dropout, "model.size": cell.model.name}
-    return flatten(cell.model_dump()) | in_force | {"model.config": cell.model.name_of_config or None}
+    return flatten(cell.model_dump()) | in_force | {
+        "model.config": cell.model.name_of_config or None, "model.start": cell.model.name_of_start or None,
+    }  # fmt: skip
 
 
 def active_axes(cell: CellConfig) -> dict[str, Any]:
@@ -145,8 +147,8 @@ def _is_active(axis: str, cell: CellConfig) -> bool:
         return bool(cell.corpus.celebrity_fraction)
     if axis in QUESTION_AXES:
         return cell.corpus.own_questions and (bool(cell.train.qa_ratio) or kind_of(cell.readout.kind).asks)
-    if part == "train" and field in MASKING:
-        return field in cell.train.identity()
+    if part == "train" and field in NEWER:
+        return field in cell.train.identity() or (field == "forgetting_text" and cell.train.forgetting_text is not None)
     if axis in SHAPE_AXES:
         return getattr(cell.model, field) is not None
     return axis != "corpus.background_share" or cell.corpus.background is not None
@@ -177,6 +179,9 @@ def _content(corpus: CorpusConfig) -> dict[str, Any]:
     setting["templates_content"] = content_digest(templates.files(corpus.templates_folder))
     if corpus.tokenizer == "gpt2":
         setting["tokenizer_content"] = tokenizer.SHA256
+    if corpus.tokenizer_file is not None:
+        del setting["tokenizer"]
+        setting |= corpus.tokenizer_file.identity()
     return setting
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 from analysis.presentation.console_table import Column, ConsoleTable
 from ktrain.bior import entries
 from ktrain.bios import pools
+from ktrain.bios.tokenizer import decode_inside
 from ktrain.config import ATTRIBUTES, CellConfig
 from ktrain.data import corpus as corpora
 from ktrain.data.corpus import Corpus
@@ -233,12 +234,12 @@ def _entries(corpus: Corpus, count: int) -> Iterator[Text]:
         place = 0
         for a in np.argsort(spans[:, 0]):
             begin, end = (int(x) for x in spans[a])
-            text.append(corpus.tokenizer.decode(ids[place:begin].tolist()), "not bold")
+            text.append(decode_inside(corpus.tokenizer, ids[place:begin].tolist()), "not bold")
             text.append(
-                corpus.tokenizer.decode(ids[begin:end].tolist()), f"not bold underline {COLOURS[ATTRIBUTES[a]]}"
+                decode_inside(corpus.tokenizer, ids[begin:end].tolist()), f"not bold underline {COLOURS[ATTRIBUTES[a]]}"
             )
             place = end
-        yield text.append(corpus.tokenizer.decode(ids[place:].tolist()), "not bold")
+        yield text.append(decode_inside(corpus.tokenizer, ids[place:].tolist()), "not bold")
 
 
 def _rejected(corpus: Corpus, cell: CellConfig, store: Store, count: int) -> Iterator[Text]:

@@ -16,7 +16,7 @@ Axis = bool | int | float | str | None
 Interval = tuple[float, float]
 
 CONFIDENCE = 0.95
-KNOWN_BEFORE_READOUT = ("recall/", "baseline/", "speed/", "windows/")
+KNOWN_BEFORE_READOUT = ("recall/", "baseline/", "start/", "forgetting/", "speed/", "windows/")
 """Prefixes of metrics that exist before the readout, so that a blocked cell still shows its recall."""
 
 

@@ -37,6 +37,8 @@ LEARNING = {
 }
 """The five curves of the paper's Fig. 1b and c: metric -> label. All but the last measure first tokens; people
 asked about are in distribution."""
+BEFORE_TRAINING = "before training"
+"""The line of tables that shows what the networks of `model.start` answer before they read the biographies."""
 LOSS = "train/loss"
 """Every pretraining records this curve."""
 
@@ -65,6 +67,11 @@ def p_probe_after(target: ProbeTarget, attributes: Iterable[str], column: str) -
 def majority(group: str, target: ProbeTarget, column: str) -> str:
     """Metric of a column's majority baseline: probes have one per target, answers one of the whole attribute."""
     return f"baseline/{target}/{column}" if group in PROBES else f"baseline/test/{column}"
+
+
+def before_training(column: str) -> str:
+    """Metric of exact match on held-out people of a network that was trained already, before it read anything."""
+    return f"start/exact_match/test/{column}"
 
 
 def probed_attributes(target: ProbeTarget) -> tuple[str, ...]:

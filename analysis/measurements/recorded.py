@@ -16,7 +16,7 @@ from analysis.measurements.tracking_client import tracking_client
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-ACCURACIES = ("recall/", "baseline/", "bio/", *(f"{group}/" for group in GROUPS))
+ACCURACIES = ("recall/", "baseline/", "start/", "bio/", *(f"{group}/" for group in GROUPS))
 """Prefixes of metrics that are fractions of 1."""
 ROUNDED = 1e-6
 """Recorded bounds of intervals are rounded to this."""

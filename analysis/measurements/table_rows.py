@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     # A plan reads this module and does not wait for pandas.
     import pandas as pd
 
-SHAPE = ("model.config", "model.layers", "model.heads", "model.width")
+SHAPE = ("model.config", "model.start", "model.layers", "model.heads", "model.width")
 """Axes whose values `model.size` states where they make a network of no named size, or one of `transformers`."""
 NAMED = (
     "corpus.kind",

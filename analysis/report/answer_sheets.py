@@ -7,7 +7,16 @@ import pandas as pd
 
 from analysis.measurements.cells import Results
 from analysis.measurements.departures import departures_of, departures_remark
-from analysis.measurements.names import COLUMNS, GROUPS, NAMELESS, RECALL, majority, metric
+from analysis.measurements.names import (
+    BEFORE_TRAINING,
+    COLUMNS,
+    GROUPS,
+    NAMELESS,
+    RECALL,
+    before_training,
+    majority,
+    metric,
+)
 from analysis.measurements.table_rows import Row, baseline, column_groups, published, rows
 from analysis.presentation.number_format import MISSING, percent, points, ranged
 from analysis.presentation.section import Sheet
@@ -18,6 +27,7 @@ EXPLAINED = (
     "Recall: share of the attribute tokens of the biographies that the model gives back as read; below its gate it is "
     "not asked. Nameless: share of the attribute tokens that pretraining read in a window without the name before them."
 )
+STARTED = " Before training: the networks of model.start as they were found."
 BESIDE = "Differences are ours less the paper's, in percentage points."
 AFTER = ("n", "seeds", "asked", "baseline", "recall", "nameless")
 
@@ -39,6 +49,11 @@ def _ours(table: Sequence[Row], name: str) -> Sheet:
     """One line per row: its numbers, or its state instead."""
     guesses = [percent(baseline(table, majority(name, "whole", column))) for column in COLUMNS]
     lines = [("majority baseline", *guesses, *[""] * len(AFTER))]
+    before = [percent(baseline(table, before_training(column))) for column in COLUMNS]
+    if before[0] != MISSING:
+        lines.append((BEFORE_TRAINING, *before, *[""] * len(AFTER)))
+    quiet = tuple(range(len(lines)))
+    explained = EXPLAINED + STARTED * (len(lines) > 1)
     for row in table:
         replicates = row.replicates.get(name)
         if replicates is None:
@@ -63,7 +78,7 @@ def _ours(table: Sequence[Row], name: str) -> Sheet:
             )
         )
     headers = ("setting", *_columns(), *AFTER)
-    return Sheet(GROUPS[name], headers, tuple(lines), EXPLAINED, quiet=(0,))
+    return Sheet(GROUPS[name], headers, tuple(lines), explained, quiet=quiet)
 
 
 def _beside(table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> Sheet | None:

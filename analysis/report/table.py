@@ -11,7 +11,17 @@ from rich.text import Text
 
 from analysis.measurements.cells import Cell, Results
 from analysis.measurements.departures import departures_of, departures_remark
-from analysis.measurements.names import ATTRIBUTES, COLUMNS, GROUPS, HEADERS, RECALL, majority, metric
+from analysis.measurements.names import (
+    ATTRIBUTES,
+    BEFORE_TRAINING,
+    COLUMNS,
+    GROUPS,
+    HEADERS,
+    RECALL,
+    before_training,
+    majority,
+    metric,
+)  # fmt: skip
 from analysis.measurements.table_rows import Row, baseline, column_groups, published, rows, with_any_column
 from analysis.presentation.console_table import Column, ConsoleTable
 from analysis.presentation.number_format import MISSING, percent, points, ranged
@@ -121,9 +131,13 @@ def _one_table(table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> C
     means = [percent(baseline(table, majority(name, "whole", column))) for column in COLUMNS]
     theirs = [] if paper is None else [percent(published(paper, "baseline", metric(name, "mean"))), ""]
     lines = [("majority baseline", means[0], *theirs, *means[1:], *[""] * 5)]
+    before = [percent(baseline(table, before_training(column))) for column in COLUMNS]
+    if before[0] != MISSING:
+        lines.append((BEFORE_TRAINING, before[0], *[""] * len(theirs), *before[1:], *[""] * 5))
+    quiet = tuple(range(len(lines)))
     lines += [_line(row, name, paper) for row in table if name in row.replicates]
     title = f"{GROUPS[name]}: exact match on people never asked about (%)"
-    return ConsoleTable(title, columns, tuple(lines), quiet=(0,))
+    return ConsoleTable(title, columns, tuple(lines), quiet=quiet)
 
 
 def _line(row: Row, name: str, paper: pd.DataFrame | None) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from ktrain.bior.verifier import Span, Verifier
 from ktrain.bios.fragment_encoder import TokenizedTexts
 from ktrain.bios.people import People
 from ktrain.bios.pools import Pools
-from ktrain.bios.tokenizer import eos_id
+from ktrain.bios.tokenizer import eos_id, id_type
 from ktrain.config import ATTRIBUTES, CorpusConfig
 from ktrain.errors import GuardFailure, WrongRequest
 from ktrain.rng import generator
@@ -228,11 +228,12 @@ def _encode(tokenizer: Tokenizer, texts: Sequence[VerifiedText]) -> tuple[np.nda
         [_token_span(encoding, entry.text, *span) for span in entry.spans]
         for encoding, entry in zip(encodings, texts, strict=True)
     ]
-    return np.array(ids, dtype=np.uint16), np.array(lengths), np.array(spans, dtype=np.int16)
+    return np.array(ids, dtype=id_type(tokenizer)), np.array(lengths), np.array(spans, dtype=np.int16)
 
 
 def _token_span(encoding: Encoding, text: str, begin: int, end: int) -> tuple[int, int]:
-    """The tokens that hold text[begin:end]; the first one includes the space before it."""
+    """The tokens that hold text[begin:end] with the space before it, which may be a token of its own."""
+    begin -= text[begin - 1 : begin] == " "
     first, last = encoding.char_to_token(begin), encoding.char_to_token(end - 1)
     if text.isascii() and first is not None and last is not None:
         return first, last + 1

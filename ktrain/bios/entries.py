@@ -90,6 +90,17 @@ def entry_encoder(bpe: Tokenizer, pools: Pools, sentences: dict[str, tuple[str, 
     return FragmentEncoder(bpe, encoded)
 
 
+def pieces(pools: Pools, sentences: dict[str, tuple[str, ...]], wordings: Wordings) -> list[str]:
+    """Every text that entries and questions are put together from: names, values, and the words of each sentence."""
+    found: dict[str, None] = {}
+    for attribute in ATTRIBUTES:
+        for sentence in (*sentences[attribute], *wordings[attribute]):
+            for named in (True, False):
+                for fragment in templates.fragments(sentence, attribute, pools, named=named):
+                    found |= dict.fromkeys(fragment.texts)
+    return list(found)
+
+
 def question_encoder(bpe: Tokenizer, pools: Pools, wordings: Wordings) -> FragmentEncoder:
     """An encoder of questions with their answers; program 6 w + i asks for `ATTRIBUTES[i]` in wording w."""
     count = len(wordings[ATTRIBUTES[0]])

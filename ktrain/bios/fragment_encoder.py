@@ -1,7 +1,9 @@
 """Fast tokenization of templated text: fragments are encoded once, and texts are gathered from the fragments' ids.
 
 The pre-tokenizer cuts before every space that precedes a word, so BPE never merges across fragments and the ids of a
-text are its fragments' ids concatenated. `test_fragment_encoder.py` compares the result with encoding the whole text.
+text are its fragments' ids concatenated. Where that is not certain of a tokenizer
+(`pretrained_tokenizer.composes`), each text is encoded whole, and attributes are found by the characters of tokens.
+`test_fragment_encoder.py` compares both.
 """
 
 import os
@@ -12,8 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from tokenizers import Tokenizer
 
+from ktrain.bios.pretrained_tokenizer import composes
 from ktrain.bios.templates import COLUMNS, Fragment
-from ktrain.bios.tokenizer import eos_id
+from ktrain.bios.tokenizer import eos_id, id_type
+from ktrain.errors import WrongRequest, shorten
 
 CHUNK = 16_384
 """Texts that a thread encodes at once: enough to amortize NumPy calls, few enough to stay in the CPU cache."""
@@ -23,8 +27,9 @@ CHUNK = 16_384
 class TokenizedTexts:
     """Many token sequences, each ending in EOS, in one flat array.
 
-    `ids` (tokens,) uint16; `offsets` (texts + 1,) int64, where each text starts; `spans` (texts, sentences, 2) int16,
-    where the attribute of each sentence begins and ends, in tokens from the start of its text.
+    `ids` (tokens,) uint16, or uint32 where there are more ids; `offsets` (texts + 1,) int64, where each text starts;
+    `spans` (texts, sentences, 2) int16, where the attribute of each sentence begins and ends, in tokens from the start
+    of its text.
     """
 
     ids: np.ndarray
@@ -51,8 +56,11 @@ class FragmentEncoder:
     of a fragment, selects the row with this person's text.
     """
 
-    def __init__(self, tokenizer: Tokenizer, programs: Sequence[Sequence[Fragment]]) -> None:
-        self._eos = eos_id(tokenizer)
+    def __init__(
+        self, tokenizer: Tokenizer, programs: Sequence[Sequence[Fragment]], *, whole: bool | None = None
+    ) -> None:
+        """`whole` encodes texts whole or from fragments; None takes fragments where that is exact."""
+        self._eos, self._tokenizer, self._type = eos_id(tokenizer), tokenizer, id_type(tokenizer)
         self.programs = programs
         first_rows: dict[Fragment, int] = {}
         # Row 0 is the empty text, which pads short programs.
@@ -62,8 +70,9 @@ class FragmentEncoder:
                 first_rows[fragment] = len(texts)
                 texts.extend(fragment.texts)
                 attribute_chars.extend(fragment.inside)
+        self.whole = not composes(tokenizer, texts) if whole is None else whole
         encodings = tokenizer.encode_batch(texts)
-        self._ids = np.array([i for e in encodings for i in e.ids], dtype=np.uint16)
+        self._ids = np.array([i for e in encodings for i in e.ids], dtype=self._type)
         self._row_length = np.array([len(e.ids) for e in encodings], dtype=np.int32)
         self._row_begin = np.concatenate([[0], np.cumsum(self._row_length)[:-1]]).astype(np.int32)
         # A token that begins before the attribute ends belongs to the attribute.
@@ -104,8 +113,12 @@ class FragmentEncoder:
     def _encode_chunk(self, programs: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ids (tokens,), lengths with EOS (texts,) and spans (texts, sentences, 2) of texts.
 
-        `programs` is (texts, sentences), `columns` (texts, len(COLUMNS)).
+        `programs` is (texts, sentences), `columns` (texts, len(COLUMNS)). Raises `WrongRequest` for a token that holds
+        the beginning of a value with the end of the word before.
         """
+        if self.whole:
+            placed = [self._placed(p, row) for p, row in zip(programs.tolist(), columns, strict=True)]
+            return encode_placed(self._tokenizer, [text for text, _ in placed], [spans for _, spans in placed])
         texts = len(programs)
         # Padded fragments of a whole text side by side: (texts, sentences * width).
         column = self._column[programs].reshape(texts, -1)
@@ -120,9 +133,23 @@ class FragmentEncoder:
         source = ragged_arange(begin, length)
         # EOS fills one place after each text, so a token moves right by the number of texts before its own.
         target = np.arange(len(source)) + np.repeat(np.arange(texts), text_length - 1)
-        ids = np.full(int(text_length.sum()), self._eos, dtype=np.uint16)
+        ids = np.full(int(text_length.sum()), self._eos, dtype=self._type)
         ids[target] = self._ids[source]
         return ids, text_length, spans
+
+    def _placed(self, programs: Sequence[int], columns: np.ndarray) -> tuple[str, list[tuple[int, int]]]:
+        """The text of `programs`, and the characters between which the attribute of each sentence lies, its space
+        included."""
+        text, spans = "", []
+        for program in programs:
+            begin = end = 0
+            for fragment in self.programs[program]:
+                row = columns[COLUMNS.index(fragment.column)]
+                if inside := fragment.inside[row]:
+                    begin, end = (begin if end else len(text)), len(text) + inside
+                text += fragment.texts[row]
+            spans.append((begin, end))
+        return text, spans
 
     def _spans(self, programs: np.ndarray, rows: np.ndarray, begin: np.ndarray) -> np.ndarray:
         """Where attributes begin and end, (texts, sentences, 2) int16; `rows` and `begin` are (texts, fragments)."""
@@ -134,3 +161,32 @@ class FragmentEncoder:
         attribute_length = self._attribute_length[np.take_along_axis(rows, last, axis=1)]
         span_end = np.take_along_axis(begin, last, axis=1) + attribute_length
         return np.stack([span_begin, span_end], axis=2).astype(np.int16)
+
+
+def encode_placed(
+    tokenizer: Tokenizer, texts: Sequence[str], places: Sequence[Sequence[tuple[int, int]]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Flat ids of texts with an EOS after each, lengths with EOS (texts,), and in tokens the spans of the characters
+    `places`, (texts, spans, 2).
+
+    A token that begins before a span ends belongs to it. Raises `WrongRequest` for a token that begins before a
+    span and reaches into it, and for a text with EOS in it.
+    """
+    eos, kind = eos_id(tokenizer), id_type(tokenizer)
+    encodings = tokenizer.encode_batch(list(texts))
+    spans = np.zeros((len(texts), len(places[0]) if places else 0, 2), dtype=np.int16)
+    for k, (encoding, text) in enumerate(zip(encodings, texts, strict=True)):
+        if eos in encoding.ids:
+            raise WrongRequest(f"corpus.tokenizer: a text holds its EOS: {shorten(text)!r}")
+        begins, ends = np.array(encoding.offsets).reshape(-1, 2).T
+        for place, (begin, end) in enumerate(places[k]):
+            first = int(np.argmax(ends > begin))
+            if begins[first] < begin:
+                raise WrongRequest(
+                    f"corpus.tokenizer: one token holds {text[begins[first] : ends[first]]!r}, the end of a word and "
+                    "the beginning of a value"
+                )
+            spans[k, place] = first, int((begins < end).sum())
+    ids = [token for encoding in encodings for token in (*encoding.ids, eos)]
+    lengths = np.array([len(encoding) + 1 for encoding in encodings])
+    return np.array(ids, dtype=kind), lengths, spans

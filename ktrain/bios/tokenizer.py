@@ -4,13 +4,17 @@ import base64
 import functools
 import hashlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 EOS = "<|endoftext|>"
 MASK, PAD = "<|mask|>", "<|pad|>"
+_BEFORE = ":"
+"""Stands for the text before another one; answers follow it."""
 SPECIAL = (MASK, PAD)
 """Tokens that a bidirectional network adds after those of its tokenizer."""
 _RANKS = Path(__file__).parents[1] / "data" / "assets" / "gpt2" / "r50k_base.tiktoken"
@@ -60,10 +64,32 @@ def train(texts: Iterable[str], size: int) -> Tokenizer:
 
 
 def eos_id(tokenizer: Tokenizer) -> int:
-    """The id of the token that ends every entry and answer."""
+    """The id of the token that ends every entry and answer: of a trained network's tokenizer, the one that its
+    post-processor puts between two texts (`pretrained_tokenizer.load`)."""
+    if tokenizer.post_processor is not None:
+        pair = tokenizer.encode(_BEFORE, _BEFORE)
+        return int(pair.ids[pair.special_tokens_mask.index(1)])
     token = tokenizer.token_to_id(EOS)
     assert token is not None
     return int(token)
+
+
+def encode_inside(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Returns the ids of each of `texts` as it stands after other text: some tokenizers begin a text with a space."""
+    before = len(tokenizer.encode(_BEFORE).ids)
+    return [encoding.ids[before:] for encoding in tokenizer.encode_batch([_BEFORE + text for text in texts])]
+
+
+def decode_inside(tokenizer: Tokenizer, ids: Sequence[int], *, skip_special: bool = True) -> str:
+    """Returns the text of ids as they stand after other text, the space before its first word included."""
+    before = tokenizer.encode(_BEFORE).ids
+    text: str = tokenizer.decode([*before, *ids], skip_special_tokens=skip_special)
+    return text.removeprefix(tokenizer.decode(before))
+
+
+def id_type(tokenizer: Tokenizer) -> type[np.unsignedinteger[Any]]:
+    """The type of stored ids: two bytes where they are enough."""
+    return np.uint16 if tokenizer.get_vocab_size() <= 2**16 else np.uint32
 
 
 def mask_id(vocabulary: int) -> int:

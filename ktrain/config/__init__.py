@@ -3,7 +3,7 @@
 Only `RuntimeConfig` is not: it says how and where a cell runs (workers, threads, store).
 """
 
-from ktrain.config.cell_config import MASKING, CellConfig, ReadoutConfig, TrainConfig
+from ktrain.config.cell_config import CellConfig, ReadoutConfig
 from ktrain.config.corpus_config import (
     ATTRIBUTES,
     AugmentationConfig,
@@ -14,8 +14,9 @@ from ktrain.config.corpus_config import (
 )
 from ktrain.config.model_config import ModelConfig
 from ktrain.config.runtime_config import RuntimeConfig
+from ktrain.config.train_config import MASKING, NEWER, TrainConfig
 
 __all__ = [
-    "ATTRIBUTES", "MASKING", "AugmentationConfig", "CellConfig", "CorpusConfig", "FrozenConfig", "ModelConfig",
-    "PoolsConfig", "ReadoutConfig", "RuntimeConfig", "TrainConfig", "WriterConfig",
+    "ATTRIBUTES", "MASKING", "NEWER", "AugmentationConfig", "CellConfig", "CorpusConfig", "FrozenConfig",
+    "ModelConfig", "PoolsConfig", "ReadoutConfig", "RuntimeConfig", "TrainConfig", "WriterConfig",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The settings of a cell: pretraining, readout, and all of them together with those of its corpus and network."""
+"""The settings of a cell: its readout, and all of them together with those of its corpus, network and training."""
 
 import re
 from typing import Any, Literal, Self
@@ -8,64 +8,10 @@ from pydantic_core import PydanticCustomError
 
 from ktrain.config.corpus_config import ATTRIBUTES, CorpusConfig, FrozenConfig
 from ktrain.config.model_config import ModelConfig
+from ktrain.config.tokenizer_file import read_tokenizer_file
+from ktrain.config.train_config import MASKING, TrainConfig
 from ktrain.errors import nearest
 from ktrain.readout_registry import kind_of, names
-
-MASKING = ("mask_share", "masked_answers")
-"""Settings of training that only a network that fills in masks reads."""
-
-
-class TrainConfig(FrozenConfig):
-    """Pretraining on biographies, or mixed training with questions (paper, appendix B)."""
-
-    steps: int = Field(80_000, ge=1)
-    """Optimizer steps (paper, appendix B)."""
-    batch: int = Field(96, ge=1)
-    """Windows per step."""
-    context: int = Field(512, ge=16)
-    """Tokens per window."""
-    windows: Literal["cut", "whole"] = "cut"
-    """Where windows begin: `cut` cuts the stream of texts every `context` tokens, as in the paper; `whole` begins each
-    window with the text that the window before cut, so that every text is read whole. Background text is always cut."""
-    qa_ratio: float = Field(0.0, ge=0.0, lt=1.0)
-    """Share of windows that hold questions of the training half; 0.8 in the paper's mixed training."""
-    mask_share: float = Field(0.15, gt=0.0, lt=1.0)
-    """Share of the words that GBERT has to fill in; 0.15 is the paper's. A larger share teaches more facts a step."""
-    masked_answers: float = Field(0.0, ge=0.0, le=1.0)
-    """Share of these questions whose whole answer GBERT has to fill in, as it is asked afterwards, besides
-    `mask_share` of all words. The paper masks no whole answers in training."""
-    learning_rate: float = Field(1e-3, gt=0.0)
-    """Peak of AdamW's learning rate, after the warm-up."""
-    final_learning_rate: float = Field(0.1, ge=0.0, le=1.0)
-    """Learning rate at the end of the cosine, as a fraction of the peak."""
-    warmup: int = Field(1000, ge=0)
-    """Steps of linear warm-up."""
-    weight_decay: float = Field(0.1, ge=0.0)
-    """AdamW's weight decay, of every parameter."""
-    epsilon: float = Field(1e-6, gt=0.0)
-    """AdamW's epsilon."""
-    beta1: float = Field(0.9, ge=0.0, lt=1.0)
-    """AdamW's decay of the mean of gradients."""
-    beta2: float = Field(0.999, ge=0.0, lt=1.0)
-    """AdamW's decay of the mean of squared gradients."""
-    clip: float = Field(1.0, gt=0.0)
-    """Largest norm of the gradient. An assumption, as are the betas: the paper does not state them."""
-    precision: Literal["fp32", "bf16"] = "bf16"
-    """bf16 means autocast: weights, optimizer and reductions stay in fp32. A device without bf16 instructions
-    multiplies in fp32 instead; the manifest of each stage says which it was."""
-    zero: int = Field(0, ge=0, le=3)
-    """DeepSpeed's ZeRO stage."""
-
-    @model_validator(mode="after")
-    def _warmup_ends(self) -> Self:
-        if self.warmup > self.steps:
-            raise ValueError(f"warmup={self.warmup}: more than steps={self.steps}")
-        return self
-
-    def identity(self) -> dict[str, Any]:
-        """Returns what identifies the training; how GBERT is masked only where it is not as in the paper."""
-        as_in_paper = {name for name in MASKING if getattr(self, name) == type(self).model_fields[name].default}
-        return self.model_dump(exclude=as_in_paper)
 
 
 class ReadoutConfig(FrozenConfig):
@@ -239,6 +185,35 @@ class CellConfig(FrozenConfig):
         if self.train.masked_answers and not self.train.qa_ratio:
             masked = self.train.masked_answers
             raise ValueError(f"train.masked_answers={masked:g}: train.qa_ratio=0 leaves no question to mask")
+        return self
+
+    @model_validator(mode="after")
+    def _start_fits(self) -> Self:
+        """A network that is trained already reads texts in its own tokens."""
+        start, train = self.model.pretrained, self.train
+        if start is None:
+            if train.method == "lora":
+                raise ValueError("train.method=lora: is for model.start; random weights are trained whole")
+            if train.forgetting_text is not None:
+                raise ValueError(f"train.forgetting_text={train.forgetting_text}: is for model.start")
+            return self
+        try:
+            own = read_tokenizer_file(start.path)
+        except ValueError as e:
+            raise ValueError(f"model.start={start.path}: {e}") from None
+        corpus = self.corpus.tokenizer_file
+        if corpus is None or corpus.identity() != own.identity():
+            raise ValueError(
+                f"corpus.tokenizer={self.corpus.tokenizer}: is not the tokenizer of model.start; set "
+                f"corpus.tokenizer={start.path}"
+            )
+        if start.vocabulary is not None and own.vocabulary > start.vocabulary:
+            raise ValueError(
+                f"model.start={start.path}: its tokenizer has {own.vocabulary:,} tokens, its vocab_size is "
+                f"{start.vocabulary:,}"
+            )
+        if train.method == "lora" and self.model.dropout:
+            raise ValueError(f"model.dropout={self.model.dropout:g}: train.method=lora trains without dropout; set 0")
         return self
 
     @model_validator(mode="after")

@@ -1,16 +1,24 @@
 """The settings of a corpus: its people, their biographies, and who writes these."""
 
+import re
+from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from ktrain.errors import is_text
+from ktrain.config.tokenizer_file import TokenizerFile, read_tokenizer_file
+from ktrain.errors import is_text, nearest
 
 ATTRIBUTES = ("birth_date", "birth_city", "university", "major", "company", "company_city")
 """The six attributes in the order of a biography with fixed sentence order (paper, section 2.1)."""
 
 LARGEST = 10**12
 """The largest whole number of any setting."""
+
+
+def is_tokenizer_name(value: str) -> bool:
+    """Whether a value of `corpus.tokenizer` is a name, `gpt2` or `bpe-V`, and no path."""
+    return re.fullmatch(r"gpt2|bpe-[1-9][0-9]{2,9}", value) is not None
 
 
 class FrozenConfig(BaseModel):
@@ -127,8 +135,9 @@ class CorpusConfig(FrozenConfig):
     folder that is yet to be named."""
     background_share: float = Field(0.5, gt=0.0, lt=1.0)
     """Share of the windows that hold background text, if there is any (half in the paper's `+wiki`)."""
-    tokenizer: str = Field("gpt2", pattern=r"^(gpt2|bpe-[1-9]\d{2,4})$")
-    """`gpt2`, or `bpe-V`: a byte-level BPE of V entries trained on this corpus."""
+    tokenizer: str = "gpt2"
+    """`gpt2`; `bpe-V`, a byte-level BPE of V entries trained on this corpus; or a folder with a `tokenizer.json`, or
+    such a file, as a trained network has it (`model.start`): its content and EOS, not its path, are identity."""
     question_share: float = Field(0.5, ge=0.0, lt=1.0)
     """Share of the people whose questions may be trained on; the others are the test half."""
     pools: PoolsConfig = PoolsConfig()
@@ -144,12 +153,17 @@ class CorpusConfig(FrozenConfig):
     question_unseen: bool = False
     """Whether the network is asked in the next wording, which it was not trained on; else in the first one."""
 
-    @model_validator(mode="after")
-    def _vocabulary_in_range(self) -> Self:
-        size = self.tokenizer.removeprefix("bpe-")
-        if size != "gpt2" and not 300 <= int(size) <= 65_536:
-            raise ValueError(f"tokenizer={self.tokenizer}: a vocabulary has 300 to 65536 entries")
-        return self
+    @field_validator("tokenizer")
+    @classmethod
+    def _tokenizer_exists(cls, value: str) -> str:
+        if is_tokenizer_name(value):
+            if value != "gpt2" and not 300 <= int(value.removeprefix("bpe-")) <= 65_536:
+                raise ValueError("a vocabulary has 300 to 65536 entries")
+            return value
+        if not Path(value).exists() and "/" not in value:
+            raise ValueError(f"must be gpt2, bpe-V or a folder with a tokenizer.json{nearest(value, ['gpt2'])}")
+        read_tokenizer_file(value)
+        return value
 
     @model_validator(mode="after")
     def _couple_replaces_multi_and_permute(self) -> Self:
@@ -165,6 +179,11 @@ class CorpusConfig(FrozenConfig):
     def own_questions(self) -> bool:
         """Whether questions are not asked in the paper's wording alone."""
         return self.questions_folder is not None or self.question_wordings > 1 or self.question_unseen
+
+    @property
+    def tokenizer_file(self) -> TokenizerFile | None:
+        """The tokenizer of a trained network, if `tokenizer` names one."""
+        return None if is_tokenizer_name(self.tokenizer) else read_tokenizer_file(self.tokenizer)
 
     @property
     def entries_per_person(self) -> int:

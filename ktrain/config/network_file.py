@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ def read_network(value: str | os.PathLike[str]) -> str:
     `value` is a folder with a `config.json`, the path of such a file, or the JSON itself. Raises `ValueError`, one line
     without the value, for a file that cannot be read or that describes no causal network of `transformers`.
     """
+    return canonical(read_settings(value))
+
+
+def read_settings(value: str | os.PathLike[str], *, weights_used: bool = False) -> dict[str, Any]:
+    """Returns the settings that `read_network` writes as JSON; where published weights are used, with `vocab_size`."""
     text = str(value)
     if not text.lstrip().startswith("{"):
         text = _text_of(text)
@@ -37,14 +43,13 @@ def read_network(value: str | os.PathLike[str]) -> str:
         raise ValueError(f"is no JSON: {shorten(e)}") from None
     if fault := _fault(content):
         raise ValueError(fault)
+    left_out = (REPLACED | OF_WEIGHTS) - ({"vocab_size"} if weights_used else set())
+    kept = {key: content[key] for key in content if key not in left_out and not IMPLEMENTATION.fullmatch(key)}
     try:
-        return canonical({key: setting for key, setting in content.items() if not _is_left_out(key)})
+        canonical(kept)
     except (ValueError, RecursionError) as e:
         raise ValueError(f"cannot be read: {shorten(e)}") from None
-
-
-def _is_left_out(key: str) -> bool:
-    return key in REPLACED | OF_WEIGHTS or IMPLEMENTATION.fullmatch(key) is not None
+    return kept
 
 
 def settings_of(line: str) -> dict[str, Any]:
@@ -60,8 +65,13 @@ def settings_of(line: str) -> dict[str, Any]:
 def short_name(line: str) -> str:
     """Returns what the network is called: its architecture and a hash of its settings, such as `qwen3-1a2b3c4d`."""
     settings = json.loads(line)
+    return name_of(settings, settings)
+
+
+def name_of(settings: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+    """Returns the architecture of a network with a hash of its `identity`."""
     architecture = re.sub(r"[^a-z0-9._]+", ".", settings["model_type"].lower()).strip(".")[:40]
-    return f"{architecture or 'network'}-{digest(settings)}"
+    return f"{architecture or 'network'}-{digest(identity)}"
 
 
 def _text_of(name: str) -> str:
@@ -97,7 +107,7 @@ def _fault(content: Any) -> str:
     if "auto_map" in content:
         return "has an auto_map: code that comes with a network is not run"
     if "quantization_config" in content:
-        return "has a quantization_config: networks are trained from random weights in fp32"
+        return "has a quantization_config: weights of networks are trained in fp32"
     if "text_config" in content:
         return f"model_type={architecture} reads more than text: take its text_config as a file of its own"
     if content.get("is_encoder_decoder") is True:

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer
 
 from ktrain.bios.fragment_encoder import TokenizedTexts
 from ktrain.bios.pools import read_text
-from ktrain.bios.tokenizer import eos_id
+from ktrain.bios.tokenizer import eos_id, id_type
 from ktrain.errors import WrongRequest
 
 UNNAMED = "?"
@@ -42,7 +42,8 @@ def encode_background(folder: str, tokenizer: Tokenizer) -> TokenizedTexts:
         raise WrongRequest(f"corpus.background={folder}: {blank.relative_to(folder)} is empty")
     # Sorted by content, which is part of the stage key; the folder of a file is not.
     encodings = tokenizer.encode_batch(sorted(texts.values()))
-    rows = [np.array([*e.ids, eos_id(tokenizer)], dtype=np.uint16) for e in encodings]
+    eos, kind = eos_id(tokenizer), id_type(tokenizer)
+    rows = [np.array([*e.ids, eos], dtype=kind) for e in encodings]
     return TokenizedTexts(
         ids=np.concatenate(rows),
         offsets=np.cumsum([0, *map(len, rows)], dtype=np.int64),

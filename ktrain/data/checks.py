@@ -10,6 +10,7 @@ import numpy as np
 
 from ktrain.bios.people import majority_shares
 from ktrain.bios.templates import name_fault, template_fault
+from ktrain.bios.tokenizer import decode_inside, encode_inside
 from ktrain.config import ATTRIBUTES
 from ktrain.data.corpus import Corpus
 from ktrain.data.packing import Windows
@@ -120,7 +121,7 @@ def spans_decode(inputs: CellInputs) -> str | None:
         for attribute, (begin, end) in zip(ATTRIBUTES, corpus.entries.spans[entry], strict=True):
             ids = corpus.entries[entry]
             ends = (end, end - 1, end + 12)
-            text, shorter, longer = (corpus.tokenizer.decode(ids[begin:e].tolist()) for e in ends)
+            text, shorter, longer = (decode_inside(corpus.tokenizer, ids[begin:e].tolist()) for e in ends)
             length = corpus.match_attribute(int(entry), attribute, longer)
             # The last token must hold at least one character of the value (or part of one); punctuation may follow.
             if not len(shorter.rstrip("\ufffd")) < length <= len(text):
@@ -135,10 +136,10 @@ def first_tokens(inputs: FinetuningInputs) -> str | None:
     for question in evenly_spaced(len(corpus.questions)):
         person, attribute, _ = corpus.locate_question(question)
         value = corpus.people.value(person, attribute)
-        expected = corpus.tokenizer.encode(f" {value}").ids[0]
+        ((expected, *_),) = encode_inside(corpus.tokenizer, [f" {value}"])
         first = int(corpus.questions[question][corpus.questions.spans[question, 0, 0]])
         if first != expected:
-            wrong, right = (corpus.tokenizer.decode([token]) for token in (first, expected))
+            wrong, right = (decode_inside(corpus.tokenizer, [token]) for token in (first, expected))
             return f"the answer {value!r} begins with {wrong!r}, not with {right!r}"
     return None
 
@@ -154,7 +155,7 @@ def loss_mask(inputs: FinetuningInputs) -> str | None:
     for row in evenly_spaced(len(questions)):
         prompt, answer = corpus.question_text(*corpus.locate_question(questions[row]))
         end = int(length[row]) - rows.fill
-        expected = len(corpus.tokenizer.encode(answer).ids) + (not rows.fill)
+        expected = len(encode_inside(corpus.tokenizer, [answer])[0]) + (not rows.fill)
         if rows.all_tokens:
             expected += len(corpus.tokenizer.encode(prompt).ids) - 1
         targets = np.flatnonzero(rows.mask[row])

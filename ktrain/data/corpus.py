@@ -13,7 +13,7 @@ from ktrain.bior import entries as bior_entries
 from ktrain.bior import surface_forms
 from ktrain.bior.entries import DraftSource, EntryTexts
 from ktrain.bios import entries as bios_entries
-from ktrain.bios import pools, question_wordings, templates, tokenizer
+from ktrain.bios import pools, pretrained_tokenizer, question_wordings, templates, tokenizer
 from ktrain.bios.fragment_encoder import FragmentEncoder, TokenizedTexts
 from ktrain.bios.people import People, draw_people, draw_train_half
 from ktrain.bios.question_wordings import Wordings
@@ -72,7 +72,7 @@ class Corpus:
             return self.celebrity, ~self.celebrity
         return self.train, ~self.train & ~self.celebrity
 
-    @property
+    @cached_property
     def eos(self) -> int:
         """The id of EOS, which ends every entry."""
         return tokenizer.eos_id(self.tokenizer)
@@ -267,13 +267,19 @@ def tokenizer_of(setting: CorpusConfig, seed: int) -> Tokenizer:
 
 
 def _tokenizer(setting: CorpusConfig, people: People, sentences: dict[str, tuple[str, ...]], seed: int) -> Tokenizer:
-    """GPT-2's tokenizer, or one trained on one entry and the questions of every person under test.
+    """GPT-2's tokenizer, that of a trained network, or one trained on one entry and the questions of every person under
+    test.
 
     Its training text depends neither on how entries are augmented, nor on celebrities, nor on how questions are worded,
     so all settings of the same people share one tokenizer and their accuracies can be compared.
     """
     if setting.tokenizer == "gpt2":
         return tokenizer.gpt2()
+    if (file := setting.tokenizer_file) is not None:
+        loaded = pretrained_tokenizer.load(file)
+        texts = bios_entries.pieces(people.pools, sentences, question_wordings.wordings(setting))
+        pretrained_tokenizer.require_usable(setting.tokenizer, loaded, texts)
+        return loaded
     plain = setting.model_copy(update={"multi": 1, "permute": 0, "couple": 0, "celebrity_fraction": 0.0})
     columns = people.columns[: setting.people]
     # The encoders only write texts here, so any tokenizer will do; this one is quick to make.

@@ -10,7 +10,9 @@ from ktrain.data.packing import WINDOW_KINDS, Windows
 from ktrain.system.device import to_device
 
 RESIDENT = 500_000_000
-"""Largest epoch, in tokens of two bytes, that is copied to the device."""
+"""Largest epoch, in tokens of two or four bytes, that is copied to the device."""
+SIGNED = {2: np.int16, 4: np.int32}
+"""The types that ids are held in, by their bytes: PyTorch supports few operations on unsigned ones."""
 
 
 class DeviceWindows:
@@ -34,11 +36,12 @@ class DeviceWindows:
             # `rows` is sorted by kind; the inverse permutation restores the order of the batch.
             sorted_place = np.argsort(np.argsort(kinds, kind="stable"))
             rows = rows[to_device(torch.from_numpy(sorted_place), self._device)]
-        # The ids were stored as int16; the mask undoes the sign of those above 32,767.
-        return rows.long() & 0xFFFF
+        # The mask undoes the sign of ids above half of the type.
+        mask: int = (1 << 8 * rows.element_size()) - 1
+        return rows.long() & mask
 
     def _slices(self, name: str, index: np.ndarray) -> Iterator[Tensor]:
-        """Slices (n, T) int16 of the epochs that hold the consecutive windows `index` of one kind."""
+        """Slices (n, T) of the epochs that hold the consecutive windows `index` of one kind."""
         stream = self._windows.streams[name]
         first, end = int(index[0]), int(index[-1]) + 1
         while first < end:
@@ -48,10 +51,10 @@ class DeviceWindows:
             first += count
 
     def _epoch(self, name: str, number: int) -> Tensor:
-        """Epoch `number` of a kind, (windows, T) int16; of the kind's earlier epochs only the previous one is kept."""
+        """Epoch `number` of a kind, (windows, T); of the kind's earlier epochs only the previous one is kept."""
         if (name, number) not in self._epochs:
-            # PyTorch supports few operations on uint16.
-            epoch = torch.from_numpy(self._windows.streams[name].epoch(number).view(np.int16))
+            windows = self._windows.streams[name].epoch(number)
+            epoch = torch.from_numpy(windows.view(SIGNED[windows.itemsize]))
             self._epochs = {key: held for key, held in self._epochs.items() if key[0] != name or key[1] == number - 1}
             self._epochs[name, number] = epoch.to(self._device) if epoch.numel() <= RESIDENT else epoch
         return self._epochs[name, number]

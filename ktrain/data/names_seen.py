@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 
+from ktrain.bios.tokenizer import encode_inside
 from ktrain.data.corpus import Corpus
 from ktrain.data.packing import PackedStream
 
@@ -41,7 +42,7 @@ def _name_positions(corpus: Corpus) -> np.ndarray:
     """The tokens of `corpus.entries.ids` at which the full name of the entry's person begins, ascending."""
     # A tokenizer may join punctuation that ends a name with the punctuation that follows it.
     texts = [" " + re.sub(r"\W+$", "", corpus.people.name(person)) for person in range(len(corpus.people))]
-    names = [np.array(encoding.ids, dtype=np.uint16) for encoding in corpus.tokenizer.encode_batch(texts)]
+    names = [np.array(ids, dtype=corpus.entries.ids.dtype) for ids in encode_inside(corpus.tokenizer, texts)]
     name_length = np.array([len(name) for name in names])
     name_begin = np.cumsum(name_length) - name_length
     name_ids, ids = np.concatenate(names), corpus.entries.ids

@@ -81,7 +81,7 @@ class PackedStream:
         self.layout = lru_cache(maxsize=2)(self._lay_out)
         """Returns the layout of an epoch given its number."""
         self.epoch = lru_cache(maxsize=2)(partial(self.pack, self._ids))
-        """Returns all windows of an epoch given its number, (windows, T) uint16."""
+        """Returns all windows of an epoch given its number, (windows, T) unsigned."""
 
     def order(self, epoch: int) -> np.ndarray:
         """The texts in the order of an epoch, as positions in `chosen`."""
@@ -101,7 +101,7 @@ class PackedStream:
         return epoch, index - self._first[epoch]
 
     def window(self, index: int) -> np.ndarray:
-        """Window `index` of the endless stream, (T,) uint16."""
+        """Window `index` of the endless stream, (T,) unsigned."""
         epoch, place = self.locate(index)
         window: np.ndarray = self.epoch(epoch)[place]
         return window
@@ -236,7 +236,7 @@ class Windows:
         return inside
 
     def rows(self, step: int) -> np.ndarray:
-        """The token ids of step `step`, (batch, T) uint16."""
+        """The token ids of step `step`, (batch, T) unsigned."""
         return np.stack(
             [self.streams[kind].window(int(i)) for kind, i in zip(self.kinds(step), self.index[step], strict=True)]
         )

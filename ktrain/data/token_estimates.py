@@ -50,6 +50,7 @@ def name_width(corpus: CorpusConfig) -> int:
 
 
 def _tokenizer(corpus: CorpusConfig) -> str:
+    """A trained network's tokenizer has more tokens than the miniature's, and may split digits."""
     return "gpt2" if corpus.tokenizer == "gpt2" else "bpe"
 
 
@@ -70,4 +71,6 @@ def nameless_share(corpus: CorpusConfig, train: TrainConfig) -> float:
 
 def vocabulary_size(corpus: CorpusConfig) -> int:
     """Entries of the tokenizer."""
+    if (file := corpus.tokenizer_file) is not None:
+        return file.vocabulary
     return 50_257 if corpus.tokenizer == "gpt2" else int(corpus.tokenizer.removeprefix("bpe-"))

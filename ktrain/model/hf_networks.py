@@ -1,4 +1,5 @@
-"""Networks of `model.family=hf`: causal networks of `transformers`, built from a file with the corpus' vocabulary."""
+"""Networks of `model.family=hf`: causal networks of `transformers`, built from a file with the corpus' vocabulary, or
+loaded with their weights."""
 
 import logging
 from functools import lru_cache
@@ -6,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, GenerationConfig
 
 from ktrain.config import ModelConfig
 from ktrain.config.network_file import settings_of
@@ -38,23 +39,57 @@ def build(setting: ModelConfig, vocabulary: int, eos: int) -> Any:
     except Exception as e:  # Each architecture raises what it likes where its sizes do not fit.
         raise _refused(setting, e) from e
     set_rates(network, setting.dropout)
-    # Only now: an embedding that is told of padding keeps that token at zero, and here it is EOS.
-    network.config.pad_token_id = eos
-    if getattr(network, "generation_config", None) is not None:
-        network.generation_config.pad_token_id = eos
+    _set_padding(network, eos)
     return network
 
 
-def configuration(setting: ModelConfig, vocabulary: int, eos: int) -> Any:
-    """Returns the `transformers` configuration of a file. Raises `WrongRequest` for one that is not causal."""
-    assert setting.config is not None
-    tokens = {"vocab_size": vocabulary, "bos_token_id": eos, "eos_token_id": eos, "pad_token_id": None}
+def _set_padding(network: Any, eos: int) -> None:
+    """Only now: an embedding that is told of padding keeps that token at zero, and here it is EOS."""
+    network.config.pad_token_id = eos
+    if getattr(network, "generation_config", None) is not None:
+        network.generation_config.pad_token_id = eos
+
+
+def load(setting: ModelConfig, eos: int) -> Any:
+    """Returns the network of `model.start` with its weights in fp32, as `build` would make it.
+
+    Weights are read from safetensors alone, and no code of the folder runs. Raises `WrongRequest`.
+    """
+    config = configuration(setting, 0, eos)
     try:
-        settings = settings_of(setting.config)
+        network, report = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+            setting.start,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except Exception as e:  # As in `build`, and whatever reading a damaged file raises.
+        raise _refused(setting, e) from e
+    if missing := sorted(report["missing_keys"]):
+        raise WrongRequest(f"model.start={setting.start}: its weights lack {missing[0]}")
+    # How the folder would have answers drawn is not how they are asked for.
+    network.generation_config = GenerationConfig.from_model_config(network.config)
+    _set_padding(network, eos)
+    return network.train()
+
+
+def configuration(setting: ModelConfig, vocabulary: int, eos: int) -> Any:
+    """Returns the `transformers` configuration of a file, with its own vocabulary where the network is trained already.
+
+    Raises `WrongRequest` for one that is not causal.
+    """
+    tokens = {"bos_token_id": eos, "eos_token_id": eos, "pad_token_id": None}
+    if setting.start is None:
+        tokens["vocab_size"] = vocabulary
+    try:
+        settings = settings_of(setting.settings)
         architecture = settings.pop("model_type")
         if architecture not in CONFIG_MAPPING:
             raise WrongRequest(
-                f"model.config={setting.name}: model_type={shorten(architecture)} is no architecture of transformers"
+                f"{setting.axis}={setting.name}: model_type={shorten(architecture)} is no architecture of transformers"
                 f"{nearest(architecture, CONFIG_MAPPING)}"
             )
         config = CONFIG_MAPPING[architecture].from_dict(settings | tokens)
@@ -63,7 +98,7 @@ def configuration(setting: ModelConfig, vocabulary: int, eos: int) -> Any:
     except Exception as e:  # As above.
         raise _refused(setting, e) from e
     if fault := _not_causal(config, architecture):
-        raise WrongRequest(f"model.config={setting.name}: {fault}")
+        raise WrongRequest(f"{setting.axis}={setting.name}: {fault}")
     return config
 
 
@@ -143,4 +178,4 @@ def _not_causal(config: Any, architecture: str) -> str:
 
 
 def _refused(setting: ModelConfig, error: Exception) -> WrongRequest:
-    return WrongRequest(f"model.config={setting.name}: transformers refuses it: {shorten(error, 300)}")
+    return WrongRequest(f"{setting.axis}={setting.name}: transformers refuses it: {shorten(error, 300)}")

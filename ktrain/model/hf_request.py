@@ -18,17 +18,19 @@ def check_cell(cell: CellConfig, vocabulary: int, longest: int) -> None:
     positions = getattr(config, "max_position_embeddings", None) or longest
     if longest > positions:
         raise WrongRequest(
-            f"model.config={name}: max_position_embeddings={positions} is less than the {longest} tokens of its "
+            f"{cell.model.axis}={name}: max_position_embeddings={positions} is less than the {longest} tokens of its "
             "longest row (train.context, a biography or a question)"
         )
     if network.base_model is network or network.get_output_embeddings() is None:
-        raise WrongRequest(f"model.config={name}: {config.model_type} has no body below its output embedding")
+        raise WrongRequest(f"{cell.model.axis}={name}: {config.model_type} has no body below its output embedding")
     if cell.model.dropout and not hf_networks.dropout_rates(config):
         raise WrongRequest(f"model.dropout={cell.model.dropout:g}: {config.model_type} has no dropout; set it to 0")
     if cell.readout.beam > 1 and getattr(network, "_is_stateful", False):
         raise WrongRequest(
             f"readout.beam={cell.readout.beam}: {config.model_type} keeps one state for each row; set it to 1"
         )
+    if cell.train.method == "lora":
+        updated_outputs(network, None)
     if cell.readout.adapted:
         _check_adapters(cell, network)
 
@@ -47,7 +49,7 @@ def _check_adapters(cell: CellConfig, network: Any) -> None:
     for module in (network, network.base_model):
         if "inputs_embeds" not in inspect.signature(module.forward).parameters:
             raise WrongRequest(
-                f"model.config={cell.model.name}: {architecture} reads no embeddings, so it takes no adapters"
+                f"{cell.model.axis}={cell.model.name}: {architecture} reads no embeddings, so it takes no adapters"
             )
     if readout.rank_qv:
         updated_outputs(network, readout.modules)

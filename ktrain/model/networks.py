@@ -56,7 +56,12 @@ def configuration(setting: ModelConfig, vocabulary: int, context: int, eos: int)
 
 
 def build_network(setting: ModelConfig, vocabulary: int, context: int, eos: int, seed: int) -> Any:
-    """A network with `transformers`' initial weights (normal, 0.02, but for those of `hf`), drawn from `seed` alone."""
+    """A network with `transformers`' initial weights (normal, 0.02, but for those of `hf`), drawn from `seed` alone;
+    that of `model.start` has its own weights."""
+    if setting.start is not None:
+        network = hf_networks.load(setting, eos)
+        set_dropout(network, setting.dropout)
+        return network
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(seed, "weights"))
         if setting.family == "hf":

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ktrain.bios.tokenizer import decode_inside
 from ktrain.data.corpus import Corpus
 
 ROWS = 128
@@ -83,4 +84,4 @@ def pad_rows(rows: list[np.ndarray], network: PreTrainedModel) -> Tensor:
 
 def answer_text(corpus: Corpus, ids: np.ndarray) -> str:
     """Returns the text of an answer's ids, without EOS, with which generation also pads."""
-    return str(corpus.tokenizer.decode(ids.tolist(), skip_special_tokens=True))
+    return decode_inside(corpus.tokenizer, ids.tolist())

@@ -2,11 +2,13 @@
 
 import copy
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch.distributed as dist
+from torch import Tensor
 
 from ktrain.data.corpus import Corpus
 from ktrain.readout import evaluation, scores
@@ -26,8 +28,12 @@ class LearningCurves:
     A copy of the network is asked: one in training may be sharded whenever it is used, and looking leaves no trace.
     """
 
-    def __init__(self, corpus: Corpus, network: Any, folder: Path) -> None:
+    def __init__(
+        self, corpus: Corpus, network: Any, folder: Path, weights: Callable[[], Mapping[str, Tensor]] | None = None
+    ) -> None:
+        """`weights` returns those of the network as it is trained, where they are not its own (LoRA)."""
         self._corpus, self._trained, self._path = corpus, network, folder / "learning.json"
+        self._weights = weights or network.state_dict
         self._copy = None if dist.get_rank() else copy.deepcopy(network)
         chosen = [np.flatnonzero(half)[:PEOPLE] for half in corpus.people_split("minority")]
         self._people = np.sort(np.concatenate(chosen))
@@ -40,7 +46,7 @@ class LearningCurves:
         """
         if self._copy is None:
             return
-        self._copy.to(self._trained.device).load_state_dict(self._trained.state_dict())
+        self._copy.to(self._trained.device).load_state_dict(self._weights())
         before = self.points()["curve"] if self._path.is_file() else []
         curve = [point for point in before if point["step"] < step] + [{"step": step, **self._measured()}]
         text = json.dumps({"n": self._n, "curve": curve}, allow_nan=False)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ktrain.bios.tokenizer import decode_inside, encode_inside
 from ktrain.config import ATTRIBUTES
 from ktrain.data.checks import evenly_spaced
 from ktrain.data.corpus import Corpus
@@ -42,13 +43,14 @@ def probe_places(inputs: ProbeInputs) -> str | None:
     for row in evenly_spaced(len(rows)):
         person, entry = int(rows.person[row]), int(rows.entry[row])
         if entry < 0:
-            name = corpus.tokenizer.decode(rows.ids[row, 1 : rows.places[row, 0]].tolist(), skip_special_tokens=False)
+            name_ids = rows.ids[row, 1 : rows.places[row, 0]].tolist()
+            name = decode_inside(corpus.tokenizer, name_ids, skip_special=False)
             if name != f" {corpus.people.name(person)}" or rows.ids[row, rows.places[row, 0]] != corpus.eos:
                 return f"person {person} is {corpus.people.name(person)!r}, the row holds {name!r}"
             continue
         for attribute, sentence in zip(ATTRIBUTES, rows.sentence[row], strict=True):
             # The EOS before the entry takes one place.
-            rest = corpus.tokenizer.decode(corpus.entries[entry][int(rows.places[row, sentence]) :].tolist())
+            rest = decode_inside(corpus.tokenizer, corpus.entries[entry][int(rows.places[row, sentence]) :].tolist())
             if not corpus.match_attribute(int(entry), attribute, rest):
                 value = f" {corpus.people.value(person, attribute)}"
                 return f"entry {entry}: {attribute} is {value!r}, after its place stands {rest[:40]!r}"
@@ -80,7 +82,7 @@ def probe_classes(inputs: ProbeInputs) -> str | None:
             value = f" {corpus.people.value(int(person), task.attribute)}"
             wanted = value[1:]
             if task.measure == "first":
-                wanted = corpus.tokenizer.decode(corpus.tokenizer.encode(value).ids[:1])
+                wanted = decode_inside(corpus.tokenizer, encode_inside(corpus.tokenizer, [value])[0][:1])
             if classes.names[classes.labels[person]] != wanted:
                 return f"{task}: person {person} has {wanted!r}, its class is {classes.names[classes.labels[person]]!r}"
     return None

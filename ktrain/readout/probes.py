@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from ktrain.bios.pools import Pools
 from ktrain.bios.templates import attribute_columns
+from ktrain.bios.tokenizer import decode_inside, encode_inside
 from ktrain.config import ATTRIBUTES
 from ktrain.data.corpus import Corpus
 from ktrain.rng import generator
@@ -62,7 +63,7 @@ def classes(corpus: Corpus, task: ProbeTask) -> Classes:
     column = ATTRIBUTES.index(task.attribute)
     if task.measure == "first":
         tokens, labels = np.unique(_answers(corpus)[:, column], return_inverse=True)
-        return Classes(task, labels, tuple(corpus.tokenizer.decode([int(i)]) for i in tokens))
+        return Classes(task, labels, tuple(decode_inside(corpus.tokenizer, [int(i)]) for i in tokens))
     _, first, labels = np.unique(corpus.people.class_ids(task.attribute), return_index=True, return_inverse=True)
     return Classes(task, labels, tuple(corpus.people.value(int(p), task.attribute) for p in first))
 
@@ -79,7 +80,7 @@ def refusal(
         texts = {text for _, texts in attribute_columns(task.attribute, drawn)[:1] for text in texts}
         count = len(texts)
         if task.measure == "first" and people < people_per_class * count:
-            count = len({encoding.ids[0] for encoding in tokenizer().encode_batch([f" {text}" for text in texts])})
+            count = len({ids[0] for ids in encode_inside(tokenizer(), [f" {text}" for text in texts])})
         if people < people_per_class * count:
             refused[task] = (
                 f"{task}: {people:,} people for {count:,} classes are {people / count:.1f} each, "
@@ -148,12 +149,12 @@ def _answers(corpus: Corpus) -> np.ndarray:
 
 def name_rows(corpus: Corpus, pad: int) -> Rows:
     """EOS, the full name as it stands in a text, EOS; read at the second EOS."""
-    encoded = corpus.tokenizer.encode_batch([f" {corpus.people.name(p)}" for p in range(len(corpus.people))])
-    longest = max(len(e.ids) for e in encoded) + 2
+    encoded = encode_inside(corpus.tokenizer, [f" {corpus.people.name(p)}" for p in range(len(corpus.people))])
+    longest = max(map(len, encoded)) + 2
     ids = np.full((len(encoded), -(-longest // 2) * 2), pad, dtype=np.int64)
     for row, name in zip(ids, encoded, strict=True):
-        row[: len(name.ids) + 2] = [corpus.eos, *name.ids, corpus.eos]
-    places = np.array([[len(e.ids) + 1] for e in encoded], dtype=np.int64)
+        row[: len(name) + 2] = [corpus.eos, *name, corpus.eos]
+    places = np.array([[len(ids) + 1] for ids in encoded], dtype=np.int64)
     people = np.arange(len(encoded))
     every = np.ones((len(people), len(ATTRIBUTES)), np.int64)
     return Rows(ids, places, every, people, np.full(len(people), -1), every.astype(bool))

@@ -16,7 +16,7 @@ from ktrain.store.json_files import Damage, parse_counts
 
 ROUNDING = 1e-9
 """A mean that is computed in another order differs by less."""
-_SHARES = ("recall/", "baseline/")
+_SHARES = ("recall/", "baseline/", "start/")
 """Metrics of any stage that are fractions of 1."""
 _HALVES = [f"first_token/{half}/mean" for half in ("train", "test")]
 _BEFORE_READOUTS = {
@@ -25,7 +25,8 @@ _BEFORE_READOUTS = {
     | {f"recall/{whose}" for whose in ("attribute_tokens", "minority", "celebrity")}
     | {f"baseline/test/{column}" for column in ("mean", *ATTRIBUTES)}
     | {f"bio/{column}" for column in _HALVES}
-    | {"train/loss", "windows/nameless_attribute_tokens"},
+    | {f"start/{measure}/test/{c}" for measure in ("exact_match", "first_token") for c in ("mean", *ATTRIBUTES)}
+    | {"train/loss", "windows/nameless_attribute_tokens", "forgetting/loss_before", "forgetting/loss_after"},
 }
 """Every metric that a stage of these kinds can hold (`ktrain.pipeline`)."""
 

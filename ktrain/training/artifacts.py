@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-from ktrain.bios.tokenizer import EOS, MASK, PAD
+from ktrain.bios.tokenizer import MASK, PAD
 from ktrain.data.corpus import Corpus
 from ktrain.model.forward import bidirectional
 from ktrain.system import gpu_memory
@@ -16,9 +16,10 @@ from ktrain.training.progress import Progress, curve_records
 def save_model(network: Any, corpus: Corpus, folder: Path) -> None:
     """Saves network and tokenizer in Hugging Face format."""
     network.save_pretrained(folder)
-    fills = {"mask_token": MASK, "pad_token": PAD} if bidirectional(network) else {"pad_token": EOS}
+    eos = corpus.tokenizer.id_to_token(corpus.eos)
+    fills = {"mask_token": MASK, "pad_token": PAD} if bidirectional(network) else {"pad_token": eos}
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=corpus.tokenizer, bos_token=EOS, eos_token=EOS, clean_up_tokenization_spaces=False
+        tokenizer_object=corpus.tokenizer, bos_token=eos, eos_token=eos, clean_up_tokenization_spaces=False
     )
     # New tokens get the ids after the tokenizer's own, which are those of the network.
     tokenizer.add_special_tokens(fills)

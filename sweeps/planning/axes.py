@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ktrain.config import CellConfig
+from ktrain.config.corpus_config import is_tokenizer_name
 from ktrain.data.background import UNNAMED
 from ktrain.errors import WrongRequest, is_text, nearest, shorten
 from ktrain.stages import axes
@@ -49,11 +50,18 @@ ALIASES = {
     "probe": ("readout.kind",),
     "architecture": ("model.family", "model.config"),
     "target_modules": ("readout.modules",),
+    "checkpoint": ("model.start",),
+    "pretrained": ("model.start",),
 }
 """What the field or the paper calls an axis, by the name's last part in small letters."""
 BACKGROUND = "corpus.background"
 MODEL = "corpus.writer.model"
-FOLDERS = ("corpus.pools_folder", "corpus.templates_folder", "corpus.questions_folder", BACKGROUND)
+FOLDERS = (
+    "corpus.pools_folder", "corpus.templates_folder", "corpus.questions_folder", BACKGROUND, "model.start",
+    "train.forgetting_text",
+)  # fmt: skip
+NAMED = (MODEL, "corpus.tokenizer")
+"""Axes whose value is a path, or a name."""
 
 
 def check_axis(axis: str) -> None:
@@ -86,19 +94,21 @@ def with_axes(cell: CellConfig, changes: Mapping[str, Any]) -> CellConfig:
     except ValidationError as e:
         raise WrongRequest(_line(e)) from e
     if changed.model.family == "hf" and "model.size" in changes:
-        raise WrongRequest(f"model.size={shorten(changes['model.size'])}: model.config says it where model.family=hf")
+        size, file = shorten(changes["model.size"]), changed.model.axis
+        raise WrongRequest(f"model.size={size}: {file} says it where model.family=hf")
     return changed
 
 
 def _absolute(axis: str, value: Any) -> Any:
     """The value of an axis; a path is made absolute, because workers run in other working directories."""
-    if axis not in (*FOLDERS, MODEL) or not isinstance(value, str | Path) or not str(value) or value == UNNAMED:
+    if axis not in (*FOLDERS, *NAMED) or not isinstance(value, str | Path) or not str(value) or value == UNNAMED:
         return value
     if not is_text(str(value)):
         raise WrongRequest(f"{axis}={shorten(value)}: must be UTF-8 without NUL")
     path = Path(os.path.expanduser(value)).absolute()
-    # A language model may be known by its name, too.
-    return value if axis == MODEL and not path.exists() else str(path)
+    # A language model or a tokenizer may be known by its name, too.
+    named = axis in NAMED and (not path.exists() or is_tokenizer_name(str(value)))
+    return value if named else str(path)
 
 
 def _line(error: ValidationError) -> str:

@@ -227,7 +227,10 @@ ASSUMED: dict[str, Callable[[CellConfig], bool]] = {
     ),
     "Llama reads tokens of GPT-2's tokenizer, or of the miniature's, in place of Llama's": _family("llama"),
     "a network of model.config has the architecture, the initial weights and the router's loss of transformers, and in "
-    "place of its tokenizer the corpus' one; the paper has none": _family("hf"),
+    "place of its tokenizer the corpus' one; the paper has none": lambda cell: cell.model.config is not None,
+    "a network of model.start is trained further, with its own tokenizer; the paper trains from random weights": (
+        lambda cell: cell.model.start is not None
+    ),
     "GBERT: words are what stands between spaces; each token of a chosen word is masked, changed or kept by itself": (
         _family("gbert")
     ),

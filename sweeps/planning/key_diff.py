@@ -22,6 +22,8 @@ CONTENT = {
     "questions.content": "content of the questions (corpus.questions_folder)",
     "corpus.background_content": "content of the text (corpus.background)",
     "corpus.tokenizer_content": "content of the tokenizer (corpus.tokenizer)",
+    "model.start.weights": "content of the weights (model.start)",
+    "train.forgetting_content": "content of the text (train.forgetting_text)",
     "corpus.writer.phrases_content": "content of the phrases that rules write with",
     "corpus.writer.forms_content": "content of the customary names that are accepted",
     "corpus.writer.model_content": "content of the GGUF file (corpus.writer.model)",

@@ -17,7 +17,7 @@ NOTE = "mlflow.note.content"
 COMMIT = "mlflow.source.git.commit"
 _IN_NAME = {
     *("corpus.kind", "corpus.multi", "corpus.permute", "corpus.fullname", "corpus.couple", "corpus.background"),
-    *("corpus.celebrity_fraction", "readout.kind", "seed", "model.config"),
+    *("corpus.celebrity_fraction", "readout.kind", "seed", "model.config", "model.start"),
 }
 """Axes that the name of a setting, a kind or a seed, or `model.size`, already states."""
 _SECTIONS = {"corpus": ("corpus.",), "pretrain": ("corpus.", "model.", "train.")}
@@ -84,7 +84,7 @@ def _setting(cell: CellConfig) -> str:
 
 def _network(cell: CellConfig) -> str:
     if cell.model.family == "hf":
-        return f"{cell.model.name} (model.config)"
+        return f"{cell.model.name} ({cell.model.axis})"
     return f"{cell.model.family} of size {cell.model.name}"
 
 

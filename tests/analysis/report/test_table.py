@@ -3,13 +3,16 @@
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 from rich.console import Console
 
 from analysis.measurements.cells import Cell, Results
+from analysis.measurements.names import ATTRIBUTES, COLUMNS
 from analysis.paper import tables
+from analysis.report.answer_sheets import sheets
 from analysis.report.table import comparison, everything, render
 
 MEAN = "qa/exact_match/test/mean"
@@ -32,6 +35,19 @@ def test_table_shows_intervals_recall_and_states_but_no_nan(contrast: Results) -
     assert "78.4 [75.4, 81.4]" in text and "bioS multi5+permute+fullname" in text
     assert "blocked: recall 71 %" in text and "71.0" in text and "missing" in text
     assert "1,500" in text and "majority baseline" in text and "nan" not in text.lower()
+
+
+def test_what_a_trained_network_knew_before_is_a_line_of_its_own(make: Callable[..., Cell]) -> None:
+    without = make(0.2)
+    assert "before training" not in str(render(Results("s", (without,)), "table"))
+    known = {f"start/exact_match/test/{column}": 0.125 for column in COLUMNS}
+    started = replace(without, metrics={**without.metrics, **known})
+    text = str(render(Results("s", (started,)), "table"))
+    line = next(line for line in text.splitlines() if "before training" in line)
+    assert line.count("12.5") == 1 + len(ATTRIBUTES)
+    (sheet,) = sheets(Results("s", (started,)))
+    assert sheet.lines[1][:2] == ("before training", "12.5") and sheet.quiet == (0, 1)
+    assert "Before training" in sheet.note and "Before training" not in sheets(Results("s", (without,)))[0].note
 
 
 def test_json_contract(contrast: Results) -> None:

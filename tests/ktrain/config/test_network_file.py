@@ -66,7 +66,7 @@ def test_a_cell_carries_the_content_and_its_keys_and_names_follow_from_it(tmp_pa
         ({"hidden_size": 32}, "has no model_type, which names the architecture in transformers"),
         ({"model_type": 3}, "has no model_type"),
         (QWEN | {"auto_map": {"AutoConfig": "x.Y"}}, "has an auto_map: code that comes with a network is not run"),
-        (QWEN | {"quantization_config": {}}, "has a quantization_config: networks are trained from random weights"),
+        (QWEN | {"quantization_config": {}}, "has a quantization_config: weights of networks are trained in fp32"),
         ({"model_type": "gemma3", "text_config": {}}, "model_type=gemma3 reads more than text: take its text_config"),
         (QWEN | {"is_encoder_decoder": True}, "model_type=qwen3 is an encoder with a decoder, no causal network"),
         (

@@ -5,15 +5,19 @@ import itertools
 import re
 from collections import Counter
 from functools import cache
+from pathlib import Path
 
+import pretrained
 import pytest
 
 from analysis.paper.tables import FOLDER
 from ktrain.config import CellConfig
 from ktrain.data.corpus import missing_inputs
+from ktrain.errors import WrongRequest
 from sweeps.figures.paper import FIGURES
 from sweeps.planning.departures import departures
 from sweeps.planning.grid import expand, load
+from sweeps.recipes.rows import name_of
 from sweeps.recipes.scales import SCALES
 
 CELLS = {
@@ -123,6 +127,22 @@ def test_what_a_row_lacks_is_known_before_it_is_run() -> None:
         missing = " ".join(missing_inputs(cell.corpus))
         assert ("is not written yet" in missing) == (cell.corpus.kind == "bioR")
         assert ("corpus.background=FOLDER" in missing) == row(cell).endswith("+wiki")
+
+
+def test_injection_needs_a_trained_network_and_reads_five_ways_by_two_methods(tmp_path: Path) -> None:
+    with pytest.raises(WrongRequest, match=r"^model.family=hf: needs model.config, .* or model.start, a folder with a"):
+        cells("injection", "mini")
+    folder = [str(pretrained.save(tmp_path))]
+    with pytest.raises(
+        WrongRequest, match=r"^corpus.tokenizer=bpe-2048: is not the tokenizer of model.start; set corp"
+    ):
+        expand(load("injection"), "mini", {"model.start": folder})
+    found = expand(load("injection"), "mini", {"model.start": folder, "corpus.tokenizer": folder})
+    asked = {(name_of(cell.corpus), cell.train.qa_ratio, cell.readout.kind, cell.train.method) for cell in found}
+    assert len(found) == len(asked) == 10 and {cell.corpus.people for cell in found} == {60}
+    rows = {("bioS single", 0.0), ("bioS single", 0.5), ("bioS multi5", 0.0), ("bioS multi5+permute", 0.0)}
+    assert {entry[:2] for entry in asked} == rows | {("bioS single+permute5", 0.0)}
+    assert not load("injection").figures
 
 
 # The tables of the paper.

@@ -1,5 +1,7 @@
+from pathlib import Path
 from typing import Any
 
+import pretrained
 import pytest
 
 from ktrain.config import CellConfig
@@ -169,7 +171,8 @@ def test_an_assumption_is_told_where_it_concerns_a_cell(word: str) -> None:
     assert not told(cell()) and told(cell(), cell(**WORDS[word]))
 
 
-def test_every_assumption_concerns_some_cell() -> None:
+def test_every_assumption_concerns_some_cell(tmp_path: Path) -> None:
+    folder = str(pretrained.save(tmp_path))
     cells = [cell(), *(cell(**axes) for axes in WORDS.values())]
     cells.append(cell(corpus__celebrity_fraction=0.5, readout__people="celebrity"))
     cells.append(cell(model__family="gbert", train__qa_ratio=0.2, readout__kind="mixed"))
@@ -177,6 +180,7 @@ def test_every_assumption_concerns_some_cell() -> None:
     cells.append(cell(readout__kind="p_probe", corpus__kind="bioR"))
     cells.append(cell(corpus__pools_folder="/pools", corpus__templates_folder="/templates"))
     cells += [cell(corpus__questions_folder="/questions"), cell(corpus__question_wordings=2)]
+    cells.append(cell(model__family="hf", model__start=folder, corpus__tokenizer=folder))
     assert assumptions(cells) == [f"assumed: {text}" for text in ASSUMED]
 
 

@@ -57,7 +57,7 @@ def refusal(call: Callable[[], object]) -> str:
 
 def test_the_sweeps_of_the_project_are_known_by_name() -> None:
     figures = [f"fig{number}" for number in range(1, 20) if number != 4]
-    assert builtin() == ["bior", "claims", "demo", *figures, "paper", "probes"]
+    assert builtin() == ["bior", "claims", "demo", *figures, "injection", "paper", "probes"]
     for name in builtin():
         assert load(name).name == name
 

@@ -158,7 +158,8 @@ def test_every_axis_of_a_cell_is_in_the_identity_of_its_readout() -> None:
         "corpus.background", "corpus.background_share", "corpus.pools_folder", "corpus.templates_folder",
         *QUESTION_AXES,
         "readout.people", "readout.dropout", "readout.packed", "readout.modules", "train.mask_share",
-        "train.masked_answers",         "model.config", "model.layers", "model.heads", "model.width",
+        "train.masked_answers", "train.method", "train.rank_qv", "train.forgetting_text", "model.config", "model.start",
+        "model.layers", "model.heads", "model.width",
     }  # fmt: skip
 
 
