@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ktrain import readout_registry
+from ktrain.bios.tokenizer import vocabulary_size
 from ktrain.config import CellConfig, RuntimeConfig
 from ktrain.data import checks
 from ktrain.data import corpus as corpora
@@ -165,7 +166,7 @@ def _pretrain(
     assert stage.parent
     gpu_memory.reset_peak()
     windows = Windows(corpus, stage.parent.key, cell.train, cell.seed)
-    vocabulary = corpus.tokenizer.get_vocab_size()
+    vocabulary = vocabulary_size(corpus.tokenizer)
     network = networks.build_network(cell.model, vocabulary, cell.train.context, corpus.eos, cell.seed)
     if cell.model.family == "hf":
         hf_networks.require_causal(network)

@@ -136,7 +136,7 @@ def _work(config: dict[str, Any]) -> str | None:
     join()
     runtime = RuntimeConfig.model_validate(config["runtime"])
     readout_registry.restore(runtime.readout_kinds)
-    cells = [CellConfig.model_validate(cell) for cell in config["cells"]]
+    cells = [CellConfig.received(cell) for cell in config["cells"]]
     try:
         pipeline.run(cells, runtime, RaySink(config["watch_preemption"]))
     except Preempted:

@@ -87,9 +87,14 @@ def decode_inside(tokenizer: Tokenizer, ids: Sequence[int], *, skip_special: boo
     return text.removeprefix(tokenizer.decode(before))
 
 
+def vocabulary_size(tokenizer: Tokenizer) -> int:
+    """One more than the largest id; a trained network's tokenizer may leave some out."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
 def id_type(tokenizer: Tokenizer) -> type[np.unsignedinteger[Any]]:
     """The type of stored ids: two bytes where they are enough."""
-    return np.uint16 if tokenizer.get_vocab_size() <= 2**16 else np.uint32
+    return np.uint16 if vocabulary_size(tokenizer) <= 2**16 else np.uint32
 
 
 def mask_id(vocabulary: int) -> int:

@@ -1,16 +1,17 @@
 """The settings of a cell: its readout, and all of them together with those of its corpus, network and training."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ktrain.config.corpus_config import ATTRIBUTES, CorpusConfig, FrozenConfig
 from ktrain.config.model_config import ModelConfig
 from ktrain.config.tokenizer_file import read_tokenizer_file
 from ktrain.config.train_config import MASKING, TrainConfig
-from ktrain.errors import nearest
+from ktrain.errors import WrongRequest, nearest
 from ktrain.readout_registry import kind_of, names
 
 
@@ -151,6 +152,17 @@ class CellConfig(FrozenConfig):
         """How many questions a readout trains on: six about each person, in every wording that is trained on."""
         return self.learned_from * len(ATTRIBUTES) * self.corpus.question_wordings
 
+    @classmethod
+    def received(cls, content: Mapping[str, Any]) -> Self:
+        """Returns the cell that another process has dumped. Raises `WrongRequest`, one line, where a folder or a file
+        that it names is not on this machine."""
+        try:
+            return cls.model_validate(content)
+        except ValidationError as e:
+            first = e.errors()[0]
+            place, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+            raise WrongRequest(f"{place}={first['input']}: {message}") from None
+
     @model_validator(mode="after")
     def _celebrities_exist(self) -> Self:
         if self.readout.people == "celebrity":
@@ -174,6 +186,11 @@ class CellConfig(FrozenConfig):
     @model_validator(mode="after")
     def _readout_fits_gbert(self) -> Self:
         if self.model.family == "gbert":
+            if self.corpus.tokenizer_file is not None:
+                named = self.corpus.tokenizer
+                raise ValueError(
+                    f"corpus.tokenizer={named}: model.family=gbert masks the words of gpt2 and bpe-V alone"
+                )
             if self.readout.beam > 1:
                 raise ValueError(f"readout.beam={self.readout.beam}: model.family=gbert fills in, it does not generate")
             if self.readout.loss == "all":

@@ -14,7 +14,10 @@ LARGEST_FILE = 1_000_000
 """Bytes; those that are published have a few thousand."""
 REPLACED = frozenset({"vocab_size", "bos_token_id", "eos_token_id", "pad_token_id"})
 """What the corpus' tokenizer says instead."""
-OF_WEIGHTS = frozenset({"architectures", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache"})
+OF_WEIGHTS = frozenset({
+    "architectures", "_name_or_path", "transformers_version", "transformers_weights", "torch_dtype", "dtype",
+    "use_cache",
+})  # fmt: skip
 """What describes published weights, of which none are used."""
 IMPLEMENTATION = re.compile(r"_?(attn|experts)_implementation\w*")
 """What asks for another code of the same function, which may be one to download from Hugging Face's hub."""

@@ -177,6 +177,17 @@ def test_a_network_is_known_by_the_content_of_its_files(folder: Path, tmp_path: 
     assert cell_key(other) != cell_key(one) and other.model.name != one.model.name
 
 
+def test_a_machine_without_the_folder_says_so_in_one_line(folder: Path, tmp_path: Path) -> None:
+    copy = _copy(folder, tmp_path)
+    dumped = cell(copy).model_dump(mode="json") | {"corpus": cell(folder).corpus.model_dump(mode="json")}
+    assert stages_of(CellConfig.received(dumped)) == stages_of(cell(folder))
+    shutil.rmtree(copy)
+    with pytest.raises(WrongRequest) as caught:
+        CellConfig.received(dumped)
+    said = "no such folder on this machine; a folder with a trained network must lie on each that trains"
+    assert str(caught.value) == f"model.start={copy}: {said}"
+
+
 def test_training_is_known_by_method_rank_and_the_content_of_the_text(folder: Path, tmp_path: Path) -> None:
     for name, text in (("a", "one text"), ("b", "one text"), ("c", "two texts")):
         (tmp_path / name).write_text(text)
@@ -186,6 +197,26 @@ def test_training_is_known_by_method_rank_and_the_content_of_the_text(folder: Pa
     assert keys[3] == keys[4] and len(set(keys)) == 5
     # A rank that nothing reads is no part of it.
     assert stages_of(cell(folder, train={"rank_qv": 3})).pretrain.key == keys[0]
+
+
+def test_no_code_of_the_folder_runs_and_no_other_weights_are_read(folder: Path, tmp_path: Path) -> None:
+    copy, ran = _copy(folder, tmp_path), tmp_path / "ran"
+    code = f"open({str(ran)!r}, 'w')\n"
+    for name in ("custom_generate/generate.py", "modeling_qwen3.py", "configuration_qwen3.py", "tokenizer.py"):
+        (copy / name).parent.mkdir(exist_ok=True)
+        (copy / name).write_text(code)
+    settings = json.loads((copy / "config.json").read_text())
+    odd = {"transformers_weights": "other.safetensors", "attn_implementation": "kernels-community/other"}
+    (copy / "config.json").write_text(json.dumps(settings | odd))
+    assert cell(copy).model.name == cell(folder).model.name
+    try:
+        loaded = hf_networks.load(cell(copy).model, 3)
+    except WrongRequest as e:
+        assert "\n" not in str(e)
+    else:
+        theirs = hf_networks.load(cell(folder).model, 3).state_dict()
+        assert all(torch.equal(tensor, theirs[name]) for name, tensor in loaded.state_dict().items())
+    assert not ran.exists()
 
 
 # Wrong requests, each one line.
@@ -212,6 +243,7 @@ def _copy(folder: Path, tmp_path: Path) -> Path:
     [
         ({"model": {"family": "gpt2"}}, "is for model.family=hf, this is gpt2"),
         ({"model": {"config": '{"model_type": "qwen3"}'}}, "has a config.json of its own, so model.config cannot be"),
+        ({"model": {"family": "gbert", "start": None}}, "model.family=gbert masks the words of gpt2 and bpe-V alone"),
         ({"model": {"layers": 3}}, "layers=3: model.start says it where model.family=hf"),
         ({"model": {"start": None}}, "needs model.config, a config.json or a folder that has one; or model.start"),
         (
