@@ -106,7 +106,9 @@ def flops(stage: Stage, cell: CellConfig) -> float:
     if stage.kind == "corpus":
         return 0.0
     if stage.kind == "pretrain":
-        return float(tokens(stage, cell) * per_token(cell, cell.train.context))
+        # Frozen weights have no gradient: four of the six multiplications a parameter.
+        share = 2 / 3 if cell.train.method == "lora" else 1.0
+        return tokens(stage, cell) * per_token(cell, cell.train.context) * share
     kind = kind_of(stage.kind)
     return kind.flops(cell, per_token(cell, kind.row_tokens(cell), head=not kind.probe))
 

@@ -45,6 +45,9 @@ def estimate(stage: Stage, cell: CellConfig, workers: int, *, gpu: bool, compile
             embedding = vocabulary * shape.width if rank == "full" else int(rank) * (vocabulary + shape.width)
             frozen = 4.0 * network
             trained = float(embedding + 4 * shape.layers * cell.readout.rank_qv * shape.width)
+    elif cell.train.method == "lora":
+        frozen = 4.0 * network
+        trained = float(4 * shape.layers * cell.train.rank_qv * shape.width)
     rows = math.ceil(setting.batch / workers)
     bytes_per_token = ACTIVATION[setting.precision, compiled] * shape.width + (0 if gpu else 8 * shape.heads * tokens)
     activations = shape.layers * rows * tokens * bytes_per_token

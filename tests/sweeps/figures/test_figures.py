@@ -14,7 +14,9 @@ from analysis.paper.tables import FOLDER
 from ktrain.config import CellConfig
 from ktrain.data.corpus import missing_inputs
 from ktrain.errors import WrongRequest
+from ktrain.stages import stages_of
 from sweeps.figures.paper import FIGURES
+from sweeps.planning import cost, memory
 from sweeps.planning.departures import departures
 from sweeps.planning.grid import expand, load
 from sweeps.recipes.rows import name_of
@@ -143,6 +145,15 @@ def test_injection_needs_a_trained_network_and_reads_five_ways_by_two_methods(tm
     rows = {("bioS single", 0.0), ("bioS single", 0.5), ("bioS multi5", 0.0), ("bioS multi5+permute", 0.0)}
     assert {entry[:2] for entry in asked} == rows | {("bioS single+permute5", 0.0)}
     assert not load("injection").figures
+    # So large a batch that training takes more memory than answering.
+    large = {"model.start": folder, "corpus.tokenizer": folder, "train.batch": [4096]}
+    full, lora = expand(load("injection"), "mini", large)[:2]
+    flops, peaks = [], []
+    for cell in (full, lora):
+        stage = stages_of(cell).pretrain
+        flops.append(cost.flops(stage, cell))
+        peaks.append(memory.estimate(stage, cell, 1, gpu=False))
+    assert flops[1] == pytest.approx(flops[0] * 2 / 3) and peaks[1] < peaks[0]
 
 
 # The tables of the paper.
