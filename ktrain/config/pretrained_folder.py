@@ -6,6 +6,7 @@ What is read there are JSON files and tensors: nothing of the folder is executed
 import json
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from ktrain.errors import is_text
 from ktrain.fingerprint import canonical, content_digest
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+LARGEST_HEADER = 100_000_000
+"""Bytes, as safetensors allows."""
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -56,8 +59,28 @@ def read_pretrained(value: str | os.PathLike[str]) -> PretrainedFolder:
         raise ValueError("the folder has no config.json")
     if (path / "adapter_config.json").exists():
         raise ValueError("the folder has an adapter_config.json: merge the adapter into the weights first")
-    settings = read_settings(path, weights_used=True)
-    return PretrainedFolder(path, canonical(settings), _weights(path))
+    settings, weights = read_settings(path, weights_used=True), _weights(path)
+    for file in weights:
+        status = file.stat()
+        if not _is_whole(file, status.st_size, status.st_mtime_ns):
+            raise ValueError(f"{file.name} is no file of safetensors, or a part of it is missing")
+    return PretrainedFolder(path, canonical(settings), weights)
+
+
+@cache
+def _is_whole(file: Path, size: int, changed: int) -> bool:
+    """Whether a file of safetensors is as long as its header says: eight bytes with the header's length, the header, a
+    JSON object that says where each tensor lies, and the tensors."""
+    try:
+        with file.open("rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            if not 0 < length <= min(size, LARGEST_HEADER):
+                return False
+            header = json.loads(opened.read(length))
+        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+        return bool(8 + length + max(ends) == size)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return False
 
 
 def _weights(folder: Path) -> tuple[Path, ...]:

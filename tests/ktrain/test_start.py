@@ -284,7 +284,7 @@ def test_random_weights_take_none_of_it(train: dict[str, Any], said: str) -> Non
         ((), {"adapter_config.json": "{}"}, "has an adapter_config.json: merge the adapter"),
         ((), {"config.json": '{"model_type": "bert", "architectures": ["BertForMaskedLM"]}'}, "is no causal network"),
         ((), {"config.json": '{"model_type": "qwen3", "auto_map": {}}'}, "code that comes with a network is not run"),
-        ((), {"model.safetensors": "no tensors"}, "transformers refuses it: "),
+        ((), {"model.safetensors": "no tensors"}, "model.safetensors is no file of safetensors, or a part of it is"),
         (
             ("model.safetensors",),
             {"model.safetensors.index.json": '{"weight_map": {"a": "../b.safetensors"}}'},
@@ -316,6 +316,10 @@ def test_weights_that_lack_a_tensor_and_a_vocabulary_that_is_too_small_are_refus
 ) -> None:
     copy = _copy(folder, tmp_path)
     settings = json.loads((copy / "config.json").read_text())
+    whole = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(whole[:-1])
+    assert "model.safetensors is no file of safetensors, or a part of it is missing" in _refused(copy)
+    (copy / "model.safetensors").write_bytes(whole)
     tensors = load_file(copy / "model.safetensors")
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, copy / "model.safetensors", {"format": "pt"})
