@@ -23,6 +23,8 @@ _LEAVES = frozenset({type(None), bool, int, float, str})
 _SETTLED = 2e9
 """Nanoseconds after a change before the hash of a file is cached: two changes within a tick of the file system's clock
 may look like one."""
+_frozen: dict[Path, str] | None = None
+"""The contents that are frozen; None while files may change."""
 
 
 def plain(value: Any) -> Any:
@@ -93,8 +95,20 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def freeze_contents() -> None:
+    """From now on in this process, a file has the content that it had when it was first asked for: the keys of a
+    training that has begun must not follow a folder that is edited meanwhile."""
+    global _frozen
+    _frozen = {}
+
+
 def _remembered(path: Path) -> str:
-    """Returns `sha256(path)`, and reads the file again only if its size or its time of change differs."""
+    """Returns `sha256(path)`, and reads the file again only if its size or its time of change differs; once contents
+    are frozen, never."""
+    if _frozen is not None:
+        if path not in _frozen:
+            _frozen[path] = sha256(path)
+        return _frozen[path]
     status = path.stat()
     settled = time.time_ns() - status.st_mtime_ns > _SETTLED
     return _once(path, status.st_size, status.st_mtime_ns) if settled else sha256(path)

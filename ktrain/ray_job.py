@@ -4,7 +4,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ktrain import readout_registry
 from ktrain.config import CellConfig, RuntimeConfig
 from ktrain.errors import GuardFailure, WrongRequest
+from ktrain.fingerprint import freeze_contents
 from ktrain.restart_policy import Interruption, Kind, RestartPolicy
 from ktrain.stages import stages_of
 from ktrain.store.open import store_at
@@ -31,8 +32,8 @@ REPORT_SECONDS = 1.0
 """Seconds between two reports: Ray polls for one twice a second, and the next, with training, waits for that."""
 NODE_LOSS_SECONDS = 60.0
 """Seconds until a cluster notices that it has lost a node; other workers may notice before it does."""
-STOPPED = "stopped"
-"""What workers return that stopped because their node is about to go."""
+STOPPED, CHANGED = "stopped", "changed"
+"""What workers return that stopped because their node is about to go, and whose files give other keys."""
 
 
 class Trainer(DataParallelTrainer):  # type: ignore[misc]
@@ -58,6 +59,7 @@ class _SharedDevicesConfig(BackendConfig):  # type: ignore[misc]
 def fit(
     name: str,
     cells: list[CellConfig],
+    keys: Sequence[str],
     runtime: RuntimeConfig,
     folder: str,
     *,
@@ -68,14 +70,16 @@ def fit(
 ) -> None:
     """Runs a trial in workers of its own, each of which holds `resources`; returns when all its stages are done.
 
-    `name` and `folder` identify the job to Ray, which keeps only its own records there. Workers that end early are
+    `name` and `folder` identify the job to Ray, which keeps only its own records there. `keys` are those of the
+    cells' readouts as they were planned: a trial whose files have changed since is refused. Workers that end early are
     started again as often as `RestartPolicy` allows, on whatever nodes there are then, and `on_interruption` gets the
     reason. With `watch_preemption` they save and stop before their node goes. Raises the error of a worker, or
     `RuntimeError` with the reason why workers ended or with the error that a stage has noted; a wrong request, a guard
     that fails and a loss that diverges are not retried.
     """
     os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = str(int(watch_preemption))
-    config = {"cells": [cell.model_dump(mode="json") for cell in cells], "watch_preemption": watch_preemption}
+    config: dict[str, Any] = {"cells": [cell.model_dump(mode="json") for cell in cells], "keys": list(keys)}
+    config["watch_preemption"] = watch_preemption
     policy, last_kind = RestartPolicy(), ""
     while True:
         workers = _fitting_workers(cells, runtime, resources) if policy.starved else runtime.workers
@@ -86,6 +90,11 @@ def fit(
         began, nodes, error = time.monotonic(), _nodes(), None
         try:
             result = _trainer(name, folder, workers, resources, config, callbacks).fit()
+            if result.return_value == CHANGED:
+                raise WrongRequest(
+                    "a file of its settings (corpus.*_folder, corpus.background, model.start, ...) is not, on the machine "
+                    "that trains, what it was when the sweep was planned; the same command plans anew"
+                )
             if result.return_value != STOPPED:
                 break
             interruption = Interruption(Kind.PREEMPTED, "its node is about to go; it saved a checkpoint and stopped")
@@ -137,6 +146,9 @@ def _work(config: dict[str, Any]) -> str | None:
     runtime = RuntimeConfig.model_validate(config["runtime"])
     readout_registry.restore(runtime.readout_kinds)
     cells = [CellConfig.received(cell) for cell in config["cells"]]
+    freeze_contents()
+    if [stages_of(cell).readout.key for cell in cells] != config["keys"]:
+        return CHANGED
     try:
         pipeline.run(cells, runtime, RaySink(config["watch_preemption"]))
     except Preempted:

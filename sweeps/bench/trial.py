@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from ktrain.config import CellConfig, RuntimeConfig
+from ktrain.stages import stages_of
 from ktrain.store.open import open_store
 
 ROUNDS = 3
@@ -109,7 +110,8 @@ def _job(folder: Path, memory: list[float]) -> Marks:
     begin = time.time()
     sampler.start()
     runtime = RuntimeConfig(store=store.address)
-    ray_job.fit("bench", [_cell()], runtime, str(folder / "ray"), resources={"CPU": 1}, watch_preemption=False,
+    keys = [stages_of(_cell()).readout.key]
+    ray_job.fit("bench", [_cell()], keys, runtime, str(folder / "ray"), resources={"CPU": 1}, watch_preemption=False,
             callbacks=[Clock()], on_interruption=lambda interruption: None)  # fmt: skip
     end = time.time()
     over.set()

@@ -90,7 +90,7 @@ def run(
         scheduler = BackfillScheduler(trials, capacity, placement.need, built=plan.store.exists, ended=placement.ended)
         # In Ray's object store, so that a trial's process fetches its own cells and not those of all trials.
         cells = {
-            name: ray.put([planned.cell.model_dump(mode="json") for planned in served])
+            name: ray.put([(planned.cell.model_dump(mode="json"), planned.stages.readout.key) for planned in served])
             for name, served in plan.trials().items()
         }
         trainable = functools.partial(
@@ -206,11 +206,13 @@ def _trial(
         reports.after_report(None, [interruption_result(interruption)], None)
 
     given = RuntimeConfig.model_validate(runtime | {"workers": trial["workers"], "gpu_share": share})
+    dumps, keys = zip(*ray.get(cells[trial["name"]]), strict=True)
     try:
         readout_registry.restore(given.readout_kinds)
         ray_job.fit(
             trial["name"],
-            [CellConfig.model_validate(cell) for cell in ray.get(cells[trial["name"]])],
+            [CellConfig.model_validate(cell) for cell in dumps],
+            keys,
             given,
             records,
             resources=trial["worker"],

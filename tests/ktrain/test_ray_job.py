@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,9 +18,12 @@ from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckFailedError,
 )
 
-from ktrain import ray_job
+from ktrain import fingerprint, pipeline, ray_job
+from ktrain.bios import question_wordings
 from ktrain.config import CellConfig, ReadoutConfig, RuntimeConfig, TrainConfig
+from ktrain.errors import WrongRequest
 from ktrain.restart_policy import Interruption, Kind
+from ktrain.stages import stages_of
 from ktrain.system import collectives
 from ktrain.training.progress import Progress
 
@@ -181,7 +185,7 @@ def test_a_job_raises_the_error_of_its_workers_which_is_not_its_own_cause(
     runtime = RuntimeConfig(store="nowhere")
     with pytest.raises(WorkerGroupError) as caught:
         ray_job.fit(
-            "x", [], runtime, ".", resources={"CPU": 1.0}, watch_preemption=False, callbacks=[],
+            "x", [], [], runtime, ".", resources={"CPU": 1.0}, watch_preemption=False, callbacks=[],
             on_interruption=lambda interruption: None,
         )  # fmt: skip
     assert caught.value is error and error.__cause__ is not error
@@ -229,3 +233,55 @@ def test_fewer_workers_divide_every_batch(monkeypatch: pytest.MonkeyPatch, room:
     runtime = RuntimeConfig(workers=8, threads=2)
     for resources in ({"GPU": 1.0}, {"CPU": 2.0}):
         assert ray_job._fitting_workers(cells, runtime, resources) == workers
+
+
+def test_a_trial_whose_files_are_not_those_of_its_plan_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its workers would train under keys that nobody expects."""
+
+    class Changed:
+        return_value = ray_job.CHANGED
+
+        def fit(self) -> "Changed":
+            return self
+
+    monkeypatch.setattr(ray_job, "_nodes", set)
+    monkeypatch.setattr(ray_job, "_trainer", lambda *_: Changed())
+    with pytest.raises(WrongRequest, match="not, on the machine that trains, what it was when"):
+        ray_job.fit(
+            "x", [], ["key"], RuntimeConfig(store="nowhere"), ".", resources={"CPU": 1.0}, watch_preemption=False,
+            callbacks=[], on_interruption=lambda interruption: None,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_worker_begins_only_with_the_files_of_the_plan(
+    edited: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "questions"
+    shutil.copytree(question_wordings.BUILTIN, folder)
+    cell = CellConfig.model_validate({"corpus": {"questions_folder": str(folder), "question_wordings": 2}})
+    config = {"cells": [cell.model_dump(mode="json")], "keys": [stages_of(cell).readout.key], "watch_preemption": False}
+    config["runtime"] = RuntimeConfig(store=str(tmp_path)).model_dump(mode="json")
+    if edited:
+        lines = (folder / "major.txt").read_text().splitlines()
+        (folder / "major.txt").write_text("\n".join([lines[0], *lines[2:]]))
+    begun: list[list[CellConfig]] = []
+    for name in ("ready", "join"):
+        monkeypatch.setattr(ray_job, name, lambda: None)
+    monkeypatch.setattr(fingerprint, "_frozen", None)
+    monkeypatch.setattr(pipeline, "run", lambda cells, *_: begun.append(cells))
+    assert ray_job._work(config) == (ray_job.CHANGED if edited else None)
+    assert begun == ([] if edited else [[cell]])
+
+
+def test_the_content_of_a_file_is_frozen_once_it_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "text.txt"
+    file.write_text("one")
+    monkeypatch.setattr(fingerprint, "_frozen", None)
+    before = fingerprint.content_digest([file])
+    fingerprint.freeze_contents()
+    assert fingerprint.content_digest([file]) == before
+    file.write_text("two")
+    assert fingerprint.content_digest([file]) == before
+    monkeypatch.setattr(fingerprint, "_frozen", None)
+    assert fingerprint.content_digest([file]) != before

@@ -130,7 +130,7 @@ def test_axes_are_all_fields_by_flat_names() -> None:
     assert axes(with_axes(CellConfig(), free)) == found | free
 
 
-@pytest.mark.parametrize("axis", OTHER.keys() - TRAINED)
+@pytest.mark.parametrize("axis", sorted(OTHER.keys() - TRAINED))
 def test_an_axis_changes_the_keys_that_it_reaches(axis: str) -> None:
     before = base(axis)
     after = with_axes(before, {axis: OTHER[axis]})
