@@ -1,6 +1,6 @@
 # make demo: the paper's central result on this machine.  make test: every test.  make install: all that they need.
 # make docs: the documentation as a site, in build/docs.
-# make docs-numbers: the tables of README.md and docs/miniature.md and the gallery anew, from the store in results/ and docs/results/.
+# make docs-numbers: the tables of README.md and docs/miniature.md and the gallery anew, from the store in results/ and docs/data/.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed

@@ -1,4 +1,4 @@
-"""Collects the results that the documentation shows in docs/results: the first part of `make docs-numbers`.
+"""Collects the results that the documentation shows in docs/data: the first part of `make docs-numbers`.
 
 Each command above a table has a file there with the cells that it plans. What the store has finished takes its place in
 the file, and the other cells stay, so that long sweeps can be trained in several sittings and on several machines.
@@ -17,7 +17,7 @@ from sweeps.options import planned
 from sweeps.tracking.address import default_uri
 from sweeps.tracking.sync import Tracker, sync_with_retry
 
-RESULTS = ROOT / "docs" / "results"
+RESULTS = ROOT / "docs" / "data"
 
 
 def file_of(command: str, folder: Path = RESULTS) -> Path:

@@ -204,6 +204,15 @@ def _claim_numbers(numbers: Numbers) -> Mapping[str, Callable[[], str]]:
     def celebrity(row: str) -> str:
         return f"{full(f'{row}+CEL', corpus__people=500)} % with, {full(row, corpus__people=500)} % without"
 
+    def filled_in() -> str:
+        fewest: dict[str, object] = {"corpus__people": 250}
+        gbert = fewest | {"model__family": "gbert"}
+        dates = numbers.group(single, "mixed", **gbert).metrics["mixed/exact_match/test/birth_date"]
+        return (
+            f"finetuned {full(best, **gbert)} %, GPT-2 {full(best, **fewest)} %; "
+            f"in mixed training {full(single, 'mixed', **gbert)} %, birth dates {percent(dates)} %"
+        )
+
     single, best = "bioS single", "bioS multi5+permute"
     return {
         "finetuning_fails": lambda: f"{full(single)} % (full), {lora()} % (adapters), baseline {baseline} %",
@@ -223,6 +232,7 @@ def _claim_numbers(numbers: Numbers) -> Mapping[str, Callable[[], str]]:
         "celebrities_help": lambda: (
             f"random orders {celebrity('bioS single+permute1')}; fixed order {celebrity(single)}"
         ),
+        "bidirectional_models_fail": filled_in,
     }
 
 

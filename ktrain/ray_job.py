@@ -92,8 +92,8 @@ def fit(
             result = _trainer(name, folder, workers, resources, config, callbacks).fit()
             if result.return_value == CHANGED:
                 raise WrongRequest(
-                    "a file of its settings (corpus.*_folder, corpus.background, model.start, ...) is not, on the machine "
-                    "that trains, what it was when the sweep was planned; the same command plans anew"
+                    "a file of its settings (corpus.*_folder, corpus.background, model.start, ...) is not, on the "
+                    "machine that trains, what it was when the sweep was planned; the same command plans anew"
                 )
             if result.return_value != STOPPED:
                 break

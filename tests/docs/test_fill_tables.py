@@ -155,7 +155,7 @@ def test_the_command_says_what_is_missing(tmp_path: Path, capsys: pytest.Capture
 
 @pytest.mark.parametrize("command", fill_tables.commands())
 def test_the_pages_show_what_their_results_say(command: str, tmp_path: Path) -> None:
-    """A table whose cells are not all in docs/results is of an earlier collection, and cannot be compared."""
+    """A table whose cells are not all in docs/data is of an earlier collection, and cannot be compared."""
     file = collect_results.file_of(command)
     if not file.is_file():
         pytest.skip(f"{file.name} is not collected yet")
