@@ -26,6 +26,7 @@ from ktrain.restart_policy import Interruption, Kind, RestartPolicy
 from ktrain.stages import stages_of
 from ktrain.store.open import store_at
 from ktrain.system.retry import PATIENCE
+from ktrain.system.worker_environment import ready
 from ktrain.training.progress import Progress, as_result
 
 REPORT_SECONDS = 1.0
@@ -91,10 +92,8 @@ def fit(
         try:
             result = _trainer(name, folder, workers, resources, config, callbacks).fit()
             if result.return_value == CHANGED:
-                raise WrongRequest(
-                    "a file of its settings (corpus.*_folder, corpus.background, model.start, ...) is not, on the "
-                    "machine that trains, what it was when the sweep was planned; the same command plans anew"
-                )
+                line = "a folder or file that it reads has changed since the sweep was planned, or is another one here"
+                raise WrongRequest(f"{line}; the same command plans anew")
             if result.return_value != STOPPED:
                 break
             interruption = Interruption(Kind.PREEMPTED, "its node is about to go; it saved a checkpoint and stopped")
@@ -157,16 +156,6 @@ def _work(config: dict[str, Any]) -> str | None:
         # Deterministic, so not retried: `fit` raises the line that the stage has noted in the store.
         pass
     return None
-
-
-def ready() -> None:
-    """Prepares a worker's environment: this machine's caches, no numbers of another launcher, no proxy to itself."""
-    from ktrain.system import cache_dirs, launchers, loopback
-
-    # Before any library is imported: a worker on another machine does not inherit the driver's environment.
-    launchers.forget_launcher()
-    loopback.never_proxied()
-    cache_dirs.use_machine_caches()
 
 
 def join() -> None:

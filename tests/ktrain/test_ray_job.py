@@ -246,7 +246,7 @@ def test_a_trial_whose_files_are_not_those_of_its_plan_is_refused(monkeypatch: p
 
     monkeypatch.setattr(ray_job, "_nodes", set)
     monkeypatch.setattr(ray_job, "_trainer", lambda *_: Changed())
-    with pytest.raises(WrongRequest, match="not, on the machine that trains, what it was when"):
+    with pytest.raises(WrongRequest, match="has changed since the sweep was planned"):
         ray_job.fit(
             "x", [], ["key"], RuntimeConfig(store="nowhere"), ".", resources={"CPU": 1.0}, watch_preemption=False,
             callbacks=[], on_interruption=lambda interruption: None,
