@@ -71,16 +71,16 @@ def fit(
 ) -> None:
     """Runs a trial in workers of its own, each of which holds `resources`; returns when all its stages are done.
 
-    `name` and `folder` identify the job to Ray, which keeps only its own records there. `keys` are those of the
-    cells' readouts as they were planned: a trial whose files have changed since is refused. Workers that end early are
-    started again as often as `RestartPolicy` allows, on whatever nodes there are then, and `on_interruption` gets the
-    reason. With `watch_preemption` they save and stop before their node goes. Raises the error of a worker, or
-    `RuntimeError` with the reason why workers ended or with the error that a stage has noted; a wrong request, a guard
-    that fails and a loss that diverges are not retried.
+    `name` and `folder` identify the job to Ray, which keeps only its own records there. `keys` are those of the planned
+    readouts: if files have changed since, the trial is refused. Workers that end early are started again as often as
+    `RestartPolicy` allows, on whatever nodes there are then, and `on_interruption` gets the reason. With
+    `watch_preemption` they save and stop before their node goes. Raises the error of a worker, or `RuntimeError` with
+    the reason why workers ended or the error that a stage noted; wrong requests, failed guards and diverged losses are
+    not retried.
     """
     os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = str(int(watch_preemption))
-    config: dict[str, Any] = {"cells": [cell.model_dump(mode="json") for cell in cells], "keys": list(keys)}
-    config["watch_preemption"] = watch_preemption
+    config: dict[str, Any] = {"keys": list(keys), "watch_preemption": watch_preemption}
+    config["cells"] = [cell.model_dump(mode="json") for cell in cells]
     policy, last_kind = RestartPolicy(), ""
     while True:
         workers = _fitting_workers(cells, runtime, resources) if policy.starved else runtime.workers
@@ -92,8 +92,7 @@ def fit(
         try:
             result = _trainer(name, folder, workers, resources, config, callbacks).fit()
             if result.return_value == CHANGED:
-                line = "a folder or file that it reads has changed since the sweep was planned, or is another one here"
-                raise WrongRequest(f"{line}; the same command plans anew")
+                raise WrongRequest("a folder that it reads has changed since the sweep was planned; plan it anew")
             if result.return_value != STOPPED:
                 break
             interruption = Interruption(Kind.PREEMPTED, "its node is about to go; it saved a checkpoint and stopped")
