@@ -183,7 +183,8 @@ def test_what_no_retry_helps_against_ends_in_one_line_and_what_is_written_is_kep
     assert code in (1, 2) and re.search(line, out), out
     endpoint.manner, before = None, endpoint.served
     code, out = generate(endpoint)
-    assert code == 0 and "20 of 20 people" in out and endpoint.served - before <= 10
+    # Nine of the twenty people are left, one whose answer was under way at the end, and a look at the models.
+    assert code == 0 and "20 of 20 people" in out and endpoint.served - before <= 11
 
 
 @pytest.mark.parametrize(
