@@ -30,6 +30,8 @@ from sweeps.results import read, read_curves
 ROOT = Path(__file__).parents[1]
 SCALE = "mini"
 BLOCK = re.compile(r"(<!-- figures -->\n).*?(<!-- end -->)", re.S)
+SECTION = re.compile(r"^## Figure (?P<number>\w+)\n.*?(?=^## |^<!-- end)", re.M | re.S)
+PICTURE = re.compile(r"\(gallery/([\w.]+)\)")
 CLAIMED = {
     "fig1": ("mixed training",),
     "fig2": ("any finetuning",),
@@ -127,18 +129,28 @@ def candidates_of_store(store: Path) -> Iterator[Candidate]:
         yield from candidates(plan, results, curves, " ".join(("ktrain run", name, *words)))
 
 
-def block(shown: Sequence[Candidate], pictures: Sequence[Mapping[str, str]]) -> str:
-    """Returns the Markdown of the figures, whose pictures are descriptions by stem of the file, and of the others."""
-    lines = []
+def sections(page: str) -> dict[str, str]:
+    """Returns the sections of the figures on a page, by figure, such as `fig1a`."""
+    drawn = BLOCK.search(page)
+    found = SECTION.finditer(drawn[0]) if drawn else ()
+    return {f"fig{match['number']}": match[0].rstrip() + "\n" for match in found}
+
+
+def block(shown: Sequence[Candidate], pictures: Sequence[Mapping[str, str]], before: Mapping[str, str]) -> str:
+    """Returns the Markdown of the figures in the paper's order, whose pictures are descriptions by stem of the file,
+    and a list of the others. Of figures that are not `shown`, the sections `before` stay."""
+    by_figure = dict(before)
     for one, files in zip(shown, pictures, strict=True):
+        lines = []
         counts, (_, _, says) = one.comparison.counts, one.comparison.source.partition(": ")
         sweep = next(name for name in FIGURES if one.figure in tables.parts(name))
         lines.append(f"## {one.comparison.title}\n\n{load(sweep).question} In the paper: {says}.\n")
         lines += [f"[![{text}](gallery/{stem}.svg)](gallery/{stem}.svg)\n" for stem, text in files.items()]
         rows = "all rows" if counts.planned == counts.printed else f"{counts.planned} of the {counts.printed} rows"
         lines.append(" ".join((f"`{one.command}` trains {rows}.", *one.comparison.agreement())) + "\n")
-    shown_figures = {one.figure for one in shown}
-    missing = [name for name in FIGURES if not shown_figures & set(tables.parts(name))]
+        by_figure[one.figure] = "\n".join(lines)
+    lines = [by_figure[name] for name in tables.figures() if name in by_figure]
+    missing = [name for name in FIGURES if not by_figure.keys() & set(tables.parts(name))]
     if missing:
         lines.append("## Not there yet\n\n| figure | asks | is trained by |\n| --- | --- | --- |")
         lines += [f"| {name.removeprefix('fig')} | {load(name).question} | `ktrain run {name}` |" for name in missing]
@@ -152,17 +164,19 @@ def picture(plot: Plot) -> str:
 
 
 def write(docs: Path, shown: Sequence[Candidate]) -> None:
-    """Writes the pictures and their page into the folder `docs`, and removes pictures that are no longer shown."""
-    folder, pictures = docs / "gallery", [one.plots() for one in shown]
+    """Writes the pictures and their page into the folder `docs`. What the page has of other figures stays."""
+    folder, pictures, page = docs / "gallery", [one.plots() for one in shown], docs / "gallery.md"
     folder.mkdir(exist_ok=True)
-    for old in {path.stem for path in folder.glob("*.svg")}.difference(*pictures):
-        (folder / f"{old}.svg").unlink()
     for plots in pictures:
         for stem, plot in plots.items():
             (folder / f"{stem}.svg").write_text(picture(plot), "utf-8")
-    page = docs / "gallery.md"
-    text = block(shown, [{stem: plot.description for stem, plot in plots.items()} for plots in pictures])
-    page.write_text(BLOCK.sub(lambda match: match[1] + text + match[2], page.read_text("utf-8")), "utf-8")
+    old = page.read_text("utf-8")
+    text = block(shown, [{stem: plot.description for stem, plot in plots.items()} for plots in pictures], sections(old))
+    page.write_text(BLOCK.sub(lambda match: match[1] + text + match[2], old), "utf-8")
+    linked = set(PICTURE.findall(text))
+    for path in folder.glob("*.svg"):
+        if path.name not in linked:
+            path.unlink()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

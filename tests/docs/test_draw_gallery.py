@@ -109,6 +109,24 @@ def test_the_page_shows_pictures_commands_and_what_is_missing(planned: Callable[
         assert path.stat().st_size < 60_000
 
 
+def test_figures_that_a_store_lacks_stay_as_they_were(planned: Callable[..., Plan], tmp_path: Path) -> None:
+    (tmp_path / "gallery.md").write_text("<!-- figures -->\n<!-- end -->\n")
+    claims = planned("claims")
+    keys = draw_gallery.keys_by_figure(claims)
+    celebrities, demo = (
+        draw_gallery.chosen(found(claims, "ktrain run claims", done=lambda cell: cell.key in keys["fig8"])),
+        draw_gallery.chosen(found(planned("demo"), "ktrain run demo")),
+    )
+    draw_gallery.write(tmp_path, celebrities)
+    picture = (tmp_path / "gallery" / "fig8.svg").read_bytes()
+    for _ in range(2):
+        draw_gallery.write(tmp_path, demo)
+        page = (tmp_path / "gallery.md").read_text()
+        assert re.findall(r"^## (.*)$", page, re.M) == ["Figure 3", "Figure 8", "Not there yet"]
+        assert "`ktrain run claims` trains" in page and "`ktrain run fig8`" not in page
+        assert (tmp_path / "gallery" / "fig8.svg").read_bytes() == picture
+
+
 @pytest.mark.parametrize(("seeds", "command"), [([0], "ktrain run demo"), ([0, 2], "ktrain run demo seed=0,2")])
 def test_the_command_trains_the_seeds_that_a_store_has(
     seeds: list[Axis], command: str, planned: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
