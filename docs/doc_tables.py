@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from analysis.claims import judge
 from analysis.claims.verdict import Outcome
@@ -205,7 +206,7 @@ def _claim_numbers(numbers: Numbers) -> Mapping[str, Callable[[], str]]:
         return f"{full(f'{row}+CEL', corpus__people=500)} % with, {full(row, corpus__people=500)} % without"
 
     def filled_in() -> str:
-        fewest: dict[str, object] = {"corpus__people": 250}
+        fewest: dict[str, Any] = {"corpus__people": 250}
         gbert = fewest | {"model__family": "gbert"}
         dates = numbers.group(single, "mixed", **gbert).metrics["mixed/exact_match/test/birth_date"]
         return (

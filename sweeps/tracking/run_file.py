@@ -19,7 +19,8 @@ from sweeps.tracking.run_record import LINK, Point, RunRecord
 FORMAT: Literal["ktrain runs 1"] = "ktrain runs 1"
 IMPORTED = "ktrain.imported"
 """Tag of a run with the name of the file that it came from."""
-_OF_THE_MACHINE = ("ktrain.stages", IMPORTED)
+_LEFT_OUT = ("ktrain.stages", "ktrain.view.", LINK, IMPORTED)
+"""Beginnings of tags that mean nothing elsewhere: folders, run ids, and the rows of comparison views."""
 _KEPT = ("mlflow.note.content", "mlflow.source.name", "mlflow.source.git.commit", "mlflow.source.git.dirty")
 _LONGEST_MESSAGE = 200
 M = TypeVar("M", bound=BaseModel)
@@ -130,7 +131,7 @@ def read(path: Path) -> tuple[FileHeader, list[FileRun]]:
 
 
 def _travels(tag: str) -> bool:
-    own = tag.startswith("ktrain.") and not tag.startswith(LINK) and tag not in _OF_THE_MACHINE
+    own = tag.startswith("ktrain.") and not tag.startswith(_LEFT_OUT)
     return tag in _KEPT or (own and tag not in ("ktrain.key", "ktrain.kind"))
 
 
