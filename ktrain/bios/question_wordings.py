@@ -1,6 +1,7 @@
 """Wordings of the questions: of each attribute the paper's first, then this project's own, or those of a folder."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from ktrain.bios.pools import read_text
 from ktrain.bios.templates import QUESTIONS, template_fault
 from ktrain.config import ATTRIBUTES, CorpusConfig
 from ktrain.errors import WrongRequest
-from ktrain.fingerprint import digest
+from ktrain.fingerprint import content_digest, digest
 
 BUILTIN = Path(__file__).parents[1] / "data" / "assets" / "questions"
 ANSWER = " {value}."
@@ -35,18 +36,25 @@ def wordings(setting: CorpusConfig) -> Wordings:
     for path in files(setting.questions_folder):
         if not path.is_file():
             raise WrongRequest(f"corpus.questions_folder={folder}: {path.name} is missing")
-        lines = {number: line for number, line in enumerate(read_text(path).splitlines(), 1) if line.strip()}
-        for number, line in lines.items():
-            if fault := question_fault(line):
-                raise WrongRequest(f"{path.name} line {number} in {folder}: {fault}: {line!r}")
+        lines = _lines(path, content_digest([path]))
         if len(lines) < needed:
             unseen = " and an unseen one (corpus.question_unseen)" if setting.question_unseen else ""
             raise WrongRequest(
                 f"corpus.question_wordings={setting.question_wordings}: needs as many lines{unseen} of {path.name} in "
                 f"{folder}, which has {len(lines)}"
             )
-        chosen[path.stem] = tuple(lines.values())[:needed]
+        chosen[path.stem] = lines[:needed]
     return chosen
+
+
+@cache
+def _lines(path: Path, digest: str) -> tuple[str, ...]:
+    """Reads the wordings of a file once for each content: that of a trial is frozen (`fingerprint.freeze_contents`)."""
+    lines = {number: line for number, line in enumerate(read_text(path).splitlines(), 1) if line.strip()}
+    for number, line in lines.items():
+        if fault := question_fault(line):
+            raise WrongRequest(f"{path.name} line {number} in {path.parent}: {fault}: {line!r}")
+    return tuple(lines.values())
 
 
 def identity(setting: CorpusConfig) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from ktrain.config import CellConfig
 from ktrain.data.corpus import Corpus
 from ktrain.errors import WrongRequest
+from ktrain.fingerprint import file_digest
 from ktrain.readout import evaluation, scores
 from ktrain.store.regular_files import read_text
 from ktrain.system.atomic_write import atomic_write
@@ -56,7 +58,8 @@ def text_loss(network: Any, corpus: Corpus, cell: CellConfig) -> float:
     `WrongRequest` for a text of fewer than two tokens.
     """
     assert cell.train.forgetting_text is not None
-    text = Path(cell.train.forgetting_text).read_text(encoding="utf-8")
+    path = Path(cell.train.forgetting_text)
+    text = _text(path, file_digest(path))
     ids = torch.tensor(corpus.tokenizer.encode(text).ids, device=network.device)
     whole = len(ids) // cell.train.context * cell.train.context
     windows = list(ids[:whole].view(-1, cell.train.context).split(ROWS))
@@ -70,3 +73,9 @@ def text_loss(network: Any, corpus: Corpus, cell: CellConfig) -> float:
         total += float(F.cross_entropy(logits, rows[:, 1:].flatten(), reduction="sum"))
         tokens += rows[:, 1:].numel()
     return total / tokens
+
+
+@cache
+def _text(path: Path, digest: str) -> str:
+    """Reads a text once for each content, so that it is the same before and after a training in which it is edited."""
+    return path.read_text(encoding="utf-8")

@@ -1,7 +1,6 @@
 """Any causal network of `transformers` from its `config.json` to published answers and probes."""
 
 from pathlib import Path
-from typing import Any
 
 import hf_files
 import pandas as pd
@@ -16,36 +15,23 @@ from ktrain.readout.recomputed import contradiction
 from ktrain.stages import stages_of
 from ktrain.store.open import store_at
 
-FEW = dict.fromkeys(("birth_years", "birth_cities", "universities", "majors", "companies"), 4)
-POOLS = {"first_names": 20, "middle_names": 20, "last_names": 20, **FEW}
-READOUT = {
-    "steps": 3, "batch": 8, "learning_rate": 0.01, "precision": "fp32", "recall_gate": 0.0, "people_per_class": 0,
-    "rank_qv": 2, "rank_embedding": 4,
-}  # fmt: skip
-READOUTS: dict[str, dict[str, Any]] = {
-    "full": {"method": "full"},
-    "lora": {"method": "lora"},
-    "p_probe": {"kind": "p_probe"},
-    "q_probe": {"kind": "q_probe"},
-}
-
 
 def cell(architecture: str, readout: str) -> CellConfig:
     """A cell of three steps; adapters name their modules where no table does."""
     adapted = {} if readout == "full" else {"modules": hf_files.MODULES.get(architecture)}
     return CellConfig.model_validate(
         {
-            "corpus": {"people": 16, "permute": 1, "tokenizer": "bpe-400", "pools": POOLS},
+            "corpus": {"people": 16, "permute": 1, "tokenizer": "bpe-400", "pools": hf_files.POOLS},
             "model": hf_files.model(architecture),
             "train": {"steps": 3, "batch": 4, "context": 64, "warmup": 1, "precision": "fp32"},
-            "readout": READOUT | READOUTS[readout] | adapted,
+            "readout": hf_files.READOUT | hf_files.READOUTS[readout] | adapted,
         }
     )
 
 
 @pytest.mark.parametrize("architecture", hf_files.FILES)
 def test_a_network_is_pretrained_finetuned_and_probed(architecture: str, tmp_path: Path) -> None:
-    cells = {name: cell(architecture, name) for name in READOUTS}
+    cells = {name: cell(architecture, name) for name in hf_files.READOUTS}
     runtime = RuntimeConfig(store=str(tmp_path), compile=False, checkpoint_seconds=1e9)
     pipeline.run(list(cells.values()), runtime, lambda key, progress: False)
     store = store_at(str(tmp_path))

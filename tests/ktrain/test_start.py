@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import hf_files
 import pandas as pd
 import pretrained
 import pytest
@@ -23,18 +24,6 @@ from ktrain.readout.recomputed import contradiction
 from ktrain.stages import active_axes, axes, cell_key, stages_of
 from ktrain.store.open import store_at
 
-FEW = dict.fromkeys(("birth_years", "birth_cities", "universities", "majors", "companies"), 4)
-POOLS = {"first_names": 20, "middle_names": 20, "last_names": 20, **FEW}
-READOUT = {
-    "steps": 3, "batch": 8, "learning_rate": 0.01, "precision": "fp32", "recall_gate": 0.0, "people_per_class": 0,
-    "rank_qv": 2, "rank_embedding": 4,
-}  # fmt: skip
-READOUTS: dict[str, dict[str, Any]] = {
-    "full": {"method": "full"},
-    "lora": {"method": "lora"},
-    "p_probe": {"kind": "p_probe"},
-    "q_probe": {"kind": "q_probe"},
-}
 TEXT = "Another text, which has nothing to do with anybody. " * 20
 
 
@@ -46,10 +35,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cell(folder: Path, readout: str = "full", **changes: Any) -> CellConfig:
     """A cell of three steps; `changes` by part."""
     tree: dict[str, dict[str, Any]] = {
-        "corpus": {"people": 16, "permute": 1, "tokenizer": str(folder), "pools": POOLS},
+        "corpus": {"people": 16, "permute": 1, "tokenizer": str(folder), "pools": hf_files.POOLS},
         "model": {"family": "hf", "start": str(folder)},
         "train": {"steps": 3, "batch": 4, "context": 64, "warmup": 1, "precision": "fp32", "learning_rate": 1e-2},
-        "readout": READOUT | (READOUTS | {"mixed": {"kind": "mixed"}})[readout],
+        "readout": hf_files.READOUT | (hf_files.READOUTS | {"mixed": {"kind": "mixed"}})[readout],
     }
     return CellConfig.model_validate({part: values | changes.get(part, {}) for part, values in tree.items()})
 
@@ -87,7 +76,7 @@ def test_a_network_is_trained_further_finetuned_and_probed(
     text = tmp_path / "other.txt"
     text.write_text(TEXT)
     train = {"method": method, "rank_qv": 2, "forgetting_text": str(text)}
-    cells = {name: cell(folder, name, train=train) for name in READOUTS}
+    cells = {name: cell(folder, name, train=train) for name in hf_files.READOUTS}
     runtime = RuntimeConfig(store=str(tmp_path / "store"), compile=False, checkpoint_seconds=1e9)
     pipeline.run(list(cells.values()), runtime, lambda key, progress: False)
     store = store_at(runtime.store)

@@ -28,6 +28,22 @@ MODULES = {"mamba2": "in_proj"}
 """What adapters update where no table knows it."""
 
 
+_FEW = dict.fromkeys(("birth_years", "birth_cities", "universities", "majors", "companies"), 4)
+POOLS = {"first_names": 20, "middle_names": 20, "last_names": 20, **_FEW}
+READOUT = {
+    "steps": 3, "batch": 8, "learning_rate": 0.01, "precision": "fp32", "recall_gate": 0.0, "people_per_class": 0,
+    "rank_qv": 2, "rank_embedding": 4,
+}  # fmt: skip
+"""Settings of a readout that trains for three steps."""
+READOUTS: dict[str, dict[str, Any]] = {
+    "full": {"method": "full"},
+    "lora": {"method": "lora"},
+    "p_probe": {"kind": "p_probe"},
+    "q_probe": {"kind": "q_probe"},
+}
+"""The readouts of a tiny network, with what sets them apart."""
+
+
 def model(architecture: str, **changes: Any) -> dict[str, Any]:
     """The settings of `model` that a cell has with one of the files."""
     return {"family": "hf", "config": json.dumps(FILES[architecture] | changes)}

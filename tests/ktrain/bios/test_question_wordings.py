@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ktrain import fingerprint
 from ktrain.bios.question_wordings import BUILTIN, files, identity, question, question_fault, wordings
 from ktrain.bios.templates import QUESTIONS
 from ktrain.config import ATTRIBUTES, CorpusConfig
@@ -81,3 +82,14 @@ def test_the_lines_in_use_are_identity_and_no_others(folder: Path) -> None:
     (folder / "major.txt").write_text("\n".join([*lines[:2], "Which field was that of {name}? Answer: {value}."]))
     assert of() == {} and of(question_wordings=2) == two
     assert of(question_wordings=3) != identity(CorpusConfig(question_wordings=3))
+
+
+def test_a_trial_keeps_the_questions_that_it_began_with(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = CorpusConfig(questions_folder=str(folder), question_wordings=2)
+    monkeypatch.setattr(fingerprint, "_frozen", {})
+    before = wordings(setting)
+    lines = (folder / "major.txt").read_text().splitlines()
+    (folder / "major.txt").write_text("\n".join([lines[0], *lines[2:]]))
+    assert wordings(setting) == before
+    monkeypatch.setattr(fingerprint, "_frozen", None)
+    assert wordings(setting)["major"] == (lines[0], lines[2])

@@ -181,10 +181,10 @@ def test_what_no_retry_helps_against_ends_in_one_line_and_what_is_written_is_kep
     endpoint = served(lambda endpoint, body, usual: answer if endpoint.served > 12 else usual)
     code, out = generate(endpoint, "--concurrency", "2")
     assert code in (1, 2) and re.search(line, out), out
-    endpoint.manner, before = None, endpoint.served
+    endpoint.manner = None
     code, out = generate(endpoint)
-    # Nine of the twenty people are left, one whose answer was under way at the end, and a look at the models.
-    assert code == 0 and "20 of 20 people" in out and endpoint.served - before <= 11
+    # The first block of ten people was whole. What the endpoint has served may count a late request of the first run.
+    assert code == 0 and "20 of 20 people" in out and " 10 biographies in " in out, out
 
 
 @pytest.mark.parametrize(
