@@ -151,6 +151,8 @@ def _is_active(axis: str, cell: CellConfig) -> bool:
         return field in cell.train.identity() or (field == "forgetting_text" and cell.train.forgetting_text is not None)
     if axis in SHAPE_AXES:
         return getattr(cell.model, field) is not None
+    if axis == "corpus.validation_share":
+        return bool(cell.corpus.validation_share)
     return axis != "corpus.background_share" or cell.corpus.background is not None
 
 
@@ -168,6 +170,7 @@ def _content(corpus: CorpusConfig) -> dict[str, Any]:
     absent = {"couple"} if not corpus.couple else set()
     absent |= {"celebrity_fraction", "celebrity"} if not corpus.celebrity_fraction else set()
     absent |= {"background", "background_share"} if corpus.background is None else {"background"}
+    absent |= {"validation_share"} if not corpus.validation_share else set()
     folders = {"pools_folder", "templates_folder", "questions_folder"}
     setting = corpus.model_dump(exclude={"writer", "question_wordings", "question_unseen", *folders, *absent})
     if corpus.kind == "bioR":

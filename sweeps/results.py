@@ -50,7 +50,7 @@ def _searches(plan: Plan) -> tuple[Search, ...]:
         if search.metric:
             keys = frozenset(cell.key for cell in cells)
             following = _following([cell.cell for cell in cells])
-            searches.append(Search(search.axes, search.metric, search.lowest, keys, following))
+            searches.append(Search(search.axes, search.metric, search.lowest, keys, following, search.chosen_on))
     return tuple(searches)
 
 

@@ -217,7 +217,7 @@ def show_inputs(what: str, cell: CellConfig, count: int, step: int, store: Store
 def _people(corpus: Corpus, count: int) -> Iterator[Any]:
     rows = []
     for p in range(min(count, len(corpus.people))):
-        half = "celebrity" if corpus.celebrity[p] else "train" if corpus.train[p] else "test"
+        half = _half(corpus, p)
         values = [corpus.people.value(p, a) for a in ATTRIBUTES]
         rows.append((str(p), corpus.people.name(p), half, *values))
     yield _table(rows, "person", "name", "half", *(attribute.replace("_", " ") for attribute in ATTRIBUTES))
@@ -257,12 +257,18 @@ def _rejected(corpus: Corpus, cell: CellConfig, store: Store, count: int) -> Ite
 
 def _questions(corpus: Corpus, count: int) -> Iterator[Text]:
     for p in range(min(count, len(corpus.people))):
-        half = "celebrity" if corpus.celebrity[p] else "train half" if corpus.train[p] else "test half"
-        yield Text(f"person {p}, {half}", "bold")
+        half = _half(corpus, p)
+        yield Text(f"person {p}, {half} half" if half in ("train", "test") else f"person {p}, {half}", "bold")
         for a, wording in product(ATTRIBUTES, range(len(corpus.wordings[ATTRIBUTES[0]]))):
             prompt, answer = corpus.question_text(p, a, wording)
             unseen = "  (asked, not trained on)" if wording and wording == corpus.asked_wording else ""
             yield Text(f"  {prompt}").append(answer, f"underline {COLOURS[a]}").append(unseen, "dim")
+
+
+def _half(corpus: Corpus, person: int) -> str:
+    if corpus.celebrity[person]:
+        return "celebrity"
+    return "train" if corpus.train[person] else "validation" if corpus.validation[person] else "test"
 
 
 def _classes(corpus: Corpus, count: int) -> Iterator[Any]:

@@ -11,8 +11,8 @@ from analysis.measurements.names import QUESTIONS, metric
 def shown_groups(results: Results) -> tuple[ReplicateGroup, ...]:
     """Groups cells that differ only in `seed`; of the samples of a search only the best one is kept.
 
-    That one is chosen by the search's metric, which rests on no answer about held-out people. So the number that is
-    then shown for these people is not biased by the choice. The axes that were drawn are left out of its `axes`.
+    That one is chosen by the search's metric, which rests on no answer about the people of the test half. So the number
+    that is then shown for these people is not biased by the choice. Its `axes` are without those that were drawn.
     """
     groups = group_replicates(results)
     for search in results.searches:

@@ -61,12 +61,14 @@ class Search:
     axes: tuple[str, ...]
     """The axes that were drawn."""
     metric: str
-    """The metric by which the best is chosen, which rests on no answer about held-out people."""
+    """The metric by which the best is chosen, which rests on no answer about people whose answers are reported."""
     lowest: bool
     """Whether the lowest value is the best; else the highest."""
     keys: frozenset[str]
     following: tuple[str, ...] = ()
     """Axes whose values follow from others, such as `model.size` from `model.layers`: samples may differ in them."""
+    chosen_on: str = "the training half"
+    """What the choice rests on, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)

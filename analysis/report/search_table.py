@@ -8,7 +8,7 @@ from analysis.presentation.section import Sheet
 
 
 def sheets(results: Results) -> tuple[Sheet, ...]:
-    """Returns one table for each search, a line a sample; held-out people have no part in it."""
+    """Returns one table for each search, a line a sample; people whose answers are reported have no part in it."""
     shown = {replicates.keys for replicates in shown_groups(results)}
     return tuple(_sheet(results, search, shown) for search in results.searches)
 
@@ -18,7 +18,8 @@ def _sheet(results: Results, search: Search, shown: set[tuple[str, ...]]) -> She
     best = "lowest" if search.lowest else "highest"
     settings = sum(map(search.keys.issuperset, shown))
     several = f" at {settings} settings; at each" if settings > 1 else ", of which"
-    title = f"Search: {len(samples)} samples{several} the one with the {best} {search.metric} is reported"
+    chosen = f"the one with the {best} {search.metric}, on {search.chosen_on}, is reported"
+    title = f"Search: {len(samples)} samples{several} {chosen}"
     headers = ("setting", "readout", *search.axes, search.metric, "reported", "state")
     return Sheet(title, headers, tuple(_line(group, search, reported=group.keys in shown) for group in samples))
 

@@ -95,6 +95,13 @@ def draw_train_half(count: int, share: float, seed: int) -> np.ndarray:
     return chosen
 
 
+def draw_validation(held_out: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """The `count` people of those `held_out` (N,) bool who are set aside to choose settings by, (N,) bool."""
+    chosen = np.zeros(len(held_out), dtype=bool)
+    chosen[generator(seed, "validation").permutation(np.flatnonzero(held_out))[:count]] = True
+    return chosen
+
+
 def majority_shares(people: People, selected: np.ndarray) -> dict[str, float]:
     """Share of the people in `selected` (bool, (N,)) who have the commonest value of each attribute.
 

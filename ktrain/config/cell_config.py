@@ -145,7 +145,7 @@ class CellConfig(FrozenConfig):
         """How many people a readout trains on."""
         if self.readout.people == "celebrity":
             return self.corpus.celebrities
-        return int(self.corpus.people * self.corpus.question_share)
+        return self.corpus.trained_people
 
     @property
     def trained_questions(self) -> int:

@@ -140,6 +140,9 @@ class CorpusConfig(FrozenConfig):
     such a file, as a trained network has it (`model.start`): its content and EOS, not its path, are identity."""
     question_share: float = Field(0.5, ge=0.0, lt=1.0)
     """Share of the people whose questions may be trained on; the others are the test half."""
+    validation_share: float = Field(0.0, ge=0.0, lt=1.0)
+    """Share of the test half that is set aside to choose settings by: these people have metrics of their own, such as
+    `qa/exact_match/validation/mean`, and those of the test half are about the others alone."""
     pools: PoolsConfig = PoolsConfig()
     pools_folder: str | None = None
     """A folder of the user's own pools; its content, not its path, is identity."""
@@ -174,6 +177,23 @@ class CorpusConfig(FrozenConfig):
         if self.celebrity_fraction and not self.celebrities:
             raise ValueError(f"celebrity_fraction={self.celebrity_fraction:g}: adds nobody to {self.people} people")
         return self
+
+    @model_validator(mode="after")
+    def _validation_has_people(self) -> Self:
+        if self.validation_share and not self.validation_people:
+            held_out = self.people - self.trained_people
+            raise ValueError(f"validation_share={self.validation_share:g}: sets nobody of {held_out} people aside")
+        return self
+
+    @property
+    def trained_people(self) -> int:
+        """How many of the people under test have questions that may be trained on."""
+        return int(self.people * self.question_share)
+
+    @property
+    def validation_people(self) -> int:
+        """How many people of the test half are set aside to choose settings by."""
+        return int((self.people - self.trained_people) * self.validation_share)
 
     @property
     def own_questions(self) -> bool:

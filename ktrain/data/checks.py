@@ -39,9 +39,9 @@ SAMPLE = 2_000
 
 
 def people_disjoint(inputs: FinetuningInputs) -> str | None:
-    """Nobody's questions are both trained on and tested, and no two people share a name."""
+    """Nobody's questions are both trained on and tested, or chosen by, and no two people share a name."""
     corpus = inputs.corpus
-    tested = np.flatnonzero(corpus.people_split(inputs.rows.people)[1])
+    tested = np.flatnonzero(corpus.people_split(inputs.rows.people)[1] | corpus.validation)
     if both := np.intersect1d(inputs.rows.persons, tested).tolist():
         return f"{len(both)} people of the test half are trained on, the first is {corpus.people.name(both[0])}"
     names = np.stack([corpus.people.column(c) for c in ("first", "middle", "last")], axis=1)

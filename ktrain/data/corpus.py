@@ -15,7 +15,7 @@ from ktrain.bior.entries import DraftSource, EntryTexts
 from ktrain.bios import entries as bios_entries
 from ktrain.bios import pools, pretrained_tokenizer, question_wordings, templates, tokenizer
 from ktrain.bios.fragment_encoder import FragmentEncoder, TokenizedTexts
-from ktrain.bios.people import People, draw_people, draw_train_half
+from ktrain.bios.people import People, draw_people, draw_train_half, draw_validation
 from ktrain.bios.question_wordings import Wordings
 from ktrain.config import ATTRIBUTES, CorpusConfig
 from ktrain.data import background
@@ -66,11 +66,16 @@ class Corpus:
         """The people a readout trains on and the people it tests, both (people,) bool.
 
         `minority` splits the people under test in two; `celebrity` trains on all celebrities and tests everyone under
-        test (paper, section 5).
+        test (paper, section 5). Nobody of `validation` is tested.
         """
         if people == "celebrity":
-            return self.celebrity, ~self.celebrity
-        return self.train, ~self.train & ~self.celebrity
+            return self.celebrity, ~self.celebrity & ~self.validation
+        return self.train, ~self.train & ~self.celebrity & ~self.validation
+
+    @cached_property
+    def validation(self) -> np.ndarray:
+        """The people of the test half who are set aside to choose settings by, (people,) bool."""
+        return draw_validation(~self.train & ~self.celebrity, self.setting.validation_people, self.seed)
 
     @cached_property
     def eos(self) -> int:

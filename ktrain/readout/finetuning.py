@@ -108,14 +108,14 @@ def _publish_answers(
     adapters: dict[str, Tensor] | None = None,
 ) -> None:
     corpus = job.corpus
-    halves = corpus.people_split(cell.readout.people)
-    people = np.flatnonzero(halves[0] | halves[1])
+    groups = scores.asked_groups(corpus, cell.readout.people)
+    people = np.flatnonzero(np.any(list(groups.values()), axis=0))
     answers = evaluation.answer(network, corpus, beam=cell.readout.beam, people=people)
-    metrics, counts, intervals = scores.score(answers, halves, prefix)
-    metrics |= scores.baseline(corpus.people, halves[1])
+    metrics, counts, intervals = scores.score(answers, groups, prefix)
+    metrics |= scores.baseline(corpus.people, groups["test"])
     files: dict[str, FileContent] = {
         "model": partial(save_model, network, corpus),
-        "predictions.parquet": partial(scores.predictions(answers, corpus, halves).to_parquet, index=False),
+        "predictions.parquet": partial(scores.predictions(answers, corpus, groups).to_parquet, index=False),
         **measurement_files(curve, metrics, counts, intervals),
     }
     if adapters:

@@ -59,14 +59,14 @@ class LearningCurves:
         return points
 
     def _measured(self) -> dict[str, float]:
-        halves = self._corpus.people_split("minority")
+        groups = scores.asked_groups(self._corpus, "minority")
         answers = evaluation.answer(self._copy, self._corpus, people=self._people, texts=False)
-        metrics, *_ = scores.score(answers, halves, "mixed")
+        metrics, *_ = scores.score(answers, groups, "mixed")
         recalled = evaluation.recall(self._copy, self._corpus, self._people)
         points = {f"mixed/first_token/{half}/mean": metrics[f"mixed/first_token/{half}/mean"] for half in self._n}
         points["mixed/exact_match/test/mean"] = metrics["mixed/exact_match/test/mean"]
-        for half, whose in zip(self._n, halves, strict=True):
-            first = recalled.first[whose[recalled.person]]
+        for half in self._n:
+            first = recalled.first[groups[half][recalled.person]]
             # A bidirectional network is asked what is masked, which of few people may be nothing.
             if not np.isnan(first).all():
                 points[f"bio/first_token/{half}/mean"] = float(np.nanmean(first))

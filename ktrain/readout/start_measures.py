@@ -40,9 +40,9 @@ def before_training(network: Any, corpus: Corpus, cell: CellConfig, folder: Path
     path = folder / "start.json"
     if path.is_file():
         return StartMeasures(**json.loads(read_text(path, folder)))
-    halves = corpus.people_split("minority")
-    answers = evaluation.answer(network, corpus, people=np.flatnonzero(halves[1]), texts=False)
-    metrics, counts, intervals = scores.score(answers, halves, "start")
+    groups = scores.asked_groups(corpus, "minority")
+    answers = evaluation.answer(network, corpus, people=np.flatnonzero(groups["test"]), texts=False)
+    metrics, counts, intervals = scores.score(answers, groups, "start")
     if cell.train.forgetting_text is not None:
         metrics["forgetting/loss_before"] = text_loss(network, corpus, cell)
     measured = StartMeasures(metrics, counts, intervals)

@@ -26,15 +26,20 @@ METRICS = {
     "recall/attribute_tokens": "highest",
     "qa/exact_match/train/mean": "highest",
     "mixed/exact_match/train/mean": "highest",
+    "qa/exact_match/validation/mean": "highest",
+    "mixed/exact_match/validation/mean": "highest",
 }
 """The metrics by which the best sample may be chosen, and which value is best. None rests on an answer about the people
-of the test half, whose answers are reported."""
+whose answers are reported."""
+SET_ASIDE = "/validation/"
+"""What the name of a metric about people who are set aside to choose by contains (`corpus.validation_share`)."""
 SEARCHERS = ("random", "optuna")
 STARTUP, ROUND = 8, 4
 """Optuna proposes from the results of so many random samples, and then so many at a time."""
 MOST_SAMPLES = 100_000
-UNDRAWN = ("seed", "readout.kind")
-"""Axes whose values are no settings to choose the best of: every sample has all seeds and kinds of readout."""
+UNDRAWN = ("seed", "readout.kind", "corpus.validation_share")
+"""Axes whose values are no settings to choose the best of: every sample has all seeds and kinds of readout, and is
+chosen by the same people."""
 _DRAWABLE = "tune.uniform, loguniform, randint, lograndint, their quantized forms and choice can"
 
 
@@ -77,11 +82,18 @@ class Search:
         """Whether the lowest value of the metric is the best."""
         return METRICS.get(self.metric) == "lowest"
 
+    @property
+    def chosen_on(self) -> str:
+        """What the choice rests on, in words."""
+        if SET_ASIDE in self.metric:
+            return "people set aside for that"
+        return "the training half" if "/train/" in self.metric else "what pretraining reads"
+
     def __str__(self) -> str:
-        """Returns `8 random samples of train.learning_rate; the best by train/loss (lowest) is reported`, for one."""
-        chosen = (
-            f"the best by {self.metric} ({METRICS[self.metric]}) is reported" if self.metric else "all are reported"
-        )
+        """Returns `8 random samples of train.learning_rate; all are reported`, for one."""
+        chosen = "all are reported"
+        if self.metric:
+            chosen = f"the best by {self.metric} ({METRICS[self.metric]}), on {self.chosen_on}, is reported"
         axes = ", ".join(self.axes)
         if self.searcher == "random":
             return f"{self.samples} random samples of {axes}; {chosen}"
@@ -112,12 +124,15 @@ def request_fault(samples: Any, searcher: Any, metric: Any, search_seed: Any) ->
 
 
 def check_metric(sweep: str, metric: str, drawn: Collection[str], cells: Iterable[CellConfig]) -> None:
-    """Raises `WrongRequest` if a cell's kind of readout does not measure the metric of a search, and if the axes that
-    are `drawn` change what it measures."""
+    """Raises `WrongRequest` if a cell does not measure the metric of a search, and if the axes that are `drawn` change
+    what it measures."""
     predicted = {"train.qa_ratio", *(f"train.{field}" for field in MASKING)}
     if metric == "train/loss" and (mixture := sorted(predicted & {*drawn})):
         raise WrongRequest(f"sweep {sweep}: metric={metric}: {mixture[0]} is drawn, which changes what the loss is of")
-    prefix = metric.partition("/")[0]
+    prefix, cells = metric.partition("/")[0], list(cells)
+    if SET_ASIDE in metric and not all(cell.corpus.validation_share for cell in cells):
+        line = f"metric={metric}: nobody is set aside to choose by; corpus.validation_share=0.2 would set a fifth aside"
+        raise WrongRequest(f"sweep {sweep}: {line}")
     for kind in dict.fromkeys(cell.readout.kind for cell in cells):
         if prefix in ("qa", "mixed") and readout_kind(kind).metric_prefix != prefix:
             every = ", ".join(name for name in METRICS if not name.startswith(("qa/", "mixed/")))

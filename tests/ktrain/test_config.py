@@ -101,6 +101,8 @@ def test_truth_is_not_taken_for_a_number(settings: type[FrozenConfig], field: st
         (ReadoutConfig, "people", "everyone"),
         (CorpusConfig, "question_share", 1.0),
         (CorpusConfig, "question_share", -0.1),
+        (CorpusConfig, "validation_share", 1.0),
+        (CorpusConfig, "validation_share", -0.1),
         (PoolsConfig, "birth_years", 201),
         (PoolsConfig, "majors", 0),
         (ModelConfig, "size", "7b"),
@@ -163,6 +165,13 @@ def test_questions_must_exist_before_they_are_trained_on() -> None:
         CellConfig(corpus=nobody, train=mixed, readout=ReadoutConfig(kind="mixed"))
     one = CorpusConfig(people=10, question_share=0.11)
     assert CellConfig(corpus=one, train=mixed).readout.kind == "qa_finetune"
+
+
+def test_somebody_must_be_set_aside_where_a_share_is() -> None:
+    with pytest.raises(ValidationError, match=r"validation_share=0\.2: sets nobody of 4 people aside"):
+        CorpusConfig(people=8, validation_share=0.2)
+    assert CorpusConfig(people=10, validation_share=0.2).validation_people == 1
+    assert CorpusConfig(people=10, question_share=0.2, validation_share=0.75).validation_people == 6
 
 
 def test_a_mixed_readout_needs_mixed_training() -> None:

@@ -512,9 +512,9 @@ def test_a_guard_speaks_before_anything_is_trained(tmp_path: Path, monkeypatch: 
 
 
 def test_a_mixed_model_is_asked_as_it_is(tmp_path: Path) -> None:
-    watch = Watch()
-    pipeline.run([MIXED], runtime(tmp_path), watch)
-    _, pretrain, readout = (found.key for found in stages_of(MIXED))
+    watch, cell = Watch(), changed(MIXED, corpus={"people": 24, "validation_share": 0.5})
+    pipeline.run([cell], runtime(tmp_path), watch)
+    _, pretrain, readout = (found.key for found in stages_of(cell))
     assert {key for key, _ in watch.reported} == {pretrain}
     assert weights(tmp_path, readout) == weights(tmp_path, pretrain)
     found = metrics(tmp_path, readout)
@@ -523,7 +523,14 @@ def test_a_mixed_model_is_asked_as_it_is(tmp_path: Path) -> None:
     assert json.loads((stage(tmp_path, readout) / "curve.json").read_text()) == []
     assert not (stage(tmp_path, readout) / "adapters.safetensors").exists()
     asked = pd.read_parquet(stage(tmp_path, readout) / "predictions.parquet")
-    assert found["mixed/first_token/train/mean"] == asked.first_token[asked.split == "train"].mean()
+    counts = json.loads((stage(tmp_path, readout) / "counts.json").read_text())["n"]
+    corpus = corpora.load_corpus(stage(tmp_path, stages_of(cell).corpus.key), cell.corpus, 0)
+    for group, people in (("train", corpus.train), ("test", corpus.people_split("minority")[1]),
+                          ("validation", corpus.validation)):  # fmt: skip
+        answers, name = asked[asked.split == group], f"mixed/first_token/{group}/mean"
+        assert set(answers.person) == set(np.flatnonzero(people)) and found[name] == answers.first_token.mean()
+        assert counts[name] == people.sum() == {"train": 12}.get(group, 6)
+    assert contradiction(store_at(tmp_path), readout) is None
 
 
 def test_the_seed_changes_everything(whole: Path, tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ GUARANTEED = {
 OTHER: dict[str, Any] = {
     "corpus.kind": "bioR", "corpus.people": 77, "corpus.multi": 5, "corpus.permute": 2, "corpus.fullname": True,
     "corpus.tokenizer": "bpe-600", "corpus.question_wordings": 3,
-    "corpus.question_unseen": True, "corpus.question_share": 0.25, "corpus.pools.first_names": 99,
+    "corpus.question_unseen": True, "corpus.question_share": 0.25, "corpus.validation_share": 0.5,
+    "corpus.pools.first_names": 99,
     "corpus.pools.middle_names": 99, "corpus.pools.last_names": 99, "corpus.pools.birth_years": 99,
     "corpus.pools.birth_cities": 99, "corpus.pools.universities": 99, "corpus.pools.majors": 99,
     "corpus.pools.companies": 99, "corpus.couple": 2, "corpus.celebrity_fraction": 0.25, "corpus.celebrity.multi": 2,
@@ -185,7 +186,7 @@ def test_what_is_absent_has_no_place_in_an_identity() -> None:
 def test_axes_of_what_is_absent_are_inactive(changes: dict[str, Any], inactive: set[str]) -> None:
     cell = with_axes(CellConfig(), changes)
     off = {*QUESTION_AXES, *SHAPE_AXES, *TRAINED, "train.forgetting_text", "train.mask_share", "train.masked_answers"}
-    off |= {"readout.modules"}
+    off |= {"readout.modules", "corpus.validation_share"}
     assert axes(cell).keys() - active_axes(cell).keys() == inactive | off
     assert active_axes(cell).items() <= axes(cell).items()
 

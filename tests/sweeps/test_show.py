@@ -58,6 +58,20 @@ def test_people_are_shown_with_their_attributes_and_half(printed: Callable[..., 
         assert all(corpus.people.value(p, a) in line for a in ATTRIBUTES)
 
 
+def test_people_to_choose_by_are_shown_as_such(
+    printed: Callable[..., str], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = replace(corpus, setting=corpus.setting.model_copy(update={"validation_share": 0.5}))
+    monkeypatch.setattr(corpora, "build_corpus", lambda *_: some)
+    count = len(corpus.people)
+    groups = ["train" if corpus.train[p] else "validation" if some.validation[p] else "test" for p in range(count)]
+    assert some.validation.any()
+    for group, line in zip(groups, printed("people", count).splitlines()[1:], strict=True):
+        assert group in line.split()
+    shown = [line.partition(", ")[2] for line in printed("questions", count).splitlines() if line.startswith("person")]
+    assert shown == [group if group == "validation" else f"{group} half" for group in groups]
+
+
 def test_entries_are_shown_as_they_are_read(printed: Callable[..., str], corpus: Corpus) -> None:
     lines = printed("entries", 5).splitlines()
     assert len(lines) == 5
@@ -190,7 +204,8 @@ def test_a_plan_says_what_was_drawn_and_what_will_be_reported(
     plan = planned(replace(drawn, samples=3, metric="train/loss"))
     show.plan(plan)
     out = capsys.readouterr().out
-    line = "3 random samples of train.learning_rate; the best by train/loss (lowest) is reported"
+    line = "3 random samples of train.learning_rate; the best by train/loss (lowest), on what pretraining reads, is "
+    line += "reported"
     assert "3 cells, " in out and f"\n{line}\n" in out
     assert all(str(cell.axes["train.learning_rate"]) in out for cell in plan.cells)
     (search,) = summary.as_json(plan)["searches"]

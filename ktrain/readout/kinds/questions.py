@@ -11,8 +11,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+GROUPS = ("train", "test", "validation")
+"""The groups of people of whom metrics can be (`scores.asked_groups`)."""
+
+
 class QuestionKind(ReadoutKind):
-    """Six questions about every person; accuracies by half of the people and attribute (paper, section 3)."""
+    """Six questions about every person; accuracies by group of people and attribute (paper, section 3)."""
 
     version = 3
     columns = tuple(f"exact_match/test/{column}" for column in ("mean", *ATTRIBUTES))
@@ -25,11 +29,11 @@ class QuestionKind(ReadoutKind):
         return 4 * sizes.parameters(cell.model, vocabulary)
 
     def recomputed(self, predictions: "pd.DataFrame") -> dict[str, float]:
-        """Exact match and first tokens, by half of the people and attribute."""
+        """Exact match and first tokens, by group of people and attribute."""
         metrics = {}
         for measure, column in (("exact_match", "exact"), ("first_token", "first_token")):
-            for half, rows in predictions.groupby("split"):
-                prefix = f"{self.metric_prefix}/{measure}/{half}"
+            for group, rows in predictions.groupby("split"):
+                prefix = f"{self.metric_prefix}/{measure}/{group}"
                 metrics[f"{prefix}/mean"] = float(rows[column].mean())
                 shares = rows.groupby("attribute")[column].mean()
                 metrics |= {f"{prefix}/{attribute}": float(share) for attribute, share in shares.items()}
@@ -38,7 +42,7 @@ class QuestionKind(ReadoutKind):
     def metric_names(self) -> frozenset[str]:
         """Those of `recomputed`, and what the commonest values would score."""
         columns = ("mean", *ATTRIBUTES)
-        measured = itertools.product(("exact_match", "first_token"), ("train", "test"), columns)
+        measured = itertools.product(("exact_match", "first_token"), GROUPS, columns)
         names = {"/".join((self.metric_prefix, *parts)) for parts in measured}
         return frozenset(names | {f"baseline/test/{column}" for column in columns})
 

@@ -60,16 +60,16 @@ NUMBER = r"\d+\.\d"
 
 def answered(corpus: Corpus, cell: CellConfig, dice: np.random.Generator) -> dict[str, Any]:
     """Answers about everyone; some people are known better than others, so that answers about one go together."""
-    halves = corpus.people_split(cell.readout.people)
+    groups = scores.asked_groups(corpus, cell.readout.people)
     person = np.repeat(np.arange(len(corpus.people)), len(ATTRIBUTES))
     attribute = np.tile(np.arange(len(ATTRIBUTES)), len(corpus.people))
     first = dice.random(len(person)) < np.repeat(dice.random(len(corpus.people)), len(ATTRIBUTES))
     exact = first & (dice.random(len(person)) < 0.8)
     answers = Answers(person, attribute, exact, first, ["a text"] * len(person))
-    metrics, *others = scores.score(answers, halves, "qa")
+    metrics, *others = scores.score(answers, groups, "qa")
     return {
-        "predictions.parquet": partial(scores.predictions(answers, corpus, halves).to_parquet, index=False),
-        **measurement_files([], metrics | scores.baseline(corpus.people, halves[1]), *others),
+        "predictions.parquet": partial(scores.predictions(answers, corpus, groups).to_parquet, index=False),
+        **measurement_files([], metrics | scores.baseline(corpus.people, groups["test"]), *others),
     }
 
 

@@ -10,6 +10,7 @@ from analysis.report.search_table import sheets
 from analysis.report.table import render
 
 RATE, LOSS = "train.learning_rate", "train/loss"
+READ = "what pretraining reads"
 
 
 def search(make: Callable[..., Cell]) -> Results:
@@ -18,12 +19,14 @@ def search(make: Callable[..., Cell]) -> Results:
         return replace(cell, metrics={**cell.metrics, LOSS: loss})
 
     cells = (sample(0.777, 2.5, 0.001), sample(0.444, 1.25, 0.002), make(state="blocked: recall 71 %", **{RATE: 0.003}))
-    return Results("s", cells, searches=(Search((RATE,), LOSS, True, frozenset(cell.key for cell in cells)),))
+    return Results("s", cells, searches=(Search((RATE,), LOSS, True, frozenset(cell.key for cell in cells), (), READ),))
 
 
 def test_each_sample_is_a_line_and_one_is_reported(make: Callable[..., Cell]) -> None:
     (sheet,) = sheets(search(make))
-    assert sheet.title == "Search: 3 samples, of which the one with the lowest train/loss is reported"
+    assert sheet.title == (
+        "Search: 3 samples, of which the one with the lowest train/loss, on what pretraining reads, is reported"
+    )
     assert sheet.headers == ("setting", "readout", RATE, LOSS, "reported", "state")
     assert sheet.lines == (
         ("bioS single", "qa", "0.001", "2.5", "", "done"),
@@ -38,9 +41,9 @@ def test_a_table_of_several_settings_says_that_each_has_a_best_sample(make: Call
         replace(make(0.5, multi=5, **{RATE: rate}), metrics={LOSS: loss}) for rate, loss in ((0.001, 3.0), (0.002, 4.0))
     )
     cells = (*results.cells, *more)
-    found = Search((RATE,), LOSS, True, frozenset(cell.key for cell in cells))
+    found = Search((RATE,), LOSS, True, frozenset(cell.key for cell in cells), (), READ)
     (sheet,) = sheets(replace(results, cells=cells, searches=(found,)))
-    title = "Search: 5 samples at 2 settings; at each the one with the lowest train/loss is reported"
+    title = f"Search: 5 samples at 2 settings; at each the one with the lowest train/loss, on {READ}, is reported"
     assert sheet.title == title and [line[4] for line in sheet.lines] == ["", "yes", "", "yes", ""]
 
 

@@ -65,6 +65,14 @@ def trained_on_a_tested_person(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> C
     return replace(seen(corpus), rows=seen(with_one_more(corpus)).rows)
 
 
+def trained_on_a_person_to_choose_by(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> CellInputs:
+    drawn = (tiny(multi=5, permute=1, validation_share=0.5, seed=seed) for seed in range(9))
+    corpus = next(corpus for corpus in drawn if corpus.validation[-1])
+    train = corpus.train.copy()
+    train[-1] = True
+    return replace(seen(corpus), rows=seen(replace(corpus, train=train)).rows)
+
+
 def two_people_with_one_name(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> CellInputs:
     # Before the patch: what `tiny` builds is kept for the tests after this one.
     setting = healthy(tiny).setting
@@ -255,6 +263,7 @@ def one_value_for_all(pool: str) -> Plant:
 
 FAULTS: list[tuple[str, str, Plant]] = [
     ("people_disjoint", "1 people of the test half are trained on", trained_on_a_tested_person),
+    ("people_disjoint", "1 people of the test half are trained on", trained_on_a_person_to_choose_by),
     ("people_disjoint", "1 people have the name of another one", two_people_with_one_name),
     ("held_out_questions_unread", "questions of 1 people of the test half", question_of_a_tested_person_in_the_windows),
     ("windows_mixed", "pairs of one person's entries share a window", entries_of_a_person_side_by_side),

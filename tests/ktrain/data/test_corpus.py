@@ -256,6 +256,21 @@ def test_who_is_trained_on_and_who_is_asked(tiny: Tiny) -> None:
     assert np.array_equal(plain.people_split("minority")[1], ~plain.train)
 
 
+def test_people_to_choose_by_are_taken_from_those_who_would_be_reported(tiny: Tiny, tmp_path: Path) -> None:
+    plain, corpus = (tiny(celebrity_fraction=0.25, validation_share=share) for share in (0.0, 0.4))
+    assert not plain.validation.any() and corpus.validation.sum() == 12
+    assert np.array_equal(corpus.train, plain.train), "nobody else is trained on"
+    for people in ("minority", "celebrity"):
+        (learned, asked), (_, before) = corpus.people_split(people), plain.people_split(people)
+        assert np.array_equal(asked | corpus.validation, before) and not (asked & corpus.validation).any()
+        assert not (learned & corpus.validation).any()
+    other = tiny(celebrity_fraction=0.25, validation_share=0.4, seed=1)
+    assert not np.array_equal(corpus.validation, other.validation)
+    corpus.save(tmp_path)
+    loaded = corpora.load_corpus(tmp_path, corpus.setting, corpus.seed)
+    assert np.array_equal(loaded.validation, corpus.validation)
+
+
 @pytest.mark.parametrize("couple", [1, 2, 5])
 def test_couples_stand_side_by_side_in_order(tiny: Tiny, told: Told, couple: int) -> None:
     corpus = tiny(couple=couple)

@@ -156,7 +156,7 @@ def test_every_axis_of_a_cell_is_in_the_identity_of_its_readout() -> None:
     unnamed = {axis for axis in set(axes(cell)) - fields if not axis.startswith("corpus.writer.")}
     assert unnamed == {
         "corpus.background", "corpus.background_share", "corpus.pools_folder", "corpus.templates_folder",
-        *QUESTION_AXES,
+        *QUESTION_AXES, "corpus.validation_share",
         "readout.people", "readout.dropout", "readout.packed", "readout.modules", "train.mask_share",
         "train.masked_answers", "train.method", "train.rank_qv", "train.forgetting_text", "model.config", "model.start",
         "model.layers", "model.heads", "model.width",

@@ -80,7 +80,8 @@ def test_a_plan_knows_its_searches() -> None:
     joined = Sweep("joined", parts=(Sweep("plain", {"seed": 1}), Sweep("inner", parts=(searched,))))
     assert [search.part for search in searches(joined, "mini", {})] == ["inner"]
     assert str(searches(searched, "mini", {})[0]) == (
-        "5 random samples of train.learning_rate, train.clip; the best by train/loss (lowest) is reported"
+        "5 random samples of train.learning_rate, train.clip; "
+        "the best by train/loss (lowest), on what pretraining reads, is reported"
     )
 
 
@@ -123,6 +124,7 @@ def test_what_is_drawn_is_not_set_by_a_row_too() -> None:
     [
         ("seed", tune.randint(0, 9), "seed is no setting to draw; seed=A,B gives every sample each value"),
         ("readout.kind", tune.choice(["q_probe", "p_probe"]), "readout.kind is no setting to draw"),
+        ("corpus.validation_share", tune.uniform(0, 0.5), "corpus.validation_share is no setting to draw"),
         ("train.lr", tune.uniform(1e-4, 1e-3), "did you mean train.learning_rate"),
         ("train.windows", tune.uniform(0, 1), "is no such number; tune.choice can draw train.windows"),
         ("train.steps", tune.uniform(100, 200), "tune.randint or tune.lograndint can draw train.steps"),
@@ -155,6 +157,18 @@ def test_the_open_limit_of_a_distribution_may_be_that_of_the_axis() -> None:
 
 def test_no_metric_is_measured_on_the_people_that_are_reported() -> None:
     assert not [name for name in METRICS if "/test/" in name]
+
+
+def test_people_who_are_set_aside_may_decide_where_there_are_some() -> None:
+    metric = "qa/exact_match/validation/mean"
+    line = refusal(sweep(metric=metric))
+    assert f"metric={metric}: nobody is set aside to choose by; corpus.validation_share=0.2 would set" in line
+    searched = sweep({**sweep().grid, "corpus.validation_share": 0.2}, metric=metric)  # type: ignore[dict-item]
+    assert len(expand(searched, "mini", {})) == 5
+    (found,) = searches(searched, "mini", {})
+    assert not found.lowest and str(found).endswith(
+        f"; the best by {metric} (highest), on people set aside for that, is reported"
+    )
 
 
 def test_losses_of_different_texts_are_not_compared() -> None:
