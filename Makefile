@@ -7,7 +7,10 @@ INSTALLED := .venv/installed
 TESTED := .venv/installed-test
 DOCUMENTED := .venv/installed-docs
 export PIP_NO_CACHE_DIR := 1
+export UV_NO_CACHE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# A module is compiled when it is first imported, not all 20,000 of them at once, and kept: some containers forbid that.
+unexport PYTHONDONTWRITEBYTECODE
 # The compiled kernels' builder is found on PATH, and the same one must always be.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -38,22 +41,33 @@ docs-numbers: $(INSTALLED)
 
 install: $(TESTED)
 
+# Installs $(1) with uv, which loads and unpacks several packages at once, or, where uv cannot, with pip. uv does not read
+# pip's settings, so it is told of an index, a certificate and folders of wheels that they name.
+define installed
+	@$(BIN)/pip install --quiet -c constraints.txt uv || true
+	@env $$($(BIN)/pip config list | sed -n \
+		-e "s/^.*\.index-url='\([^' ]*\)'$$/UV_DEFAULT_INDEX=\1/p" \
+		-e "s/^.*\.cert='\([^' ]*\)'$$/SSL_CERT_FILE=\1/p" \
+		-e "s/^.*\.find-links='\([^' ]*\)'$$/UV_FIND_LINKS=\1/p") \
+		$(BIN)/uv pip install --quiet --python $(BIN)/python $(1) \
+	|| { echo "uv cannot; pip does, which takes longer"; $(BIN)/pip install --quiet $(1); }
+endef
+
 # DeepSpeed's build asks for torch, so torch is there first and the build is not isolated.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet -c constraints.txt setuptools wheel ninja packaging psutil py-cpuinfo numpy
-	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation deepspeed
-	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation --editable .
+	$(call installed,-c constraints.txt torch==2.13.0 setuptools wheel ninja packaging psutil py-cpuinfo numpy)
+	$(call installed,-c constraints.txt --no-build-isolation deepspeed)
+	$(call installed,-c constraints.txt --no-build-isolation --editable .)
 	touch $@
 
 # What tests, clusters and developers need besides: a sweep on this machine does without.
 $(TESTED): $(INSTALLED)
-	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation --editable '.[test]'
+	$(call installed,-c constraints.txt --no-build-isolation --editable '.[test]')
 	touch $@
 
 $(DOCUMENTED): $(INSTALLED)
-	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation --editable '.[docs]'
+	$(call installed,-c constraints.txt --no-build-isolation --editable '.[docs]')
 	touch $@
 
 clean:
