@@ -67,7 +67,8 @@ class Plan:
     """What the store held of these stages when the plan was made."""
     cells: tuple[PlannedCell, ...]
     chosen: Device | None = None
-    """The device that the user wants times for. None: a laptop's core for miniature networks, else an H100."""
+    """The device that the user wants times for. None: a laptop's core at scale `mini` and for miniature networks,
+    else an H100."""
     gpus: int = 1
     """How many devices work at once."""
     price_per_hour: float | None = None
@@ -130,7 +131,8 @@ class Plan:
     def device(self) -> Device:
         """The device that estimates of time assume."""
         small = all(cost.parameters(cell.cell) < cost.MOST_ON_A_CORE for cell in self.cells)
-        return self.chosen or (cost.CORE if small else cost.gpu("h100"))
+        on_a_core = small or self.scale == "mini"
+        return self.chosen or (cost.CORE if on_a_core else cost.gpu("h100"))
 
     def speed(self, cell: CellConfig) -> float:
         """Returns FLOP/s: the chosen device's, else those measured in finished pretrainings of the same network."""

@@ -61,6 +61,8 @@ def test_what_is_done_or_blocked_takes_no_time(planned: Planner, publish: Callab
 def test_times_are_for_a_core_an_h100_or_what_is_named(store: Store) -> None:
     mini, full = make(load("demo"), "mini", {}, store), make(load("demo"), "full", {}, store)
     assert (summary.totals(mini)["device"], summary.totals(full)["device"]) == ("core", "H100")
+    larger = make(load("demo"), "mini", {"model.size": ["124m"]}, store)
+    assert summary.totals(larger)["device"] == "core"
     named = replace(full, chosen=cost.gpu("a100"), gpus=2)
     totals = summary.totals(named)
     assert (totals["device"], totals["gpus"], totals["flops_per_second"]) == ("A100", 2, 0.4 * 312e12)
