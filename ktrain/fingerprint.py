@@ -4,9 +4,11 @@ Two values have one key if and only if their canonical JSON is the same text. `1
 settings are safe from that because pydantic coerces a number to the type of its field before it gets here.
 """
 
+import errno
 import hashlib
 import json
 import re
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -89,9 +91,17 @@ def file_digest(path: Path) -> str:
     return _remembered(path)[:16]
 
 
+def regular_file(path: Path) -> Path:
+    """Returns the path of a regular file. Raises `OSError` for anything else: who reads a FIFO waits for ever, and a
+    device may have no end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return path
+
+
 def sha256(path: Path) -> str:
-    """Returns the 64 hexadecimal digits of a file's SHA-256. Raises `OSError`."""
-    with path.open("rb") as file:
+    """Returns the 64 hexadecimal digits of a regular file's SHA-256. Raises `OSError`."""
+    with regular_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -1,5 +1,6 @@
 """`ktrain export` and `ktrain import`: the results of a sweep as a file, for others and for other machines."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,8 @@ def export_runs(
     if measured.doubts:
         raise WrongRequest(f"sweep={sweep}: nothing is exported: {measured.doubts[0]}")
     finished = {cell.key for cell in measured.cells if cell.done}
+    if not finished:
+        raise WrongRequest(f"sweep={sweep}: no finished cell to export; `ktrain status` shows each")
     name = plan.sweep.name
     try:
         client = tracking_client(uri)
@@ -51,14 +54,13 @@ def export_runs(
         made = [run_file.exported(run, _points(client, run), stage_keys) for run in cells.values()]
         needed = sorted({key for run in made for key in run.stages.values()})
         made = [run_file.exported(stages[key], _points(client, stages[key]), {}) for key in needed] + made
-        tags = client.get_experiment_by_name(name).tags if cells else {}
+        experiment = client.get_experiment_by_name(name)
     except Exception as e:
         raise server_errors.refusal(uri, e) from e
     if late := sorted(finished - cells.keys()):
         raise WrongRequest(f"sweep={sweep}: MLflow lacks {late[0]}, which is done; `ktrain report` delivers it")
-    if not cells:
-        raise WrongRequest(f"sweep={sweep}: no finished cell to export; `ktrain status` shows each")
-    header = run_file.FileHeader(format=run_file.FORMAT, sweep=name, tags={KINDS_TAG: tags[KINDS_TAG]})
+    tags = {KINDS_TAG: experiment.tags.get(KINDS_TAG, "[]")}
+    header = run_file.FileHeader(format=run_file.FORMAT, sweep=name, tags=tags)
     run_file.write(path, header, sorted(made, key=lambda run: (run.kind != "stage", run.key)))
     print(f"{shown_path(path)}: {len(cells)} of {len(plan.cells)} cells, {len(needed)} stages")
     return EXIT_DONE
@@ -66,12 +68,17 @@ def export_runs(
 
 def import_runs(file: RunsFile, store: StoreAddress = "results") -> int:
     """Add the cells of an exported file to MLflow, where `results` and `report` show them; what is there stays."""
+    from analysis.measurements.other_kinds import other_kinds
     from ktrain.store.open import store_at
     from sweeps.tracking import address, run_file, server_errors
-    from sweeps.tracking.sync import Tracker
+    from sweeps.tracking.sync import KINDS_TAG, Tracker
 
     path = Path(os.path.expanduser(file))
     header, runs = run_file.read(path)
+    try:
+        other_kinds(header.tags)
+    except ValueError as e:
+        raise WrongRequest(f"file={path}: line 1 is none of `ktrain export`: {e}") from e
     opened = store_at(store)
     opened.require_writable(store)
     uri = address.default_uri(opened)
@@ -80,14 +87,21 @@ def import_runs(file: RunsFile, store: StoreAddress = "results") -> int:
         database.absolute().parent.mkdir(parents=True, exist_ok=True)
     tracker = Tracker.open(uri, header.sweep)
     try:
-        for name, text in header.tags.items():
-            tracker.client.set_experiment_tag(tracker.experiment, name, text)
+        kinds = tracker.client.get_experiment(tracker.experiment).tags.get(KINDS_TAG, "[]")
+        tracker.client.set_experiment_tag(tracker.experiment, KINDS_TAG, _joined_kinds(kinds, header.tags[KINDS_TAG]))
         added = _add(tracker, path.name, runs)
     except Exception as e:
         raise server_errors.refusal(uri, e) from e
     cells = sum(run.kind == "cell" for run in runs)
     print(f"{header.sweep}: {added} of {cells} cells added to {uri}, {cells - added or 'none'} were there")
     return EXIT_DONE
+
+
+def _joined_kinds(there: str, file: str) -> str:
+    """The readout kinds of an experiment, and those of a file that it lacks."""
+    kinds = json.loads(there)
+    names = {kind["name"] for kind in kinds}
+    return json.dumps(kinds + [kind for kind in json.loads(file) if kind["name"] not in names])
 
 
 def _add(tracker: "Tracker", file: str, runs: "list[FileRun]") -> int:

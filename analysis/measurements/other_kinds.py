@@ -34,9 +34,21 @@ class OtherKind:
 
 
 def other_kinds(tags: Mapping[str, Any]) -> tuple[OtherKind, ...]:
-    """Reads the kinds from an experiment's tags; an older experiment has no such tag and only the paper's kinds."""
-    return tuple(
-        OtherKind(kind["name"], kind["title"], kind["prefix"], tuple(kind["columns"]), kind["label"])
-        for kind in json.loads(tags.get(TAG, "[]"))
-        if kind["name"] not in PAPER
-    )
+    """Reads the kinds from an experiment's tags; an older experiment has no such tag and only the paper's kinds.
+
+    Raises `ValueError` where the tag holds something else.
+    """
+    try:
+        kinds = tuple(map(_kind, json.loads(tags.get(TAG, "[]"))))
+    except (ValueError, TypeError, LookupError, RecursionError) as e:
+        raise ValueError(f"{TAG} is no list of readout kinds: {str(e)[:100]}") from None
+    return tuple(kind for kind in kinds if kind.name not in PAPER)
+
+
+def _kind(described: Mapping[str, Any]) -> OtherKind:
+    columns = tuple(described["columns"])
+    texts = [described[name] for name in ("name", "title", "prefix", "label")]
+    if odd := [text for text in (*texts, *columns) if not isinstance(text, str)]:
+        raise ValueError(f"{odd[0]!r} is no text")
+    name, title, prefix, label = texts
+    return OtherKind(name, title, prefix, columns, label)

@@ -118,7 +118,10 @@ def read_text(path: Path) -> str:
 
 def _read_csv(root: Path, name: str) -> list[Sequence[str]]:
     path = _existing(root / f"{name}.csv")
-    rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    except csv.Error as e:
+        raise WrongRequest(f"{path.name} in {root}: is no CSV file: {e}") from None
     columns = ("value", "city") if name == "companies" else ("value",)
     if not rows or any(row.get(column) is None for row in rows for column in columns):
         raise WrongRequest(f"{path.name} in {root}: every row needs the columns {', '.join(columns)}")

@@ -22,6 +22,9 @@ OF_WEIGHTS = frozenset({
 IMPLEMENTATION = re.compile(r"_?(attn|experts)_implementation\w*")
 """What asks for another code of the same function, which may be one to download from Hugging Face's hub."""
 POSITIVE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "n_embd", "n_layer", "n_head")
+MOST_MODULES = 1024
+COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "num_local_experts", "num_experts", "n_routed_experts")
+"""Modules that are made one by one, even for an outline: a billion would take for ever."""
 CAUSAL = re.compile(r"(ForCausalLM|LMHeadModel)$")
 """How `transformers` calls the classes of causal networks."""
 
@@ -124,4 +127,7 @@ def _fault(content: Any) -> str:
         size = content.get(name, 1)
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             return f"{name}={shorten(size)}: must be a whole number from 1"
+    for name in COUNTS:
+        if isinstance(count := content.get(name), int) and count > MOST_MODULES:
+            return f"{name}={shorten(count)}: must be at most {MOST_MODULES:,}"
     return ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ktrain.config.network_file import name_of, read_settings
-from ktrain.errors import is_text
+from ktrain.errors import is_text, shorten
 from ktrain.fingerprint import canonical, content_digest
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -102,7 +102,7 @@ def _weights(folder: Path) -> tuple[Path, ...]:
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         raise ValueError(f"{INDEX} is no index of weights") from None
     if outside or not parts:
-        raise ValueError(f"{INDEX} lists {outside[0] if outside else 'nothing'}, not files of the folder")
+        raise ValueError(f"{INDEX} lists {shorten(outside[0]) if outside else 'nothing'}, not files of the folder")
     if missing := [part for part in parts if not (folder / part).is_file()]:
-        raise ValueError(f"{missing[0]} is missing, which {INDEX} lists")
+        raise ValueError(f"{shorten(missing[0])} is missing, which {INDEX} lists")
     return tuple(folder / part for part in parts)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ktrain.errors import is_text, shorten
-from ktrain.fingerprint import file_digest
+from ktrain.fingerprint import file_digest, regular_file
 
 NAME = "tokenizer.json"
 
@@ -69,7 +69,7 @@ def _ids(path: Path, content: str) -> Mapping[str, int]:
             vocabulary = {token: index for index, (token, _) in enumerate(vocabulary)}
         ids = {str(token): int(index) for token, index in vocabulary.items()}
         ids |= {str(added["content"]): int(added["id"]) for added in saved.get("added_tokens") or ()}
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as e:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OverflowError) as e:
         raise ValueError(f"{path.name} is no tokenizer of `tokenizers`: {shorten(e)}") from None
     if not ids or min(ids.values()) < 0:
         raise ValueError(f"{path.name} is no tokenizer of `tokenizers`: it has no tokens")
@@ -94,7 +94,7 @@ def _eos(folder: Path, ids: Mapping[str, int]) -> Iterator[str]:
 def _content(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty where there is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(regular_file(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -11,6 +11,7 @@ from ktrain.store.base import Store
 from ktrain.store.local import LocalStore
 from ktrain.store.object_client import SCHEMES
 from ktrain.store.object_store import ObjectStore
+from ktrain.system.atomic_write import DEEPEST
 
 
 def store_at(address: str | Path, *, patience: float = 0.0) -> Store:
@@ -41,6 +42,8 @@ def store_at(address: str | Path, *, patience: float = 0.0) -> Store:
     if prefix and (parts is None or parts.netloc not in ("", "localhost")):
         raise WrongRequest(f"store={text}: must be file:///FOLDER, on this machine")
     root = Path(os.path.abspath(unquote(parts.path) if parts else os.path.expanduser(text)))
+    if len(root.parts) > DEEPEST:
+        raise WrongRequest(f"store={text}: has more than {DEEPEST} folders within each other")
     for folder, name in ((root, ""), (root / "stages", ": its `stages`")):
         if fault := _folder_fault(folder):
             raise WrongRequest(f"store={text}{name}: {fault}")

@@ -1,5 +1,6 @@
 """Writes a file in one step: other processes see the old content or the new one, never half of it."""
 
+import errno
 import os
 import uuid
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from pathlib import Path
 
 UNFINISHED = ".part"
 """The suffix of files that are still being written."""
+DEEPEST = 300
+"""Folders within each other; Python makes missing ones by a function that calls itself for each."""
 
 
 def atomic_write(
@@ -22,6 +25,8 @@ def atomic_write(
     A callable writes the file at the path that it is given. `mode`, less the umask, holds from the first byte on. With
     `keep_existing`, the first of several writers wins and a file that exists stays.
     """
+    if len(path.parts) > DEEPEST:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
     try:

@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from ktrain.errors import WrongRequest, nearest
+from ktrain.errors import WrongRequest, nearest, shorten
+from ktrain.fingerprint import regular_file
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,16 @@ class ClusterFile:
         """Reads and parses a file. Raises `WrongRequest` if it is missing, unreadable or not a YAML mapping."""
         path = Path(os.path.expanduser(name))
         try:
-            text = path.read_text(encoding="utf-8")
+            text = regular_file(path).read_text(encoding="utf-8")
         except FileNotFoundError:
             candidates = [str(p) for p in (*path.parent.glob("*.yaml"), *Path("cluster").glob("*.yaml"))]
             raise WrongRequest(f"cluster={name}: no such file{nearest(name, candidates)}") from None
         except (OSError, UnicodeDecodeError) as e:
-            raise WrongRequest(f"cluster={name}: not readable: {e}") from e
+            raise WrongRequest(f"cluster={name}: not readable: {getattr(e, 'strerror', None) or e}") from e
         try:
             documents = [tree for tree in yaml.load_all(text, _Loader) if tree is not None]
-        except yaml.YAMLError as e:
-            raise WrongRequest(f"cluster={name}: not YAML: {' '.join(str(e).split())}") from e
+        except (yaml.YAMLError, ValueError, RecursionError) as e:
+            raise WrongRequest(f"cluster={name}: not YAML: {shorten(e, 300)}") from e
         if len(documents) > 1:
             kinds = ", ".join(
                 str(tree.get("kind", "no kind")) if isinstance(tree, dict) else "no mapping" for tree in documents

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ktrain.errors import WrongRequest
+from ktrain.fingerprint import regular_file
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 PORT = 8265
@@ -86,10 +87,11 @@ def _token() -> str:
     configured = os.environ.get("RAY_AUTH_TOKEN_PATH")
     path = Path(configured) if configured else Path.home() / ".ray" / "auth_token"
     try:
-        return path.read_text().strip()
-    except OSError as e:
+        return regular_file(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as e:
         if configured:
-            raise WrongRequest(f"RAY_AUTH_TOKEN_PATH={configured}: not readable: {e.strerror}") from e
+            reason = getattr(e, "strerror", None) or e
+            raise WrongRequest(f"RAY_AUTH_TOKEN_PATH={configured}: not readable: {reason}") from e
         return ""
 
 

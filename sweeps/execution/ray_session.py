@@ -132,8 +132,9 @@ def _init(address: str, own: Mapping[str, Any]) -> None:
         others = set(psutil.Process().children(recursive=True))
         try:
             with stop_signals.kept():
-                # Ray's own start-up lines say nothing about the sweep.
-                ray.init(address=address, **own, log_to_driver=False, logging_level=logging.ERROR)
+                # Ray's own start-up lines say nothing about the sweep, and if it does not start, its error says why.
+                level = logging.CRITICAL if address == LOCAL else logging.ERROR
+                ray.init(address=address, **own, log_to_driver=False, logging_level=level)
             return
         except Exception as e:
             if address != LOCAL:

@@ -17,7 +17,7 @@ from ktrain.errors import WrongRequest, nearest, shorten
 from sweeps.planning import sampling, space
 from sweeps.planning.axes import BACKGROUND, check_axis, with_axes
 from sweeps.planning.sampling import Observation, Observe, Search, unknown
-from sweeps.planning.sweep import BUILTIN, Sweep
+from sweeps.planning.sweep import BUILTIN, NAME, Sweep
 from sweeps.recipes.scales import SCALES, base
 from sweeps.recipes.search import grid_search
 
@@ -58,7 +58,7 @@ def load(name: str) -> Sweep:
         _ = sweep.depth
     except RecursionError:
         raise WrongRequest(f"sweep {name}: a sweep is a part of itself") from None
-    if not re.fullmatch(r"\w[\w .+-]*", sweep.name):
+    if not re.fullmatch(NAME, sweep.name):
         raise WrongRequest(f"sweep {name}: Sweep(name={sweep.name!r}) is not a name of letters, digits, `_ .+-`")
     return sweep
 

@@ -12,8 +12,10 @@ from sweeps.planning.axes import check_axis
 BUILTIN = Path(__file__).parents[1] / "figures"
 FIGURES = tuple(sorted((path.stem for path in BUILTIN.glob("fig*.py")), key=lambda name: (len(name), name)))
 """The figures of the paper that a sweep can regenerate."""
+NAME = r"\w[\w .+-]*"
+"""The form of a sweep's name, which becomes that of files and of an experiment."""
 LONGEST_NAME = 200
-"""Bytes of a sweep's name, which becomes that of files; file systems take 255."""
+"""Bytes of a sweep's name; file systems take 255 for that of a file."""
 _DEEPEST = 20
 """Levels of parts within parts."""
 

@@ -28,6 +28,14 @@ def write(path: Path, text: str, *, keep: bool = False) -> None:
     atomic_write(path, text, mode=0o600, keep_existing=keep)
 
 
+def _secret(path: Path) -> str:
+    """Returns the text of a secret. Raises as `private` does, and `WrongRequest` for what is no text."""
+    try:
+        return private(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise WrongRequest(f"{path}: is no text; remove it, and `ktrain serve` makes another") from None
+
+
 def private(path: Path) -> Path:
     """Returns the path of a secret. Raises `WrongRequest` if other accounts may read it."""
     mode = stat.S_IMODE(path.stat().st_mode)
@@ -40,7 +48,7 @@ def lines(path: Path) -> dict[str, str]:
     """Returns the `NAME=value` lines of a private file, none if there is no file. Raises as `private` does."""
     if not path.is_file():
         return {}
-    parts = (line.partition("=") for line in private(path).read_text(encoding="utf-8").splitlines())
+    parts = (line.partition("=") for line in _secret(path).splitlines())
     return {name: value for name, equals, value in parts if equals and not name.startswith("#")}
 
 
@@ -76,7 +84,7 @@ def session_key() -> str:
     path = folder() / SESSIONS
     if not path.is_file():
         write(path, secrets.token_urlsafe(32), keep=True)
-    return private(path).read_text(encoding="utf-8").strip()
+    return _secret(path).strip()
 
 
 def passfile(environment: Mapping[str, str] = os.environ) -> Path | None:

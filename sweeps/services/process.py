@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from ktrain.errors import WrongRequest
+from ktrain.fingerprint import regular_file
 from sweeps.services import credentials
 from sweeps.services.credentials import Login
 from sweeps.services.database import Database
@@ -112,10 +113,19 @@ class ServerProcess:
         return None
 
     def _record(self) -> dict[str, Any]:
+        """What the last start has written down, nothing if there is none. Raises `WrongRequest` if it is damaged."""
+        path = self.file("json")
         try:
-            return dict(json.loads(self.file("json").read_text(encoding="utf-8")))
-        except FileNotFoundError:
+            record = json.loads(regular_file(path).read_text(encoding="utf-8"))
+            known = not record["settings"] or ServerSettings(**record["settings"]).address
+            # One that is older has no mark.
+            if not known or not isinstance(record["process"], int) or not isinstance(record.get("mark", ""), str):
+                raise ValueError
+        except (FileNotFoundError, NotADirectoryError):
             return {}
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            raise WrongRequest(f"{path}: is not what `ktrain serve` has written; remove it") from None
+        return dict(record)
 
     @contextmanager
     def _start_lock(self) -> Iterator[None]:

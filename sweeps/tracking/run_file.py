@@ -6,15 +6,22 @@ ends in `.gz`. Run ids, folders and the names of accounts stay behind: they mean
 
 import gzip
 import math
+import posixpath
+import re
+import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from ktrain.errors import WrongRequest
+from ktrain.errors import WrongRequest, is_text
+from ktrain.fingerprint import checked_key, regular_file
 from ktrain.system.atomic_write import atomic_write
+from sweeps.planning.sweep import LONGEST_NAME, NAME
 from sweeps.tracking.run_record import LINK, Point, RunRecord
+from sweeps.tracking.sync import KINDS_TAG
 
 FORMAT: Literal["ktrain runs 1"] = "ktrain runs 1"
 IMPORTED = "ktrain.imported"
@@ -22,6 +29,10 @@ IMPORTED = "ktrain.imported"
 _LEFT_OUT = ("ktrain.stages", "ktrain.view.", LINK, IMPORTED)
 """Beginnings of tags that mean nothing elsewhere: folders, run ids, and the rows of comparison views."""
 _KEPT = ("mlflow.note.content", "mlflow.source.name", "mlflow.source.git.commit", "mlflow.source.git.dirty")
+LARGEST = 500_000_000
+"""Bytes of a file, or of what it holds compressed."""
+LONGEST_TEXT = 8_000
+"""Characters; MLflow keeps no longer tag."""
 _LONGEST_MESSAGE = 200
 M = TypeVar("M", bound=BaseModel)
 
@@ -32,7 +43,39 @@ def _finite(value: float) -> float:
     return value
 
 
+def _storable(text: str) -> str:
+    if not is_text(text) or len(text) > LONGEST_TEXT:
+        raise ValueError(f"must be at most {LONGEST_TEXT:,} characters of UTF-8 without NUL")
+    return text
+
+
+def _name(text: str) -> str:
+    """MLflow takes names for paths."""
+    if not re.fullmatch(r"[\w./: -]{1,250}", text) or posixpath.normpath(text) != text or text[0] in "./":
+        raise ValueError("must be 1 to 250 letters, digits, or `_./: -`")
+    return text
+
+
+def _tag(name: str) -> str:
+    if not _travels(_name(name)):
+        raise ValueError("is no tag that `ktrain export` writes")
+    return name
+
+
+def _experiment_tag(name: str) -> str:
+    if name != KINDS_TAG:
+        raise ValueError("is no tag that `ktrain export` writes")
+    return name
+
+
 Number = Annotated[float, AfterValidator(_finite)]
+Text = Annotated[str, AfterValidator(_storable)]
+Name = Annotated[str, AfterValidator(_name)]
+Key = Annotated[str, AfterValidator(checked_key)]
+Moment = Annotated[int, Field(ge=0, lt=10**15)]
+"""Milliseconds since the epoch."""
+Step = Annotated[int, Field(ge=0, lt=10**15)]
+Seconds = Annotated[Number, Field(gt=-(10**12), lt=10**12)]
 
 
 class FileHeader(BaseModel):
@@ -41,8 +84,8 @@ class FileHeader(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     format: Literal["ktrain runs 1"]
-    sweep: str
-    tags: dict[str, str]
+    sweep: str = Field(pattern=f"^{NAME}$", max_length=LONGEST_NAME)
+    tags: dict[Annotated[str, AfterValidator(_experiment_tag)], str] = Field(min_length=1)
     """Tags of the experiment, which the analysis reads."""
 
 
@@ -52,16 +95,15 @@ class FileRun(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     kind: Literal["stage", "cell"]
-    key: str
-    name: str
-    start: int
-    end: int | None
-    """Milliseconds since the epoch."""
-    params: dict[str, str]
-    tags: dict[str, str]
-    stages: dict[str, str]
+    key: Key
+    name: Text
+    start: Moment
+    end: Moment | None
+    params: dict[Name, Text]
+    tags: dict[Annotated[str, AfterValidator(_tag)], Text]
+    stages: dict[Name, Key]
     """Of a cell, the keys of its stages by kind."""
-    metrics: dict[str, list[tuple[int, Number, Number]]]
+    metrics: dict[Name, list[tuple[Step, Number, Seconds]]]
     """Of each metric its points: step, value, and seconds since the start."""
 
     def record(self, file: str, links: Mapping[str, str]) -> RunRecord:
@@ -105,6 +147,9 @@ def write(path: Path, header: FileHeader, runs: Iterable[FileRun]) -> None:
     lines = [header.model_dump_json(), *(run.model_dump_json() for run in runs)]
     data = ("\n".join(lines) + "\n").encode()
     try:
+        if path.exists() and not path.is_file():
+            # A file in its place would take away a device or a pipe.
+            raise WrongRequest(f"file={path}: not writable: is no regular file")
         # Without a time in it, the same runs make the same file.
         atomic_write(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
     except OSError as e:
@@ -113,21 +158,36 @@ def write(path: Path, header: FileHeader, runs: Iterable[FileRun]) -> None:
 
 def read(path: Path) -> tuple[FileHeader, list[FileRun]]:
     """Reads a file whole. Raises `WrongRequest` that names the line if it is none of `write`, or is damaged."""
-    try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
-    except (OSError, EOFError, ValueError) as e:
-        raise WrongRequest(f"file={path}: cannot be read: {getattr(e, 'strerror', None) or e}") from e
-    lines = text.splitlines()
-    if not lines:
-        raise WrongRequest(f"file={path}: is empty; must be a file of `ktrain export`")
+    # Not `splitlines`: a text may hold other ends of lines, which JSON does not escape.
+    lines = _content(path).removesuffix("\n").split("\n")
     header = _parsed(path, 1, lines[0], FileHeader)
     runs = [_parsed(path, number, line, FileRun) for number, line in enumerate(lines[1:], start=2)]
     stages = {run.key for run in runs if run.kind == "stage"}
+    times = Counter(run.key for run in runs)
     for number, run in enumerate(runs, start=2):
+        place = f"file={path}: line {number}: the run of {run.key}"
+        if times[run.key] > 1:
+            raise WrongRequest(f"{place} is there {times[run.key]} times")
         if lacking := sorted(set(run.stages.values()) - stages):
-            raise WrongRequest(f"file={path}: line {number}: the run of {run.key} needs that of {lacking[0]}")
+            raise WrongRequest(f"{place} needs that of {lacking[0]}")
+        if run.kind == "stage" and run.stages:
+            raise WrongRequest(f"{place} is a stage, which has no stages")
     return header, runs
+
+
+def _content(path: Path) -> str:
+    """The text of a file. Raises `WrongRequest` where it has none."""
+    try:
+        with gzip.open(regular_file(path)) if path.suffix == ".gz" else regular_file(path).open("rb") as file:
+            data = file.read(LARGEST + 1)
+        text = data.decode()
+    except (OSError, EOFError, ValueError, zlib.error) as e:
+        raise WrongRequest(f"file={path}: cannot be read: {getattr(e, 'strerror', None) or e}") from e
+    if len(data) > LARGEST:
+        raise WrongRequest(f"file={path}: has more than {LARGEST:,} bytes, which no file of `ktrain export` has")
+    if not text:
+        raise WrongRequest(f"file={path}: is empty; must be a file of `ktrain export`")
+    return text
 
 
 def _travels(tag: str) -> bool:

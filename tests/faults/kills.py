@@ -18,12 +18,17 @@ from itertools import product
 import psutil
 
 from tests.faults import checks
+from tests.faults.disks import NotHere
 from tests.faults.scenarios import Extent
 from tests.faults.site import SECONDS, Site
 from tests.faults.work import Run, Wrong, pause, until
 
 STOPPED = 130
 """The exit code of a run that a signal has stopped."""
+STARTS = 5
+"""Runs until one has started Ray."""
+NO_RAY = "end what fills the machine"
+"""A refusal says this if Ray does not start in its time."""
 Way = Callable[[Run, Extent], str | None]
 """Returns what kept it from doing anything, or None."""
 Moment = Callable[[Site, Run, random.Random], None]
@@ -32,8 +37,7 @@ Moment = Callable[[Site, Run, random.Random], None]
 def interrupted(way: str, moment: str, site: Site, extent: Extent, rng: random.Random) -> str:
     """Starts a run, ends it at a moment in a way, and lets the next run finish."""
     with site.published_once():
-        run = _start(site)
-        MOMENTS[moment](site, run, rng)
+        run = _start(site, lambda run: MOMENTS[moment](site, run, rng))
         safe = sum(site.progress().values())
         site.tell(way, f"{moment}, {safe} steps of pretraining are safe")
         hindrance = WAYS[way](run, extent)
@@ -42,7 +46,7 @@ def interrupted(way: str, moment: str, site: Site, extent: Extent, rng: random.R
             end = "the run went on"
         else:
             _see_off(run)
-            site.ends_well(_start(site))
+            _start(site, site.ends_well)
             end = "the next run continued"
     site.is_as_undisturbed()
     with closing(sqlite3.connect(site.root / "mlflow.db")) as connection:
@@ -50,10 +54,22 @@ def interrupted(way: str, moment: str, site: Site, extent: Extent, rng: random.R
     return f"{hindrance or end}; as undisturbed, and MLflow as the store"
 
 
-def _start(site: Site) -> Run:
+def _start(site: Site, reach: Callable[[Run], None]) -> Run:
+    """Starts a run that has to `reach` something. One that was refused because Ray does not start on a machine that is
+    too busy is no fault, and is started again. Raises `NotHere` where that does not help."""
     command = ["-m", "sweeps.cli", "run", "demo", *site.work.axes, "--store", site.address, "--no-compile"]
     command += ["--checkpoint-seconds", str(SECONDS)]
-    return site.begin(command, {"RAY_ADDRESS": "", "MLFLOW_TRACKING_URI": ""})
+    for _ in range(STARTS):
+        run = site.begin(command, {"RAY_ADDRESS": "", "MLFLOW_TRACKING_URI": ""})
+        try:
+            reach(run)
+        except Wrong:
+            if run.runs or NO_RAY not in run.said:
+                raise
+            site.tell("Ray did not start", "the machine is too busy")
+        else:
+            return run
+    raise NotHere(f"Ray did not start in {STARTS} runs: the machine is too busy")
 
 
 def _see_off(run: Run) -> None:

@@ -125,6 +125,14 @@ def test_content_is_names_and_bytes_in_any_order(tmp_path: Path) -> None:
         content_digest([tmp_path / "absent"])
 
 
+def test_only_regular_files_are_hashed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for name in ("fifo", "device", "."):
+        with pytest.raises(OSError, match="is no regular file"):
+            fingerprint.sha256(tmp_path / name)
+
+
 def test_a_file_is_read_again_only_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[Path] = []
     whole = fingerprint.sha256

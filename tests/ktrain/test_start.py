@@ -281,6 +281,11 @@ def test_random_weights_take_none_of_it(train: dict[str, Any], said: str) -> Non
         ),
         (
             ("model.safetensors",),
+            {"model.safetensors.index.json": '{"weight_map": {"a": "\\ud800"}}'},
+            "lists \\ud800, not files of the folder",
+        ),
+        (
+            ("model.safetensors",),
             {"model.safetensors.index.json": '{"weight_map": {"a": "b.safetensors"}}'},
             "b.safetensors is missing, which model.safetensors.index.json lists",
         ),

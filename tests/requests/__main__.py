@@ -7,13 +7,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.requests import surroundings, sweep_files, words
+from tests.requests import contradictions, named_files, run_files, surroundings, sweep_files, words
 from tests.requests.attempt import Request, attempt
 
 
 def everything() -> list[Request]:
     """Returns every request; names are distinct."""
-    return [*sweep_files.requests(), *words.requests(), *surroundings.requests()]
+    makers = (sweep_files, words, surroundings, run_files, named_files, contradictions)
+    return [request for maker in makers for request in maker.requests()]
 
 
 def main(argv: list[str] | None = None) -> int:

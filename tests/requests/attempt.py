@@ -50,6 +50,8 @@ class Request:
     files: Mapping[str, str | bytes] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[Path], None] | None = None
+    prints: bool = False
+    """Whether a refusal may be a list that the command was asked for, as of `ktrain cluster check`."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Outcome:
             return self.trouble
         if "Traceback" in self.out + self.error:
             return "a traceback is printed"
+        if self.code == cli.EXIT_WRONG and self.out and self.request.prints:
+            return "beside its list, a refusal prints an error" if self.error else ""
         if self.code == cli.EXIT_WRONG:
             if self.out:
                 return "a refusal prints to standard output"

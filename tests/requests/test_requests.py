@@ -13,13 +13,15 @@ from tests.requests.__main__ import everything
 from tests.requests.attempt import CLEAN, REFUSED, Outcome, Request, attempt
 
 ALL = everything()
-SAMPLE = ALL[::23]
+SAMPLE = ALL[::37]
 
 
 def test_there_are_enough_of_each_kind_and_all_have_names() -> None:
     kinds = Counter(request.name.partition(":")[0] for request in ALL)
     assert len(ALL) == len({request.name for request in ALL}) > 1000
     assert kinds["environment"] >= 100 and kinds["sweep file"] >= 190 and kinds["store"] >= 50
+    # What came last has its requests, too.
+    assert min(kinds[name] for name in ("import", "export", "model.start", "corpus.questions_folder")) >= 30
 
 
 @pytest.mark.parametrize("request_made", SAMPLE, ids=[request.name for request in SAMPLE])
@@ -31,11 +33,13 @@ def test_a_request_ends_in_success_or_in_one_line(request_made: Request, tmp_pat
 def test_a_bad_end_is_noticed() -> None:
     refused, clean = Request("r", (), REFUSED), Request("c", (), CLEAN)
     line = "ktrain: no\n"
+    assert not Outcome(Request("l", (), REFUSED, prints=True), 2, "x\n", "").fault()
     assert not Outcome(refused, 2, "", line).fault() and not Outcome(clean, 0, "x", "").fault()
     bad = (
         Outcome(refused, 0, "", ""),
         Outcome(refused, 2, "", line * 2),
         Outcome(refused, 2, "x", line),
+        Outcome(Request("l", (), REFUSED, prints=True), 2, "x", line),
         Outcome(refused, 2, "", "no\n"),
         Outcome(refused, 2, "", f"ktrain: {'x' * 4000}\n"),
         Outcome(clean, 0, "", "Traceback (most recent call last):\n"),

@@ -35,6 +35,7 @@ TEXTS = {
     "path": "/dev/null",
     "home of nobody": "~nobody-at-all/x",
     "long path": "/".join(["x" * 200] * 30),
+    "deep path": "/".join(["x"] * 1900),
     "long name": "x" * 300,
     "braces": "{0}%s",
     "equals": "a=b",

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -22,8 +23,9 @@ from sweeps.exchange import export_runs, import_runs
 from sweeps.planning import grid
 from sweeps.planning.plan import Plan, make
 from sweeps.results import read
+from sweeps.tracking import run_file
 from sweeps.tracking.address import default_uri
-from sweeps.tracking.sync import Tracker
+from sweeps.tracking.sync import KINDS_TAG, Tracker
 
 Planner = Callable[..., Plan]
 LEARNED = {
@@ -154,6 +156,17 @@ def damaged(lines: list[str]) -> dict[str, str]:
         ).replace("Infinity", "1e999"),
         "kind: Input should be 'stage' or 'cell'": "\n".join([header, changed(cell, kind="people")]),
         "needs that of": "\n".join(without_its_stage),
+        "is there 2 times": "\n".join([*lines, cell]),
+        "is a stage, which has no stages": "\n".join([header, changed(stage, stages={"x": json.loads(stage)["key"]})]),
+        "key: Value error, '../x' is no key": "\n".join([header, changed(stage, key="../x")]),
+        "sweep: String should match": "\n".join([changed(header, sweep="../x"), *lines[1:]]),
+        "start: Input should be less than": "\n".join([header, changed(stage, start=10**30)]),
+        "params.seed: Value error, must be at most": "\n".join([header, changed(stage, params={"seed": "a\0"})]),
+        "mlflow.user.[key]: Value error, is no tag": "\n".join([header, changed(stage, tags={"mlflow.user": "me"})]),
+        "ktrain.stages.[key]: Value error, is no tag": "\n".join([header, changed(cell, tags={"ktrain.stages": "{}"})]),
+        "metrics.a/../b.[key]: Value error, must be 1 to": "\n".join([header, changed(stage, metrics={"a/../b": []})]),
+        "is no list of readout kinds": "\n".join([changed(header, tags={KINDS_TAG: '[{"name": 3}]'}), *lines[1:]]),
+        "tags.x.[key]": "\n".join([changed(header, tags={"x": "[]"}), *lines[1:]]),
     }
 
 
@@ -167,7 +180,10 @@ def test_a_file_that_is_none_is_refused_in_a_line_and_nothing_is_written(
         with pytest.raises(WrongRequest) as refused:
             import_runs(str(file), other.address)
         assert reason in str(refused.value) and "\n" not in str(refused.value)
-    for name, content in {"cut.gz": gzip.compress(b"x" * 99)[:20], "plain.gz": b"x", "bytes.json": b"\xff"}.items():
+    contents = {"cut.gz": gzip.compress(b"x" * 99)[:20], "plain.gz": b"x", "bytes.json": b"\xff"}
+    # The compressed blocks begin after ten bytes.
+    contents["block.gz"] = gzip.compress(b"x" * 99, mtime=0)[:10] + b"\xff" * 20
+    for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(WrongRequest, match=name):
             import_runs(str(tmp_path / name), other.address)
@@ -176,10 +192,77 @@ def test_a_file_that_is_none_is_refused_in_a_line_and_nothing_is_written(
     assert not load_results(default_uri(other), "tiny").cells
 
 
-def test_a_sweep_without_a_finished_cell_is_not_exported(other: Store, tmp_path: Path) -> None:
+def test_a_file_that_holds_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_file, "LARGEST", 1000)
+    for name, content in {"f.gz": gzip.compress(b"x" * 2000), "f.json": b"x" * 2000}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(WrongRequest, match="has more than 1,000 bytes"):
+            import_runs(str(tmp_path / name), str(tmp_path))
+
+
+def test_only_regular_files_are_read_and_written(recorded: Plan, store: Store, tmp_path: Path) -> None:
+    fifo, device = tmp_path / "fifo", tmp_path / "device"
+    os.mkfifo(fifo)
+    device.symlink_to("/dev/null")
+    for path in (fifo, device, tmp_path):
+        with pytest.raises(WrongRequest, match="not writable: is no regular file"):
+            export(path, store)
+        with pytest.raises(WrongRequest, match="cannot be read: is no regular file"):
+            import_runs(str(path), store.address)
+    assert fifo.is_fifo() and device.is_char_device() and device.is_symlink()
+
+
+def test_a_text_with_odd_ends_of_lines_travels(recorded: Plan, store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "f.json"
+    export(file, store)
+    header, runs = run_file.read(file)
+    odd = [run.model_copy(update={"name": "a\u2028b\x85c\rd\ne"}) for run in runs]
+    run_file.write(file, header, odd)
+    assert run_file.read(file) == (header, odd)
+
+
+def test_an_import_adds_kinds_of_readouts_and_takes_none_away(
+    recorded: Plan, store: Store, other: Store, tmp_path: Path
+) -> None:
+    file = tmp_path / "f.json"
+    export(file, store)
+    header, *rest = file.read_text("utf-8").splitlines()
+    new = {"name": "mine", "title": "Mine", "prefix": "mine", "columns": ["x"], "label": "l"}
+    for kinds in ([new], []):
+        file.write_text("\n".join([json.dumps({**json.loads(header), "tags": {KINDS_TAG: json.dumps(kinds)}}), *rest]))
+        import_runs(str(file), other.address)
+        assert [kind.name for kind in load_results(default_uri(other), "tiny").other_kinds] == ["mine"]
+
+
+def test_what_an_import_says_of_a_stage_that_the_store_has_is_not_shown(
+    recorded: Plan, store: Store, other: Store, tiny: Callable[..., Sweep], tmp_path: Path
+) -> None:
+    file = tmp_path / "f.json"
+    export(file, store)
+    file.write_text(file.read_text("utf-8").replace("0.75", "0.74"), "utf-8")
+    shutil.copytree(Path(store.address) / "stages", Path(other.address) / "stages", dirs_exist_ok=True)
+    import_runs(str(file), other.address)
+    (cell, _) = read(make(tiny(), "mini", {}, other), default_uri(other)).cells
+    assert cell.metrics["qa/exact_match/test/mean"] == 0.75
+    assert "=0.74 instead of 0.75" in cell.doubts[0]
+
+
+def test_a_sweep_without_a_finished_cell_is_not_exported(store: Store, tmp_path: Path) -> None:
     with pytest.raises(WrongRequest, match="sweep=tiny: no finished cell to export"):
-        export(tmp_path / "f.json", other)
+        export(tmp_path / "f.json", store)
     assert not (tmp_path / "f.json").exists()
+    # Making the database takes seconds.
+    assert not (Path(store.address) / "mlflow.db").exists()
+
+
+def test_a_cell_that_is_done_and_not_delivered_is_not_exported(
+    planned: Planner, publish: Callable[..., None], store: Store, tmp_path: Path, database: str
+) -> None:
+    for stage in planned().cells[0].stages:
+        publish(stage)
+    shutil.copy(database.removeprefix("sqlite:///"), Path(store.address) / "mlflow.db")
+    with pytest.raises(WrongRequest, match=r"MLflow lacks .*, which is done; `ktrain report` delivers it"):
+        export(tmp_path / "f.json", store)
 
 
 def test_what_the_store_contradicts_is_not_exported(recorded: Plan, store: Store, tmp_path: Path) -> None:

@@ -178,6 +178,11 @@ def test_a_csv_without_values_or_header_is_named(ours: Path, text: str) -> None:
     refused(ours, "majors.csv", "columns value")
 
 
+def test_what_is_no_csv_is_named(ours: Path) -> None:
+    (ours / "majors.csv").write_text("x" * 200_000)
+    refused(ours, "majors.csv", "is no CSV file: field larger than")
+
+
 def test_an_empty_csv_value_is_named(ours: Path) -> None:
     (ours / "majors.csv").write_text('value\nLaw\n""\n')
     refused(ours, "majors", "''", "empty")

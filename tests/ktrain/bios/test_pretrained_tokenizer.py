@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,17 @@ def test_a_tokenizer_without_eos_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "has no EOS: no eos_token in tokenizer_config.json" in _refused(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"model": {"vocab": 3}}', '{"model": {"vocab": {}}}'])
+def test_a_pipe_beside_a_tokenizer_is_not_waited_for(tmp_path: Path) -> None:
+    pretrained.save_tokenizer(tmp_path, "gpt2")
+    (tmp_path / "tokenizer_config.json").unlink()
+    os.mkfifo(tmp_path / "tokenizer_config.json")
+    assert "has no EOS" in _refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"model": {"vocab": 3}}', '{"model": {"vocab": {}}}', '{"model": {"vocab": {"a": Infinity}}}'],
+)
 def test_what_is_no_tokenizer_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "tokenizer.json").write_text(text)
     assert "tokenizer.json is no tokenizer of `tokenizers`" in _refused(tmp_path)

@@ -76,6 +76,8 @@ def test_a_cell_carries_the_content_and_its_keys_and_names_follow_from_it(tmp_pa
         (QWEN | {"architectures": "Qwen"}, "architectures: must be a list of names of classes"),
         (QWEN | {"vocab_size": 0}, "vocab_size=0: must be a whole number from 1"),
         (QWEN | {"hidden_size": "32"}, "hidden_size=32: must be a whole number from 1"),
+        (QWEN | {"num_hidden_layers": 10**30}, f"num_hidden_layers={10**30}: must be at most 1,024"),
+        (QWEN | {"num_local_experts": 1025}, "num_local_experts=1025: must be at most 1,024"),
         (QWEN | {"hidden_size": True}, "hidden_size=True: must be a whole number from 1"),
         ('{"model_type": "qwen3", "rope_theta": 1e999}', "cannot be read: "),
         ('{"model_type": ' + "[" * 100_000, "is no JSON: "),

@@ -76,6 +76,13 @@ def test_other_addresses_are_refused(root: str | Path, tmp_path: Path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
+def test_a_thousand_folders_within_each_other_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WrongRequest, match="has more than 300 folders within each other"):
+        open_store("x/" * 1900)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("opening", OPENINGS.values(), ids=OPENINGS)
 def test_unwritable_roots_are_refused_in_one_line(tmp_path: Path, opening: Opening) -> None:
     (tmp_path / "file").write_text("x")

@@ -31,6 +31,12 @@ def test_an_error_leaves_the_old_content(tmp_path: Path) -> None:
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_path_through_a_thousand_folders_is_an_error_of_the_system(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="File name too long"):
+        atomic_write(tmp_path.joinpath(*["x"] * 1900), "text")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_first_of_many_writers_wins_where_the_existing_file_is_kept(tmp_path: Path) -> None:
     path, contents = tmp_path / "file", [f"{k}" * 1000 for k in range(8)]
     with ThreadPoolExecutor(8) as pool:

@@ -1,6 +1,7 @@
 """Cluster files: those shipped are right once edited, and each planted fault is named in a line of its own."""
 
 import copy
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 from ktrain.errors import WrongRequest
 from sweeps import cli
 from sweeps.cluster import check, ray_start
+from sweeps.cluster.file import ClusterFile
 
 ROOT = Path(__file__).parents[3]
 EDITS = {
@@ -563,6 +565,8 @@ def test_files_of_kuberay_that_are_no_cluster_are_called_what_they_are(
         ("a: [1", "not YAML: "),
         ("a: 1\na: 2", "not YAML: a occurs twice"),
         ("\ta: 1", "not YAML: "),
+        ("[" * 2000, "not YAML: maximum recursion depth"),
+        ("a: " + "9" * 5000, "not YAML: Exceeds the limit"),
         ("- a", "must be a mapping of fields, this is list"),
         ("", "must be a mapping of fields, this is NoneType"),
     ],
@@ -570,6 +574,12 @@ def test_files_of_kuberay_that_are_no_cluster_are_called_what_they_are(
 def test_what_is_no_cluster_file_is_refused(text: str, said: str, faults: Callable[[str], list[str]]) -> None:
     with pytest.raises(WrongRequest, match=re.escape(said)):
         faults(text)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "cluster.yaml")
+    with pytest.raises(WrongRequest, match="not readable: is no regular file"):
+        ClusterFile.read(str(tmp_path / "cluster.yaml"))
 
 
 def test_a_readable_token_is_a_fault(tmp_path: Path, faults: Callable[[str], list[str]]) -> None:

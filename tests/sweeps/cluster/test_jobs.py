@@ -159,6 +159,10 @@ def test_a_token_is_looked_for_where_ray_does(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
     with pytest.raises(WrongRequest, match=r"RAY_AUTH_TOKEN_PATH=.*none: not readable"):
         head_client._token()
+    (tmp_path / "bytes").write_bytes(b"\xff")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "bytes"))
+    with pytest.raises(WrongRequest, match=r"RAY_AUTH_TOKEN_PATH=.*bytes: not readable: 'utf-8' codec"):
+        head_client._token()
     monkeypatch.setenv("RAY_AUTH_TOKEN", "three")
     assert head_client._token() == "three"
 

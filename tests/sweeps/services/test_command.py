@@ -20,6 +20,7 @@ from mlflow import MlflowClient
 from mlflow.entities import FileInfo
 from postgres import free_port
 
+from ktrain.errors import WrongRequest
 from sweeps import cli
 from sweeps.services import application, credentials, process
 from sweeps.services.process import ServerProcess
@@ -138,6 +139,32 @@ def test_a_process_that_took_over_the_number_is_not_meant(serve: object, tmp_pat
     record = {"process": os.getpgid(mine.pid), "mark": "of a server", "settings": {}}
     credentials.write(ServerProcess(5000).file("json"), json.dumps(record))
     assert ServerProcess(5000).processes() == [] and not ServerProcess(5000).stop() and mine.is_running()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\ud800",
+        "[1]",
+        "[" * 100_000,
+        '{"mark": "m"}',
+        '{"process": "1", "mark": "m", "settings": {}}',
+        '{"process": 1, "mark": 2, "settings": {}}',
+        '{"process": 1, "mark": "m", "settings": {"port": 5000}}',
+    ],
+)
+def test_a_damaged_record_is_named_by_every_command_that_needs_it(
+    text: str, monkeypatch: pytest.MonkeyPatch, serve: object
+) -> None:
+    file = ServerProcess(5000).file("json")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, errors="surrogatepass")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    with pytest.raises(WrongRequest, match=r"mlflow-5000.json: is not what `ktrain serve` has written; remove it"):
+        process.log_in()
+    file.unlink()
+    process.log_in()
 
 
 @pytest.mark.parametrize("mark", ["", "of another server", "of the server"])

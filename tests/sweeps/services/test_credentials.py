@@ -75,6 +75,15 @@ def test_a_secret_that_others_may_read_is_refused(folder: Path, name: str) -> No
         credentials.login() if name == "mlflow.env" else credentials.session_key()
 
 
+def test_a_secret_that_is_no_text_is_named(folder: Path) -> None:
+    credentials.login()
+    credentials.session_key()
+    for name, read in {"mlflow.env": credentials.login, "mlflow.secret": credentials.session_key}.items():
+        (folder / name).write_bytes(b"\xff")
+        with pytest.raises(WrongRequest, match=f"{name}: is no text; remove it"):
+            read()
+
+
 def test_a_login_without_a_password_is_refused(folder: Path) -> None:
     credentials.write(folder / "mlflow.env", "MLFLOW_TRACKING_USERNAME=admin\n")
     with pytest.raises(WrongRequest, match=r"mlflow.env: has no lines MLFLOW_TRACKING_USERNAME=... and"):
