@@ -6,14 +6,14 @@ import json
 import os
 import random
 import re
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import killable
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -178,42 +178,27 @@ def test_cells_of_the_same_people_share_what_is_written(undisturbed: Path) -> No
     assert len(corpus_of(undisturbed, shuffled).entries) == 6 * PEOPLE
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from rich.console import Console
-from ktrain.config import CellConfig
-from ktrain.generation.drafts import generation_tasks
-from ktrain.store.open import open_store
-from sweeps.generation.command import GenerationOptions, write_stage
-each, root, address = CellConfig.model_validate_json(sys.argv[1]), sys.argv[2], sys.argv[3]
-store = open_store(root)
-for stage, task in generation_tasks(each).values():
-    if not store.exists(stage.key):
-        options = GenerationOptions(endpoint=address, batch=6, concurrency=2)
-        assert write_stage(stage, task, store, options, Console(quiet=True))
-"""
-
-
 def test_killed_at_ten_random_moments_it_writes_the_same(
     served: Callable[..., Endpoint], undisturbed: Path, tmp_path: Path
 ) -> None:
     each = cell(2)
     server = served(each)
-    command = [sys.executable, "-c", SCRIPT, each.model_dump_json(), str(tmp_path), server.address]
+    work = (killable.write, each, str(tmp_path), server.address)
     rng, asked = random.Random(4), server.bodies
     for _ in range(10):
         # When so many more requests have come in, and a moment later.
-        process = subprocess.Popen(command, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+        process = killable.begun(*work)
         until = len(asked) + rng.randint(1, 20)
         deadline = time.monotonic() + 120
-        while len(asked) < until and process.poll() is None:
+        while len(asked) < until and process.is_alive():
             assert time.monotonic() < deadline
             time.sleep(0.001)
         process.kill()
-        process.wait()
+        process.join()
     seeds = Counter(body["seed"] for body in asked)
-    assert subprocess.run(command, check=True).returncode == 0
+    last = killable.begun(*work)
+    last.join()
+    assert last.exitcode == 0
     assert files(tmp_path, each) == files(undisturbed, each)
     assert not list((tmp_path / "work").iterdir())
     # Of a batch of six people, and all their attempts, whatever was asked when it was killed is asked again; no more.
@@ -227,20 +212,6 @@ def test_killed_at_ten_random_moments_it_writes_the_same(
         assert path.read_bytes() == (undisturbed / "saved" / path.name).read_bytes(), path.name
 
 
-BUILD = """
-import sys
-from ktrain.config import CellConfig
-from ktrain.data import corpus
-from ktrain.stages import stages_of
-from ktrain.store.open import open_store
-each = CellConfig.model_validate_json(sys.argv[1])
-store, stage = open_store(sys.argv[2]), stages_of(each).corpus
-if store.fetch(stage.key) is None:
-    print("begins", flush=True)
-    store.publish_files(stage, {".": lambda folder: corpus.build_corpus(each.corpus, each.seed).save(folder)})
-"""
-
-
 def test_what_rules_write_is_the_same_however_often_it_was_killed(tmp_path: Path) -> None:
     each = CellConfig.model_validate(
         {"corpus": {**cell(2).corpus.model_dump(), "writer": {"backend": "rules"}, "people": 400}}
@@ -248,15 +219,19 @@ def test_what_rules_write_is_the_same_however_often_it_was_killed(tmp_path: Path
     rng = random.Random(5)
     saved = []
     for root, kills in ((tmp_path / "killed", 10), (tmp_path / "whole", 0)):
-        command = [sys.executable, "-c", BUILD, each.model_dump_json(), str(root)]
         for _ in range(kills):
-            process = subprocess.Popen(command, stdout=subprocess.PIPE)
-            assert process.stdout is not None
-            process.stdout.readline()
+            reads, writes = killable.pipe()
+            process = killable.begun(killable.build, each, str(root), writes)
+            writes.close()
+            # Nothing comes where a process before it was done.
+            with suppress(EOFError):
+                reads.recv()
             time.sleep(rng.random() * 0.5)
             process.kill()
-            process.wait()
-        subprocess.run(command, check=True)
+            process.join()
+        last = killable.begun(killable.build, each, str(root))
+        last.join()
+        assert last.exitcode == 0
         (stage,) = (root / "stages").iterdir()
         saved.append({path.name: path.read_bytes() for path in stage.iterdir() if path.name != "manifest.json"})
         assert not list((root / "work").iterdir())
