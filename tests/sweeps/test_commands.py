@@ -167,6 +167,28 @@ def test_ctrl_c_while_ray_starts_leaves_nothing(attempt: Attempt, work: Path, mo
     assert not [path for path in work.iterdir() if path.name != ".cache"]
 
 
+def test_a_run_says_what_it_waits_for_before_it_waits(
+    attempt: Attempt, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+
+    @contextlib.contextmanager
+    def connected(*_: object, **__: object) -> Iterator[None]:
+        said.append(capfd.readouterr().err)
+        yield
+
+    def measured(*_: object) -> None:
+        said.append(capfd.readouterr().err)
+        raise WrongRequest("enough")
+
+    monkeypatch.setattr(run, "connected", connected)
+    monkeypatch.setattr(capacity, "measure_capacity", measured)
+    assert attempt() == (2, "ktrain: enough")
+    before_ray, before_trials = said
+    assert "demo at scale mini: 2 of 2 cells to do" in before_ray and before_ray.endswith("starting Ray\n")
+    assert before_trials == "compiling, which takes about a minute the first time\n"
+
+
 def test_a_run_that_ray_gives_up_ends_in_one_line(
     attempt: Attempt, tmp_path: Path, database: str, room: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
