@@ -57,13 +57,14 @@ def stages_of(cell: CellConfig) -> Stages:
     pretrain = _stage(
         "pretrain",
         f"{network}-{setting}{mixed}",
-        {"model": cell.model.identity(), "train": cell.train.identity(), "seed": cell.seed, **_read_questions(cell)},
+        {"model": cell.model.identity(), "train": cell.train.identity(), "seed": cell.seed, **_read_questions(cell)}
+        | _own_attributes(cell),
         corpus,
     )
     readout = _stage(
         cell.readout.kind,
         f"{network}-{setting}{mixed}",
-        {"readout": _readout_identity(cell), "seed": cell.seed, **_asked_questions(cell)},
+        {"readout": _readout_identity(cell), "seed": cell.seed, **_asked_questions(cell)} | _own_attributes(cell),
         pretrain,
     )
     return Stages(corpus, pretrain, readout)
@@ -179,7 +180,10 @@ def _content(corpus: CorpusConfig) -> dict[str, Any]:
         named = corpus.background != background.UNNAMED
         setting["background_content"] = content_digest(background.files(corpus.background)) if named else None
     setting["pools_content"] = content_digest(pools.files(corpus.pools_folder))
-    setting["templates_content"] = content_digest(templates.files(corpus.templates_folder))
+    setting["templates_content"] = content_digest(templates.files(corpus.templates_folder, corpus.attributes))
+    if own := corpus.own_attributes:
+        first = question_wordings.first_wordings(corpus)
+        setting["own_questions"] = {attribute: first[attribute][0] for attribute in own}
     if corpus.tokenizer == "gpt2":
         setting["tokenizer_content"] = tokenizer.SHA256
     if corpus.tokenizer_file is not None:
@@ -197,6 +201,12 @@ def _asked_questions(cell: CellConfig) -> dict[str, Any]:
     """Returns the identity of the questions of a readout; nothing if they are worded as in the paper, or if it asks
     none. A corpus has the people's values, whatever is asked of them."""
     return question_wordings.identity(cell.corpus) if kind_of(cell.readout.kind).asks else {}
+
+
+def _own_attributes(cell: CellConfig) -> dict[str, Any]:
+    """Returns the names of the attributes besides the six, by which a stage's metrics are known; nothing if none."""
+    own = cell.corpus.own_attributes
+    return {"attributes": list(own)} if own else {}
 
 
 def _writer_identity(writer: WriterConfig) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from ktrain.config import ATTRIBUTES
-
-COLOURS = dict(zip(ATTRIBUTES, ("red", "green", "yellow", "blue", "magenta", "cyan"), strict=True))
-"""The colour of each attribute's value in printed text."""
+COLOURS = (
+    "red", "green", "yellow", "blue", "magenta", "cyan", "bright_red", "bright_green", "bright_yellow", "bright_blue",
+)  # fmt: skip
+"""The colours of the attributes' values in printed text, in the order of the attributes; there are ten at most."""
 TABLE_WIDTH = 160
 """Columns of text in which every column of a table has room."""
 DEFAULT_STORE = "results"

@@ -12,7 +12,7 @@ from analysis.presentation.console_table import Column, ConsoleTable
 from ktrain.bior import entries
 from ktrain.bios import pools
 from ktrain.bios.tokenizer import decode_inside
-from ktrain.config import ATTRIBUTES, CellConfig
+from ktrain.config import CellConfig
 from ktrain.data import corpus as corpora
 from ktrain.data.corpus import Corpus
 from ktrain.data.packing import Windows
@@ -218,9 +218,9 @@ def _people(corpus: Corpus, count: int) -> Iterator[Any]:
     rows = []
     for p in range(min(count, len(corpus.people))):
         half = _half(corpus, p)
-        values = [corpus.people.value(p, a) for a in ATTRIBUTES]
+        values = [corpus.people.value(p, a) for a in corpus.attributes]
         rows.append((str(p), corpus.people.name(p), half, *values))
-    yield _table(rows, "person", "name", "half", *(attribute.replace("_", " ") for attribute in ATTRIBUTES))
+    yield _table(rows, "person", "name", "half", *(attribute.replace("_", " ") for attribute in corpus.attributes))
 
 
 def _entries(corpus: Corpus, count: int) -> Iterator[Text]:
@@ -235,9 +235,7 @@ def _entries(corpus: Corpus, count: int) -> Iterator[Text]:
         for a in np.argsort(spans[:, 0]):
             begin, end = (int(x) for x in spans[a])
             text.append(decode_inside(corpus.tokenizer, ids[place:begin].tolist()), "not bold")
-            text.append(
-                decode_inside(corpus.tokenizer, ids[begin:end].tolist()), f"not bold underline {COLOURS[ATTRIBUTES[a]]}"
-            )
+            text.append(decode_inside(corpus.tokenizer, ids[begin:end].tolist()), f"not bold underline {COLOURS[a]}")
             place = end
         yield text.append(decode_inside(corpus.tokenizer, ids[place:].tolist()), "not bold")
 
@@ -259,8 +257,9 @@ def _questions(corpus: Corpus, count: int) -> Iterator[Text]:
     for p in range(min(count, len(corpus.people))):
         half = _half(corpus, p)
         yield Text(f"person {p}, {half} half" if half in ("train", "test") else f"person {p}, {half}", "bold")
-        for a, wording in product(ATTRIBUTES, range(len(corpus.wordings[ATTRIBUTES[0]]))):
-            prompt, answer = corpus.question_text(p, a, wording)
+        wordings = range(len(corpus.wordings[corpus.attributes[0]]))
+        for (a, attribute), wording in product(enumerate(corpus.attributes), wordings):
+            prompt, answer = corpus.question_text(p, attribute, wording)
             unseen = "  (asked, not trained on)" if wording and wording == corpus.asked_wording else ""
             yield Text(f"  {prompt}").append(answer, f"underline {COLOURS[a]}").append(unseen, "dim")
 
@@ -275,7 +274,7 @@ def _classes(corpus: Corpus, count: int) -> Iterator[Any]:
     learners, tested = corpus.people_split("minority")
     largest_shown = f"the {count} largest, in the test half"
     rows = []
-    for task in probes.TASKS:
+    for task in probes.tasks(corpus.attributes):
         classes = probes.classes(corpus, task)
         in_test, in_training = classes.counts(tested), classes.counts(learners)
         largest = [f"{classes.names[k].strip()} {in_test[k] / in_test.sum():.1%}" for k in np.argsort(-in_test)[:count]]

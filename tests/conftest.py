@@ -19,7 +19,7 @@ from hypothesis import settings
 from postgres import Missing, Postgres
 
 from ktrain.bios.pools import Pools
-from ktrain.config import ATTRIBUTES, CorpusConfig, PoolsConfig
+from ktrain.config import CorpusConfig, PoolsConfig
 from ktrain.data import corpus as corpora
 from ktrain.data.corpus import Corpus
 from ktrain.system import device
@@ -95,11 +95,11 @@ def write_pools() -> Callable[[Path, Pools], PoolsConfig]:
 
     def write(folder: Path, pools: Pools) -> PoolsConfig:
         folder.mkdir(exist_ok=True)
-        names = [f.name for f in fields(Pools) if f.name not in ("company_cities", "birth_years")]
-        for name in names:
+        names = [f.name for f in fields(Pools) if f.name not in ("company_cities", "birth_years", "own")]
+        for name, own in [*((name, None) for name in names), *pools.own.items()]:
             with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
                 out = csv.writer(file, quoting=csv.QUOTE_ALL)
-                values = getattr(pools, name)
+                values = own or getattr(pools, name)
                 if name == "companies":
                     out.writerows([("value", "city"), *zip(values, pools.company_cities, strict=True)])
                 else:
@@ -107,6 +107,20 @@ def write_pools() -> Callable[[Path, Pools], PoolsConfig]:
         return PoolsConfig(**{name: len(getattr(pools, name)) for name in names}, birth_years=pools.birth_years)
 
     return write
+
+
+@pytest.fixture
+def hobby(tmp_path: Path) -> dict[str, str]:
+    """The settings of a corpus whose people have a hobby besides the six attributes: three folders with a file each."""
+    texts = {
+        "pools/hobby.csv": "value\nchess\nsailing\nbird watching\npottery\n",
+        "templates/hobby.txt": "{name} spent free evenings on {value}.\n{name's} favourite pastime was {value}.\n",
+        "questions/hobby.txt": "What is the hobby of {name}? Answer: {value}.\nWhat likes {name}? Answer: {value}.\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    return {f"{kind}_folder": str(tmp_path / kind) for kind in ("pools", "templates", "questions")}
 
 
 @pytest.fixture(scope="session")
@@ -143,7 +157,7 @@ def told(sentence: Callable[..., tuple[str, int]]) -> Callable[[Corpus, int], tu
         people, person = corpus.people, int(corpus.person[entry])
         text, begins = "", {}
         for position, number in enumerate(corpus.order[entry]):
-            attribute = ATTRIBUTES[number]
+            attribute = corpus.attributes[number]
             template = corpus.templates[attribute][corpus.drafts[entry, number]]
             group = corpus.setting if person < corpus.setting.people else corpus.setting.celebrity
             named = group.fullname or position == 0

@@ -14,8 +14,16 @@ from matplotlib.patches import Patch
 from analysis.figures.drawing import COLOURS, FAINT, INK, MUTED, PAGE, STYLE, Plot, brief
 from analysis.figures.heat_map import MEAN, Entry, Group, Line, Panel, draw_heat_maps
 from analysis.measurements.cells import Results
-from analysis.measurements.names import ATTRIBUTES, COLUMNS, GROUPS, majority, metric
-from analysis.measurements.table_rows import Row, baseline, column_groups, published, rows, with_any_column
+from analysis.measurements.names import COUNTED, GROUPS, majority, metric
+from analysis.measurements.table_rows import (
+    Row,
+    attributes,
+    baseline,
+    column_groups,
+    published,
+    rows,
+    with_any_column,
+)
 from analysis.paper.paper_value import BASELINE, SIZES
 from analysis.presentation.number_format import MISSING, percent, ranged
 
@@ -33,7 +41,7 @@ def draw_answers(results: Results, paper: pd.DataFrame | None = None, *, best_of
 
 
 def bars(results: Results, paper: pd.DataFrame | None = None, *, best_of: Sequence[str] = ()) -> Plot:
-    """Draws a panel per column group; clusters are the mean and the six attributes, with a bar for each setting.
+    """Draws a panel per column group; clusters are the mean and the attributes, with a bar for each setting.
 
     Whiskers are 95 % intervals, dashed ticks majority baselines, diamonds the paper's numbers. Settings without a final
     number are hatched stubs, and the legend gives the reason.
@@ -76,12 +84,16 @@ def _cells(
     table: Sequence[Row], names: Sequence[str], paper: pd.DataFrame | None
 ) -> tuple[tuple[Group, ...], tuple[Line, ...]]:
     """Columns and lines of our numbers, or of the paper's for our settings."""
+    # The paper's people have the six.
+    columns = ("mean", *attributes(table if paper is None else ()))
     mean = "mean [95 %]" if paper is None else "mean"
-    labels = (mean, *(column.replace("_", "\n") for column in COLUMNS[1:]))
-    widths = (MEAN, *[1.0] * len(ATTRIBUTES))
+    labels = (mean, *(column.replace("_", "\n") for column in columns[1:]))
+    widths = (MEAN, *[1.0] * (len(columns) - 1))
 
-    def entry(row: Row | None, name: str, column: str) -> Entry:
+    def entry(row: Row | None, name: str, column: str) -> Entry | None:
         bold = column == "mean"
+        if row is not None and not row.asks(column):
+            return None
         if paper is not None:
             return Entry(published(paper, row.setting if row else BASELINE, metric(name, column)), bold=bold)
         if row is None:
@@ -89,9 +101,9 @@ def _cells(
         value, bounds = row.value(name, column), row.interval(name, column)
         return Entry(value, ranged(value, bounds) if bold else None, bold)
 
-    lines = [Line("majority baseline", tuple(tuple(entry(None, n, c) for c in COLUMNS) for n in names), quiet=True)]
+    lines = [Line("majority baseline", tuple(tuple(entry(None, n, c) for c in columns) for n in names), quiet=True)]
     for row in table:
-        entries = tuple(tuple(entry(row, name, column) for column in COLUMNS) for name in names)
+        entries = tuple(tuple(entry(row, name, column) for column in columns) for name in names)
         ours = [row.replicates.get(name) if paper is None else None for name in names]
         states = tuple("" if replicates is None or replicates.done else replicates.state for replicates in ours)
         lines.append(Line(row.name if paper is None else row.setting, entries, states))
@@ -99,16 +111,19 @@ def _cells(
 
 
 def _clusters(axes: Axes, table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> None:
+    columns = ("mean", *attributes(table))
     width = 0.82 / max(len(table), 1)
     # A gap separates the mean from its attributes.
-    centres = [0.0, *(k + 1.25 for k in range(len(COLUMNS) - 1))]
-    for column, centre in zip(COLUMNS, centres, strict=True):
+    centres = [0.0, *(k + 1.25 for k in range(len(columns) - 1))]
+    for column, centre in zip(columns, centres, strict=True):
         guess = baseline(table, majority(name, "whole", column))
         for k, row in enumerate(table):
             x = centre + (k - (len(table) - 1) / 2) * width
             value, theirs = row.value(name, column), published(paper, row.setting, metric(name, column))
             if theirs is not None:
                 axes.plot(x, 100 * theirs, "D", ms=4.2, mfc=PAGE, mec=INK, mew=0.9, zorder=5, clip_on=False)
+            if not row.asks(column):
+                continue
             if value is None:
                 axes.bar(x, 4, 0.8 * width, color="none", edgecolor=MUTED, hatch="//////", linewidth=0.5)
                 continue
@@ -120,7 +135,7 @@ def _clusters(axes: Axes, table: Sequence[Row], name: str, paper: pd.DataFrame |
     axes.set_xlim(-0.55, centres[-1] + 0.55)
     axes.set_ylim(0, 108)
     axes.set_yticks(range(0, 101, 25))
-    axes.set_xticks(centres, ["mean of six", *(c.replace("_", " ") for c in COLUMNS[1:])])
+    axes.set_xticks(centres, [f"mean of {COUNTED[len(columns) - 1]}", *(c.replace("_", " ") for c in columns[1:])])
     axes.get_xticklabels()[0].set_fontweight("bold")
     axes.tick_params(length=0)
     axes.tick_params(axis="x", pad=16)
@@ -149,7 +164,7 @@ def _legend(figure: Figure, table: Sequence[Row], names: Sequence[str], paper: p
         label = row.name + (f" ({'; '.join(states)})" if states else "")
         settings.append(Patch(facecolor=COLOURS[k % len(COLOURS)], edgecolor="none", label=label))
     marks = [Line2D([], [], color=INK, lw=1, ls=(0, (3, 2)), label="majority baseline")]
-    if any(row.interval(name, column) for row in table for name in names for column in COLUMNS):
+    if any(row.interval(name, column) for row in table for name in names for column in ("mean", *attributes(table))):
         marks.insert(0, Line2D([], [], color=INK, lw=1, marker="|", ls="", ms=9, label="95 % interval"))
     sizes = dict.fromkeys(
         _papers_size(row.setting) for row in table if paper is not None and row.setting in paper.index

@@ -8,8 +8,16 @@ from matplotlib.figure import Figure
 
 from analysis.figures.drawing import FAINT, INK, MUTED, STYLE, Plot, square
 from analysis.measurements.cells import Results
-from analysis.measurements.names import ACCURACY, ATTRIBUTES, PROBE_TARGETS, TARGET_TITLES, ProbeTarget, p_probe_after
-from analysis.measurements.table_rows import Row, rows
+from analysis.measurements.names import (
+    ACCURACY,
+    ATTRIBUTES,
+    PROBE_TARGETS,
+    TARGET_TITLES,
+    ProbeTarget,
+    in_order,
+    p_probe_after,
+)
+from analysis.measurements.table_rows import Row, attributes, rows
 
 SECONDS = ("birth_city", "major", "company_city")
 """The second attribute of each coupled pair; the first one gives it away."""
@@ -18,20 +26,23 @@ CELL, LINE, DOT = 0.46, 0.4, 0.17
 ProbedRow = tuple[Row, ProbeTarget]
 
 
-def draw_prefix_heatmaps(results: Results, attributes: Sequence[str] = SECONDS) -> Plot | None:
-    """Draws one heat map per attribute, with a column for each set of attributes seen before (dots) and n below values.
+def draw_prefix_heatmaps(results: Results, targets: Sequence[str] = SECONDS) -> Plot | None:
+    """Draws one heat map for each target and each attribute besides the six, with a column for each set of attributes
+    seen before (dots) and n below values.
 
     Returns `None` if no cell recorded such accuracies.
     """
     table = [row for row in rows(results, ("p_probe",)) if row.replicates["p_probe"].done]
+    asked = attributes(table)
+    drawn = (*targets, *asked[len(ATTRIBUTES) :])
     panels = [
-        (attribute, lines, _sets(lines, attribute)) for attribute in attributes if (lines := _having(table, attribute))
+        (attribute, lines, _sets(lines, attribute)) for attribute in drawn if (lines := _having(table, attribute))
     ]
     if not panels:
         return None
     margin = 0.3 + 0.068 * max(len(_name(line)) for _, lines, _ in panels for line in lines)
     width = margin + max(5.6, CELL * max(len(sets) for _, _, sets in panels)) + 0.1
-    above = 0.5 + DOT * (len(ATTRIBUTES) - 1)
+    above = 0.5 + DOT * (len(asked) - 1)
     heights = [above + LINE * len(lines) + 0.35 for _, lines, _ in panels]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, sum(heights)))
@@ -39,14 +50,15 @@ def draw_prefix_heatmaps(results: Results, attributes: Sequence[str] = SECONDS) 
         for (attribute, lines, sets), height in zip(panels, heights, strict=True):
             bottom = sum(heights) - top - above - LINE * len(lines)
             box = (margin / width, bottom / sum(heights), CELL * len(sets) / width, LINE * len(lines) / sum(heights))
-            _panel(figure.add_axes(box), attribute, lines, sets)
+            _panel(figure.add_axes(box), attribute, [name for name in asked if name != attribute], lines, sets)
             top += height
         return Plot(figure, f"Heat maps of P-probes: {ACCURACY}, by the attributes seen before")
 
 
-def _panel(axes: Axes, attribute: str, lines: Sequence[ProbedRow], sets: Sequence[tuple[str, ...]]) -> None:
+def _panel(
+    axes: Axes, attribute: str, others: Sequence[str], lines: Sequence[ProbedRow], sets: Sequence[tuple[str, ...]]
+) -> None:
     """One unit is a cell; y grows downwards, and the dots stand above 0."""
-    others = [name for name in ATTRIBUTES if name != attribute]
     step = DOT / LINE
     title = f"P-probe of {attribute.replace('_', ' ')}, by the attributes seen before (dots): {ACCURACY}, n below"
     axes.text(0, -step * len(others) - 0.45, title, fontsize=10, fontweight="bold", va="bottom")
@@ -84,7 +96,8 @@ def _recorded(row: Row, target: ProbeTarget, attribute: str) -> set[tuple[str, .
 def _sets(lines: Sequence[ProbedRow], attribute: str) -> list[tuple[str, ...]]:
     """All recorded sets, the smaller first, then in the order of the attributes."""
     recorded = {chosen for row, target in lines for chosen in _recorded(row, target, attribute)}
-    return sorted(recorded, key=lambda chosen: (len(chosen), [ATTRIBUTES.index(name) for name in chosen]))
+    places = {name: k for k, name in enumerate(in_order(name for chosen in recorded for name in chosen))}
+    return sorted(recorded, key=lambda chosen: (len(chosen), [places[name] for name in chosen]))
 
 
 def _name(line: ProbedRow) -> str:

@@ -11,8 +11,6 @@ from analysis.figures.heat_map import NARROW, Entry, Group, Line, Panel
 from analysis.measurements.cells import Results
 from analysis.measurements.names import (
     ACCURACY,
-    ATTRIBUTES,
-    POSITIONS,
     PROBE_TARGETS,
     PROBES,
     TARGET_TITLES,
@@ -21,7 +19,15 @@ from analysis.measurements.names import (
     probed_attributes,
     q_probe,
 )
-from analysis.measurements.table_rows import Row, baseline, column_groups, published, rows, with_any_column
+from analysis.measurements.table_rows import (
+    Row,
+    attributes,
+    baseline,
+    column_groups,
+    published,
+    rows,
+    with_any_column,
+)
 from analysis.paper.paper_value import BASELINE
 from analysis.presentation.number_format import span
 
@@ -50,11 +56,13 @@ def draw_probes(results: Results, paper: pd.DataFrame | None = None) -> Plot:
     Missing numbers are hatched; attributes already passed at a position are blank.
     """
     table = rows(results, PROBES)
-    kinds = column_groups(table)
+    kinds, asked = column_groups(table), attributes(table)
     lines: list[list[Panel]] = []
     if "q_probe" in kinds:
         shown = {
-            TARGET_TITLES[of]: [Square(q_probe(of, a), majority("q_probe", of, a), a) for a in probed_attributes(of)]
+            TARGET_TITLES[of]: [
+                Square(q_probe(of, a), majority("q_probe", of, a), a) for a in probed_attributes(of, asked)
+            ]
             for of in PROBE_TARGETS
         }
         # Both maps of Q-probes fit beside each other; those of P-probes are stacked.
@@ -62,9 +70,10 @@ def draw_probes(results: Results, paper: pd.DataFrame | None = None) -> Plot:
     for of in PROBE_TARGETS if "p_probe" in kinds else ():
         shown = {
             f"position {i}": [
-                Square(p_probe(of, i, a), majority("p_probe", of, a), a, i) for a in probed_attributes(of)
+                Square(p_probe(of, i, a), majority("p_probe", of, a), a, i) for a in probed_attributes(of, asked)
             ]
-            for i in POSITIONS
+            # Position i is right before the i-th attribute of an entry.
+            for i in range(len(asked))
         }
         lines += [[panel] for panel in _both(f"P-probe, {TARGET_TITLES[of]}", "p_probe", shown, table, paper)]
     described = f"Heat maps of probes: {ACCURACY}, by setting, attribute and position"
@@ -95,7 +104,11 @@ def _panel(
     paper: pd.DataFrame | None,
 ) -> Panel:
     columns = tuple(
-        Group(heading, tuple(SHORT.get(s.attribute, s.attribute) for s in squares), (1.0,) * len(squares))
+        Group(
+            heading,
+            tuple(SHORT.get(s.attribute, s.attribute.replace("_", "\n")) for s in squares),
+            (1.0,) * len(squares),
+        )
         for heading, squares in shown.items()
     )
 
@@ -104,7 +117,8 @@ def _panel(
             value = published(paper, row.setting if row else BASELINE, square.metric)
         else:
             value = row.measured(kind, square.metric) if row else baseline(table, square.baseline, (kind,))
-        return None if value is None and row and _passed(row, square) else Entry(value)
+        absent = row is not None and (not row.asks(square.attribute) or _passed(row, square))
+        return None if value is None and absent else Entry(value)
 
     lines = []
     for row in (None, *table):
@@ -122,4 +136,5 @@ def _passed(row: Row, column: Square) -> bool:
         return False
     axes = row.replicates["p_probe"].params
     shuffled = axes.get("corpus.permute") or axes.get("corpus.couple") or axes.get("corpus.kind", "bioS") != "bioS"
-    return not shuffled and ATTRIBUTES.index(column.attribute) < column.position
+    place = row.attributes.index(column.attribute)
+    return column.position >= len(row.attributes) or (not shuffled and place < column.position)

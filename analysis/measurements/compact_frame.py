@@ -7,11 +7,13 @@ import pandas as pd
 from analysis.measurements.cells import Cell, Results, group_replicates
 from analysis.measurements.names import (
     ATTRIBUTES,
+    GROUPS,
     LOSS,
     PROBES,
     QUESTIONS,
     RECALL,
     ProbeTarget,
+    attributes_of,
     majority,
     metric,
     p_probe,
@@ -37,8 +39,12 @@ SPEED = "speed/tokens_per_second"
 def compact(results: Results) -> pd.DataFrame:
     """One row per cell: key, state and scale; setting, readout and seed; common axes, and others that vary; the main
     number with its interval, `n`, its attributes and baseline; recall, loss and speed; folders of model and answers.
+
+    An attribute besides the six whose name is that of another column is called `attribute.<name>`.
     """
     names, kinds, varied = row_names(results), {kind.name: kind for kind in results.other_kinds}, _varied(results)
+    asked = [cell for cell in results.cells if column_group(cell.params) in GROUPS]
+    own = attributes_of(name for cell in asked for name in cell.metrics)[len(ATTRIBUTES) :]
     rows = []
     for cell in results.cells:
         group = column_group(cell.params)
@@ -48,6 +54,8 @@ def compact(results: Results) -> pd.DataFrame:
         row |= {axis: cell.axes.get(axis) for axis in cell.axes if axis in varied}
         row |= _numbers(cell, group, kinds.get(group))
         row |= {"model": cell.stages.get("pretrain"), "answers": _readout_folder(cell)}
+        more = {name: cell.metrics.get(main_metric(group, name, kinds.get(group))) for name in own}
+        row |= {f"attribute.{name}" if name in row else name: value for name, value in more.items()}
         rows.append(row)
     return pd.DataFrame(rows).astype({"n": "Int64"})
 

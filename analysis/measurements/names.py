@@ -1,6 +1,7 @@
 """Names of attributes, column groups and metrics, as results record them and tables head them."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 ProbeTarget = Literal["first", "whole"]
@@ -10,11 +11,16 @@ PROBE_TARGETS: tuple[ProbeTarget, ...] = tuple(TARGET_TITLES)
 ACCURACY = "accuracy on held-out people (%)"
 
 ATTRIBUTES = ("birth_date", "birth_city", "university", "major", "company", "company_city")
+"""The six that everybody has; people of a sweep may have others besides, which its metrics name (`attributes_of`)."""
+BASELINES = re.compile(r"baseline/(?:test|first|whole)/(?!mean$)([a-z][a-z0-9_]*)")
+"""Metrics of an attribute that every cell has which asks for it, those of cells that are blocked included."""
 AVERAGED = ATTRIBUTES[1:]
 """A probe's mean covers these; a whole birth date has too many values for a probe."""
 COLUMNS = ("mean", *ATTRIBUTES)
 POSITIONS = tuple(range(len(ATTRIBUTES)))
 """A P-probe's special positions: position i is right before the i-th attribute of an entry."""
+COUNTED = {3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten"}
+"""Numbers of attributes in words."""
 HEADERS = {
     "birth_date": "birth date",
     "birth_city": "birth city",
@@ -43,6 +49,22 @@ LOSS = "train/loss"
 """Every pretraining records this curve."""
 
 
+def in_order(attributes: Iterable[str]) -> tuple[str, ...]:
+    """These attributes, each once: those of the six in their order, then others in that of the alphabet."""
+    chosen = set(attributes)
+    return (*(name for name in ATTRIBUTES if name in chosen), *sorted(chosen - set(ATTRIBUTES)))
+
+
+def attributes_of(metrics: Iterable[str]) -> tuple[str, ...]:
+    """The attributes of the people whose readouts recorded these metrics: the six and any others."""
+    return in_order([*ATTRIBUTES, *(found[1] for name in metrics if (found := BASELINES.fullmatch(name)))])
+
+
+def header(column: str) -> str:
+    """What a column of an attribute, or of their mean, is called in a table."""
+    return HEADERS.get(column, column.replace("_", " "))
+
+
 def metric(group: str, column: str) -> str:
     """Metric of exact match on held-out people; `column` is an attribute or `mean`."""
     return f"{group}/exact_match/test/{column}"
@@ -60,8 +82,7 @@ def p_probe(target: ProbeTarget, position: int | Literal["own"], column: str) ->
 
 def p_probe_after(target: ProbeTarget, attributes: Iterable[str], column: str) -> str:
     """Metric of a P-probe over the positions that follow exactly these attributes, in any order."""
-    chosen = set(attributes)
-    return f"p_probe/seen/{target}/{'-'.join(name for name in ATTRIBUTES if name in chosen) or 'none'}/{column}"
+    return f"p_probe/seen/{target}/{'-'.join(in_order(attributes)) or 'none'}/{column}"
 
 
 def majority(group: str, target: ProbeTarget, column: str) -> str:
@@ -74,6 +95,6 @@ def before_training(column: str) -> str:
     return f"start/exact_match/test/{column}"
 
 
-def probed_attributes(target: ProbeTarget) -> tuple[str, ...]:
-    """The attributes for which this kind of probe is trained."""
-    return ATTRIBUTES if target == "first" else AVERAGED
+def probed_attributes(target: ProbeTarget, attributes: Sequence[str] = ATTRIBUTES) -> tuple[str, ...]:
+    """The attributes for which this kind of probe is trained: a whole birth date has too many values."""
+    return tuple(name for name in attributes if target == "first" or name != "birth_date")

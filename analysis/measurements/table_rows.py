@@ -3,11 +3,12 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from analysis.measurements.best_settings import keep_best, shown_groups
 from analysis.measurements.cells import Axis, ReplicateGroup, Results
-from analysis.measurements.names import GROUPS, PROBES, QUESTIONS, metric
+from analysis.measurements.names import ATTRIBUTES, GROUPS, PROBES, QUESTIONS, attributes_of, in_order, metric
 
 if TYPE_CHECKING:
     # A plan reads this module and does not wait for pandas.
@@ -72,6 +73,17 @@ class Row:
         """Exact match on the people whose questions were trained on."""
         return self.measured(group, TRAIN_ACCURACY.format(group=group))
 
+    @cached_property
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes of the row's people, as far as its numbers tell."""
+        asked = [replicates for group, replicates in self.replicates.items() if group in GROUPS]
+        return attributes_of(name for replicates in asked for name in replicates.metrics)
+
+    def asks(self, column: str) -> bool:
+        """Whether a number of this column is missing where the row has none: its people may not have the attribute."""
+        measured = any(replicates.metrics for replicates in self.replicates.values())
+        return column in ("mean", *self.attributes) or not measured
+
     def state(self, group: str) -> str:
         """State of the group's cells; `missing` where the plan has none."""
         replicates = self.replicates.get(group)
@@ -92,6 +104,12 @@ def setting(axes: Mapping[str, Axis]) -> str:
         parts.append("permute" if entries != "single" and permute == 1 else f"permute{permute}")
     flags = {"fullname": "corpus.fullname", "CEL": "corpus.celebrity_fraction", "wiki": "corpus.background"}
     return "+".join(parts + [flag for flag, axis in flags.items() if axes.get(axis)])
+
+
+def paper_setting(replicates: ReplicateGroup) -> str:
+    """The paper's row name; where people have attributes besides the six, that of no row of the paper."""
+    own = attributes_of(replicates.metrics)[len(ATTRIBUTES) :] if column_group(replicates.params) in GROUPS else ()
+    return setting(replicates.params) + (f" with {' and '.join(own)}" if own else "")
 
 
 def column_group(axes: Mapping[str, Axis]) -> str:
@@ -118,7 +136,7 @@ def rows(results: Results, kinds: Iterable[str] = tuple(QUESTIONS), *, best_of: 
     for replicates in kept:
         base = setting(replicates.params)
         family = replicates.params.get("model.family", "gpt2")
-        paper_name = base if family == "gpt2" else f"{base} ({family})"
+        paper_name = paper_setting(replicates) + ("" if family == "gpt2" else f" ({family})")
         _, by_group = table.setdefault(base + name_suffix(replicates, naming_axes), (paper_name, {}))
         by_group[column_group(replicates.params)] = replicates
     return tuple(Row(name, paper_name, by_group) for name, (paper_name, by_group) in table.items())
@@ -180,6 +198,11 @@ def name_suffix(replicates: ReplicateGroup, naming_axes: Mapping[str, Iterable[s
 def column_groups(table: Sequence[Row]) -> tuple[str, ...]:
     """Column groups that at least one row has, in the paper's order."""
     return tuple(name for name in GROUPS if any(name in row.replicates for row in table))
+
+
+def attributes(table: Sequence[Row]) -> tuple[str, ...]:
+    """The attributes of the people of these rows: the six, then others that any row asks for."""
+    return in_order([*ATTRIBUTES, *(name for row in table for name in row.attributes)])
 
 
 def tidy(table: Sequence[Row]) -> "pd.DataFrame":

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from analysis.measurements.best_settings import keep_best
 from analysis.measurements.cells import Interval, ReplicateGroup
-from analysis.measurements.table_rows import name_suffix, setting, varied_axes
+from analysis.measurements.table_rows import name_suffix, paper_setting, varied_axes
 from analysis.paper.paper_value import BASELINE, ColumnSpec, PaperValue, Place
 
 ABSENT = "not planned"
@@ -85,7 +85,7 @@ def candidates_by_place(
     """The results that may stand at each place, before the best of them is taken."""
     by_setting: dict[str, list[ReplicateGroup]] = {}
     for replicates in replicate_groups:
-        by_setting.setdefault(setting(replicates.params), []).append(replicates)
+        by_setting.setdefault(paper_setting(replicates), []).append(replicates)
     by_columns: dict[ColumnSpec, dict[Place, tuple[ReplicateGroup, ...]]] = {}
     for number in numbers:
         places = by_columns.setdefault(number.columns, {})

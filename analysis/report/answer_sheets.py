@@ -17,7 +17,7 @@ from analysis.measurements.names import (
     majority,
     metric,
 )
-from analysis.measurements.table_rows import Row, baseline, column_groups, published, rows
+from analysis.measurements.table_rows import Row, attributes, baseline, column_groups, published, rows
 from analysis.presentation.number_format import MISSING, percent, points, ranged
 from analysis.presentation.section import Sheet
 
@@ -47,9 +47,10 @@ def sheets(results: Results, paper: pd.DataFrame | None = None, *, best_of: Sequ
 
 def _ours(table: Sequence[Row], name: str) -> Sheet:
     """One line per row: its numbers, or its state instead."""
-    guesses = [percent(baseline(table, majority(name, "whole", column))) for column in COLUMNS]
+    columns = ("mean", *attributes(table))
+    guesses = [percent(baseline(table, majority(name, "whole", column))) for column in columns]
     lines = [("majority baseline", *guesses, *[""] * len(AFTER))]
-    before = [percent(baseline(table, before_training(column))) for column in COLUMNS]
+    before = [percent(baseline(table, before_training(column))) for column in columns]
     if before[0] != MISSING:
         lines.append((BEFORE_TRAINING, *before, *[""] * len(AFTER)))
     quiet = tuple(range(len(lines)))
@@ -68,7 +69,7 @@ def _ours(table: Sequence[Row], name: str) -> Sheet:
             (
                 row.name if row.state(name) == "done" else f"{row.name} [{row.state(name)}]",
                 ranged(row.value(name, "mean"), row.interval(name, "mean")),
-                *(percent(row.value(name, column)) for column in COLUMNS[1:]),
+                *(percent(row.value(name, column)) for column in columns[1:]),
                 MISSING if count is None else f"{count:,}",
                 ", ".join(map(str, replicates.seeds)),
                 percent(row.train_accuracy(name)),
@@ -77,7 +78,7 @@ def _ours(table: Sequence[Row], name: str) -> Sheet:
                 percent(replicates.metrics.get(NAMELESS)),
             )
         )
-    headers = ("setting", *_columns(), *AFTER)
+    headers = ("setting", *_spaced(columns), *AFTER)
     return Sheet(GROUPS[name], headers, tuple(lines), explained, quiet=quiet)
 
 
@@ -85,6 +86,7 @@ def _beside(table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> Shee
     """Ours, the paper's and the difference, for the settings that the paper has in this column group."""
     lines: list[tuple[str, ...]] = []
     for row in table:
+        # The paper's people have the six attributes.
         theirs = [published(paper, row.setting, metric(name, column)) for column in COLUMNS]
         if name not in row.replicates or None in theirs:
             continue
@@ -99,8 +101,8 @@ def _beside(table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> Shee
     sources = dict.fromkeys(text for column, text in paper.attrs["sources"].items() if column.startswith(starts))
     note = f"{'; '.join(sources)}. {BESIDE}"
     quiet = tuple(range(2, len(lines), 3))
-    return Sheet(f"{GROUPS[name]} beside the paper", ("setting", "", *_columns()), tuple(lines), note, quiet)
+    return Sheet(f"{GROUPS[name]} beside the paper", ("setting", "", *_spaced(COLUMNS)), tuple(lines), note, quiet)
 
 
-def _columns() -> tuple[str, ...]:
-    return tuple(column.replace("_", " ") for column in COLUMNS)
+def _spaced(columns: Sequence[str]) -> tuple[str, ...]:
+    return tuple(column.replace("_", " ") for column in columns)

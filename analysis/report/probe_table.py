@@ -9,27 +9,34 @@ from rich.console import Group
 from analysis.measurements.cells import Results
 from analysis.measurements.names import (
     ACCURACY,
-    ATTRIBUTES,
-    HEADERS,
     PROBE_TARGETS,
     PROBES,
     RECALL,
     TARGET_TITLES,
     ProbeTarget,
+    header,
     majority,
     p_probe,
     probed_attributes,
     q_probe,
 )
 from analysis.measurements.probe_updates import confined_note
-from analysis.measurements.table_rows import Row, baseline, column_groups, published, rows, with_any_column
+from analysis.measurements.table_rows import (
+    Row,
+    attributes,
+    baseline,
+    column_groups,
+    published,
+    rows,
+    with_any_column,
+)
 from analysis.presentation.console_table import Column, ConsoleTable
 from analysis.presentation.number_format import percent, ranged
 from analysis.presentation.section import Sheet
 
 EXPLAINED = (
-    "Accuracy of a linear probe on held-out people, in percent, with its 95 % interval; a mean is over the five "
-    "attributes without the birth date."
+    "Accuracy of a linear probe on held-out people, in percent, with its 95 % interval; a mean is over all "
+    "attributes but the birth date."
 )
 UNKNOWN = "; it has none of a permuted setting's own position"
 
@@ -60,22 +67,22 @@ def rich_table(results: Results, paper: pd.DataFrame | None = None) -> Group:
     return Group(*(rich_sheet(sheet) for sheet in sheets(results, paper)))
 
 
-def _columns(kind: str, target: ProbeTarget) -> list[ProbeColumn]:
+def _columns(kind: str, target: ProbeTarget, asked: Sequence[str]) -> list[ProbeColumn]:
     guess = majority(kind, target, "mean")
     if kind == "p_probe":
         return [
             ProbeColumn("position 0", p_probe(target, 0, "mean"), guess, True),
             ProbeColumn("own", p_probe(target, "own", "mean"), guess, True),
         ]
-    names = {name: HEADERS.get(name, name) for name in ATTRIBUTES} | {"birth_date": "birth month"}
+    names = {name: header(name) for name in asked} | {"birth_date": "birth month"}
     return [ProbeColumn("mean", q_probe(target, "mean"), guess, True)] + [
         ProbeColumn(names[name], q_probe(target, name), majority(kind, target, name), False)
-        for name in probed_attributes(target)
+        for name in probed_attributes(target, asked)
     ]
 
 
 def _sheet(table: Sequence[Row], kind: str, target: ProbeTarget, paper: pd.DataFrame | None) -> Sheet:
-    columns = _columns(kind, target)
+    columns = _columns(kind, target, attributes(table))
     paper = with_any_column(paper, [column.metric for column in columns])
     title = f"{PROBES[kind]}, {TARGET_TITLES[target]}: {ACCURACY}"
     if kind == "p_probe":

@@ -1,4 +1,4 @@
-"""Six questions with the answers of the networks that a headline contrasts, right and wrong."""
+"""A question for each attribute, with the answers of the networks that a headline contrasts, right and wrong."""
 
 import textwrap
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.measurements.cells import Cell, Results
-from analysis.measurements.names import ATTRIBUTES, QUESTIONS
+from analysis.measurements.names import ATTRIBUTES, COUNTED, QUESTIONS, in_order
 from analysis.measurements.table_rows import rows
 from analysis.presentation.number_format import percent
 from analysis.presentation.section import Sheet
@@ -40,14 +40,16 @@ def sampled_cells(results: Results, *, best_of: Sequence[str] = ()) -> tuple[tup
 def sheet(answers: Sequence[tuple[str, pd.DataFrame]]) -> Sheet | None:
     """Returns one question of each attribute with the answers of each setting; `answers` are predictions by setting.
 
-    The last setting decides: of the three attributes that it answers best, the first person about whom it is right,
-    of the others the first about whom it is wrong. Leaves out settings that were not asked the same. Returns `None`
-    without an answer about people never asked about.
+    The last setting decides: of the half of the attributes that it answers best, the first person about whom it is
+    right, of the others the first about whom it is wrong. Leaves out settings that were not asked the same. Returns
+    `None` without an answer about people never asked about.
     """
     tested = [(name, frame[frame["split"] == "test"]) for name, frame in answers]
     if not tested or tested[-1][1].empty:
         return None
-    last, picked = tested[-1][0], _picked(tested[-1][1])
+    last = tested[-1][0]
+    attributes = in_order([*ATTRIBUTES, *tested[-1][1]["attribute"]])
+    picked = _picked(tested[-1][1], attributes)
     shown: list[tuple[str, pd.DataFrame]] = []
     for name, frame in tested:
         mine = picked[SAME].merge(frame, on=SAME, how="left")
@@ -59,20 +61,25 @@ def sheet(answers: Sequence[tuple[str, pd.DataFrame]]) -> Sheet | None:
     )
     exact = tested[-1][1]["exact"]
     note = (
-        f"Of the three attributes that {last} answers best, the first person about whom it is right, of the others the "
-        f"first about whom it is wrong, as far as there is one; {RIGHT} is an exact match. Of all its {len(exact):,} "
-        f"answers about people never asked about, {percent(float(exact.mean()))} % are right."
+        f"Of the {_counted(len(attributes) // 2)} attributes that {last} answers best, the first person about whom it "
+        f"is right, of the others the first about whom it is wrong, as far as there is one; {RIGHT} is an exact match. "
+        f"Of all its {len(exact):,} answers about people never asked about, {percent(float(exact.mean()))} % are right."
     )
     headers = ("question", "right answer", *(name for name, _ in shown))
-    return Sheet("Six questions about people never asked about", headers, lines, note, words=True)
+    title = f"{_counted(len(attributes)).capitalize()} questions about people never asked about"
+    return Sheet(title, headers, lines, note, words=True)
 
 
-def _picked(frame: pd.DataFrame) -> pd.DataFrame:
+def _counted(number: int) -> str:
+    return COUNTED.get(number, str(number))
+
+
+def _picked(frame: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
     """One row of each attribute: right ones of those that are answered best, wrong ones of the others."""
-    shares = frame.groupby("attribute")["exact"].mean().reindex(ATTRIBUTES)
-    best = set(shares.sort_values(ascending=False, kind="stable").index[: len(ATTRIBUTES) // 2])
+    shares = frame.groupby("attribute")["exact"].mean().reindex(list(attributes))
+    best = set(shares.sort_values(ascending=False, kind="stable").index[: len(attributes) // 2])
     chosen = []
-    for attribute in ATTRIBUTES:
+    for attribute in attributes:
         mine = frame[frame["attribute"] == attribute]
         wanted = mine[mine["exact"] == (attribute in best)]
         chosen.append((mine if wanted.empty else wanted).head(1))

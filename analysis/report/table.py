@@ -12,17 +12,23 @@ from rich.text import Text
 from analysis.measurements.cells import Cell, Results
 from analysis.measurements.departures import departures_of, departures_remark
 from analysis.measurements.names import (
-    ATTRIBUTES,
     BEFORE_TRAINING,
-    COLUMNS,
     GROUPS,
-    HEADERS,
     RECALL,
     before_training,
+    header,
     majority,
     metric,
 )  # fmt: skip
-from analysis.measurements.table_rows import Row, baseline, column_groups, published, rows, with_any_column
+from analysis.measurements.table_rows import (
+    Row,
+    attributes,
+    baseline,
+    column_groups,
+    published,
+    rows,
+    with_any_column,
+)
 from analysis.presentation.console_table import Column, ConsoleTable
 from analysis.presentation.number_format import MISSING, percent, points, ranged
 from analysis.report import kind_table, probe_table, search_table
@@ -51,20 +57,21 @@ def everything(results: Results, paper: pd.DataFrame | None = None, *, best_of: 
 def comparison(results: Results, paper: pd.DataFrame | None = None, *, best_of: Sequence[str] = ()) -> pd.DataFrame:
     """Returns settings x answers, as fractions of 1, with the majority baseline as first row.
 
-    Columns by metric name: mean and six attributes of each group, then `<mean>/n`, `/low`, `/high`, `/seeds`, `/state`,
+    Columns by metric name: mean and attributes of each group, then `<mean>/n`, `/low`, `/high`, `/seeds`, `/state`,
     and the recall. With `paper` (`tables.beside`), also `paper/<metric>` and `difference/<metric>` (ours less
     the paper's). Missing numbers are NaN here and an en dash in text.
     """
     table = rows(results, best_of=best_of)
+    columns = ("mean", *attributes(table))
     lines: dict[str, dict[str, float | str | None]] = {"baseline": {}}
     for name in column_groups(table):
         lines["baseline"] |= {
-            metric(name, column): baseline(table, majority(name, "whole", column)) for column in COLUMNS
+            metric(name, column): baseline(table, majority(name, "whole", column)) for column in columns
         }
     for row in table:
         line = lines[row.name] = {}
         for name in column_groups(table):
-            line |= {metric(name, column): row.value(name, column) for column in COLUMNS}
+            line |= {metric(name, column): row.value(name, column) for column in columns}
             mean, replicates, bounds = metric(name, "mean"), row.replicates.get(name), row.interval(name, "mean")
             line[f"{mean}/n"] = replicates.n.get(mean) if replicates else None
             line[f"{mean}/low"], line[f"{mean}/high"] = bounds or (None, None)
@@ -73,7 +80,7 @@ def comparison(results: Results, paper: pd.DataFrame | None = None, *, best_of: 
             line[f"{name}/{RECALL}"] = replicates.metrics.get(RECALL) if replicates else None
     settings = {row.name: row.setting for row in table} | {"baseline": "baseline"}
     for name, line in lines.items() if paper is not None else ():
-        for column in [metric(g, c) for g in column_groups(table) for c in COLUMNS]:
+        for column in [metric(g, c) for g in column_groups(table) for c in columns]:
             theirs, ours = published(paper, settings[name], column), line.get(column)
             line[f"paper/{column}"] = theirs
             line[f"difference/{column}"] = ours - theirs if isinstance(ours, float) and theirs is not None else None
@@ -117,30 +124,31 @@ def rich_table(results: Results, paper: pd.DataFrame | None = None, *, best_of: 
 def _one_table(table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> ConsoleTable:
     paper = with_any_column(paper, [metric(name, "mean")])
     beside = () if paper is None else (Column("paper", essential=True), Column("diff."))
+    asked = attributes(table)
     columns = (
         Column("setting", "words", essential=True),
         Column("mean [95 %]", essential=True),
         *beside,
-        *(Column(HEADERS.get(column, column).replace(" ", "\n")) for column in ATTRIBUTES),
+        *(Column(header(column).replace(" ", "\n")) for column in asked),
         Column("n", essential=True),
         Column("asked"),
         Column("recall"),
         Column("seeds"),
         Column("state", "words", essential=True),
     )
-    means = [percent(baseline(table, majority(name, "whole", column))) for column in COLUMNS]
+    means = [percent(baseline(table, majority(name, "whole", column))) for column in ("mean", *asked)]
     theirs = [] if paper is None else [percent(published(paper, "baseline", metric(name, "mean"))), ""]
     lines = [("majority baseline", means[0], *theirs, *means[1:], *[""] * 5)]
-    before = [percent(baseline(table, before_training(column))) for column in COLUMNS]
+    before = [percent(baseline(table, before_training(column))) for column in ("mean", *asked)]
     if before[0] != MISSING:
         lines.append((BEFORE_TRAINING, before[0], *[""] * len(theirs), *before[1:], *[""] * 5))
     quiet = tuple(range(len(lines)))
-    lines += [_line(row, name, paper) for row in table if name in row.replicates]
+    lines += [_line(row, name, asked, paper) for row in table if name in row.replicates]
     title = f"{GROUPS[name]}: exact match on people never asked about (%)"
     return ConsoleTable(title, columns, tuple(lines), quiet=quiet)
 
 
-def _line(row: Row, name: str, paper: pd.DataFrame | None) -> tuple[str, ...]:
+def _line(row: Row, name: str, asked: Sequence[str], paper: pd.DataFrame | None) -> tuple[str, ...]:
     """The cells of one row of the console table."""
     replicates, ours = row.replicates[name], row.value(name, "mean")
     beside: list[str] = []
@@ -152,7 +160,7 @@ def _line(row: Row, name: str, paper: pd.DataFrame | None) -> tuple[str, ...]:
         row.name,
         ranged(ours, row.interval(name, "mean")),
         *beside,
-        *(percent(row.value(name, column)) for column in ATTRIBUTES),
+        *(percent(row.value(name, column)) for column in asked),
         MISSING if count is None else f"{count:,}",
         percent(row.train_accuracy(name)),
         percent(replicates.metrics.get(RECALL)),

@@ -57,11 +57,17 @@ class FragmentEncoder:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, programs: Sequence[Sequence[Fragment]], *, whole: bool | None = None
+        self,
+        tokenizer: Tokenizer,
+        programs: Sequence[Sequence[Fragment]],
+        columns: Sequence[str] = COLUMNS,
+        *,
+        whole: bool | None = None,
     ) -> None:
-        """`whole` encodes texts whole or from fragments; None takes fragments where that is exact."""
+        """`columns` are the names of a person's; `whole` encodes texts whole or from fragments, and None takes
+        fragments where that is exact."""
         self._eos, self._tokenizer, self._type = eos_id(tokenizer), tokenizer, id_type(tokenizer)
-        self.programs = programs
+        self.programs, self.columns = programs, tuple(columns)
         first_rows: dict[Fragment, int] = {}
         # Row 0 is the empty text, which pads short programs.
         texts, attribute_chars = [""], [0]
@@ -90,14 +96,14 @@ class FragmentEncoder:
         self._first, self._last = np.zeros(shape[0], np.int64), np.zeros(shape[0], np.int64)
         for p, program in enumerate(self.programs):
             self._row[p, : len(program)] = [first_rows[f] for f in program]
-            self._column[p, : len(program)] = [COLUMNS.index(f.column) for f in program]
+            self._column[p, : len(program)] = [self.columns.index(f.column) for f in program]
             attribute = [k for k, f in enumerate(program) if f.inside[0] > 0]
             self._first[p], self._last[p] = attribute[0], attribute[-1]
 
     def text(self, programs: Sequence[int], columns: np.ndarray) -> str:
         """The text that `encode` tokenizes: the sentences `programs` filled from one person's `columns`."""
         fragments = (f for p in programs for f in self.programs[p])
-        return "".join(f.texts[columns[COLUMNS.index(f.column)]] for f in fragments)
+        return "".join(f.texts[columns[self.columns.index(f.column)]] for f in fragments)
 
     def encode(self, programs: np.ndarray, columns: np.ndarray, people: np.ndarray) -> TokenizedTexts:
         """Token ids of many texts; text i is `programs[i]` (sentences,) filled from `columns[people[i]]`.
@@ -113,7 +119,7 @@ class FragmentEncoder:
     def _encode_chunk(self, programs: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ids (tokens,), lengths with EOS (texts,) and spans (texts, sentences, 2) of texts.
 
-        `programs` is (texts, sentences), `columns` (texts, len(COLUMNS)). Raises `WrongRequest` for a token that holds
+        `programs` is (texts, sentences), `columns` (texts, C). Raises `WrongRequest` for a token that holds
         the beginning of a value with the end of the word before.
         """
         if self.whole:
@@ -144,7 +150,7 @@ class FragmentEncoder:
         for program in programs:
             begin = end = 0
             for fragment in self.programs[program]:
-                row = columns[COLUMNS.index(fragment.column)]
+                row = columns[self.columns.index(fragment.column)]
                 if inside := fragment.inside[row]:
                     begin, end = (begin if end else len(text)), len(text) + inside
                 text += fragment.texts[row]

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ktrain.bios.pools import DAYS, MONTHS, Pools
-from ktrain.bios.templates import COLUMNS, attribute_columns
-from ktrain.config import ATTRIBUTES
+from ktrain.bios.templates import COLUMNS, attribute_columns, columns_of
 from ktrain.errors import WrongRequest
 from ktrain.rng import generator
 
 
 @dataclass(frozen=True)
 class People:
-    """N profiles as indices into the pools: `columns` is (N, len(COLUMNS)) int32, one column per name in `COLUMNS`."""
+    """N profiles as indices into the pools: `columns` is (N, C) int32, one column per name in `columns_of(pools)`."""
 
     pools: Pools
     columns: np.ndarray
@@ -23,7 +22,7 @@ class People:
 
     def column(self, name: str) -> np.ndarray:
         """One column of the profiles, (N,)."""
-        return np.asarray(self.columns[:, COLUMNS.index(name)])
+        return np.asarray(self.columns[:, columns_of(self.pools).index(name)])
 
     def name(self, person: int) -> str:
         """Full name: first, middle, last."""
@@ -52,21 +51,23 @@ def draw_people(pools: Pools, count: int, seed: int, celebrities: int = 0) -> Pe
     """`count` people with unique full names, every attribute uniform and independent (paper, section 2.1).
 
     Celebrities follow them, under other names (paper, section 5); their number does not change the people before them.
+    Attributes besides the six have streams of their own, so they change nothing else of anybody.
     Raises `WrongRequest` if the pools have fewer full names than people.
     """
     if count + celebrities > pools.name_count:
         request = f"corpus.people={count}" + (f" and {celebrities} celebrities" if celebrities else "")
         raise WrongRequest(f"{request}: the pools give at most {pools.name_count} different full names")
-    minority, names = _group(pools, count, generator(seed, "people"), np.array([], dtype=np.int64))
+    minority, names = _group(pools, count, seed, "people", np.array([], dtype=np.int64))
     if not celebrities:
         return People(pools, minority)
-    famous, _ = _group(pools, celebrities, generator(seed, "celebrities"), names)
+    famous, _ = _group(pools, celebrities, seed, "celebrities", names)
     return People(pools, np.concatenate([minority, famous]))
 
 
-def _group(pools: Pools, count: int, rng: np.random.Generator, taken: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _group(pools: Pools, count: int, seed: int, group: str, taken: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Draws the columns of `count` people whose names are not in `taken`; returns them and the names as numbers."""
-    columns = np.zeros((count, len(COLUMNS)), dtype=np.int32)
+    rng = generator(seed, group)
+    columns = np.zeros((count, len(columns_of(pools))), dtype=np.int32)
     names = _distinct(rng, pools.name_count, count, taken)
     sizes = (len(pools.first_names), len(pools.middle_names), len(pools.last_names))
     for column, index in zip(("first", "middle", "last"), np.unravel_index(names, sizes), strict=True):
@@ -85,6 +86,8 @@ def _group(pools: Pools, count: int, rng: np.random.Generator, taken: np.ndarray
     }
     for column, size in ranges.items():
         columns[:, COLUMNS.index(column)] = rng.integers(size, size=count)
+    for k, (attribute, values) in enumerate(pools.own.items(), len(COLUMNS)):
+        columns[:, k] = generator(seed, group, attribute).integers(len(values), size=count)
     return columns, names
 
 
@@ -108,7 +111,7 @@ def majority_shares(people: People, selected: np.ndarray) -> dict[str, float]:
     This is the score of a model that gives every question one constant answer: the paper's `baseline` row.
     """
     shares = {}
-    for attribute in ATTRIBUTES:
+    for attribute in people.pools.attributes:
         _, counts = np.unique(people.class_ids(attribute)[selected], return_counts=True)
         shares[attribute] = float(counts.max() / counts.sum())
     return shares

@@ -2,15 +2,18 @@
 
 import csv
 import io
+import json
 import re
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ktrain.bios.tokenizer import EOS
-from ktrain.config import PoolsConfig
+from ktrain.config import ATTRIBUTES, PoolsConfig
+from ktrain.config.attributes import own_attributes
 from ktrain.errors import WrongRequest
 
 BUILTIN = Path(__file__).parents[1] / "data" / "assets" / "pools"
@@ -28,11 +31,14 @@ _FIELD_FILES = {
     "companies": "company.txt",
 }
 """The names that the authors' published generator gives to its field files."""
+LEAST_OWN = 3
+"""Values of an attribute of the user's own: with two, a constant answer is right half of the time."""
 
 
 @dataclass(frozen=True)
 class Pools:
-    """Values by pool; `company_cities[i]` is the city of `companies[i]` (paper, appendix A.1)."""
+    """Values by pool; `company_cities[i]` is the city of `companies[i]` (paper, appendix A.1). `own` has the values of
+    each attribute besides the six."""
 
     first_names: tuple[str, ...]
     middle_names: tuple[str, ...]
@@ -43,17 +49,36 @@ class Pools:
     companies: tuple[str, ...]
     company_cities: tuple[str, ...]
     birth_years: int = 200
+    own: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes of every person: the six, then those of `own`."""
+        return (*ATTRIBUTES, *self.own)
 
     @property
     def name_count(self) -> int:
         """How many different full names the pools give."""
         return len(self.first_names) * len(self.middle_names) * len(self.last_names)
 
+    def to_json(self) -> str:
+        """As a file of a corpus has them; `own` is left out where there is none."""
+        return json.dumps({name: value for name, value in vars(self).items() if name != "own" or value}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Pools":
+        """What `to_json` wrote."""
+        saved = json.loads(text)
+        own = {attribute: tuple(values) for attribute, values in saved.pop("own", {}).items()}
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in saved.items()}
+        return cls(**fields, own=own)
+
     def nested_values(self) -> list[str]:
         """One line for each value that another value of its pool contains at word boundaries."""
         lines = []
-        for pool in ("birth_cities", "universities", "majors", "companies", "company_cities"):
-            values = sorted(set(getattr(self, pool)))
+        names = "birth_cities", "universities", "majors", "companies", "company_cities"
+        for pool, pool_values in ({name: getattr(self, name) for name in names} | dict(self.own)).items():
+            values = sorted(set(pool_values))
             joined = "\n".join(values)
             for value in values:
                 containing = re.findall(rf"^(.*(?<!\w){re.escape(value)}(?!\w).*)$", joined, re.M | re.I)
@@ -64,7 +89,8 @@ class Pools:
 def load(folder: str | None = None) -> Pools:
     """Reads the pools of a folder, in this project's CSV files or the authors' field files; built-in by default.
 
-    Raises `WrongRequest` for a missing folder or file, and for empty, repeated or malformed values.
+    Any other CSV file is the pool of an attribute of that name. A folder that has nothing else adds it to the built-in
+    pools. Raises `WrongRequest` for a missing folder or file, and for empty, repeated or malformed values.
     """
     if folder is None:
         return _builtin()
@@ -80,6 +106,9 @@ def _builtin() -> Pools:
 
 
 def _read(root: Path) -> Pools:
+    own = _own_values(root)
+    if own and _has_own_alone(root):
+        return replace(_builtin(), own=own)
     published = (root / "city.txt").is_file()
     read = _read_fields if published else _read_csv
     columns = {name: read(root, name) for name in _FIELD_FILES}
@@ -87,12 +116,33 @@ def _read(root: Path) -> Pools:
         _check(root, name, rows)
     values = {name: tuple(row[0] for row in rows) for name, rows in columns.items()}
     cities = tuple(row[1] for row in columns["companies"])
-    return Pools(**values, company_cities=cities)  # type: ignore[arg-type]
+    return Pools(**values, company_cities=cities, own=own)  # type: ignore[arg-type]
+
+
+def _own_values(root: Path) -> dict[str, tuple[str, ...]]:
+    """The values of each attribute of the user's own, all of which are in use."""
+    try:
+        attributes = own_attributes(str(root))
+    except ValueError as e:
+        raise WrongRequest(f"corpus.{e}") from None
+    values = {}
+    for attribute in attributes:
+        rows = _read_csv(root, attribute)
+        _check(root, attribute, rows)
+        if len(rows) < LEAST_OWN:
+            raise WrongRequest(f"{attribute}.csv in {root}: has {len(rows)} values; an attribute needs {LEAST_OWN}")
+        values[attribute] = tuple(row[0] for row in rows)
+    return values
+
+
+def _has_own_alone(root: Path) -> bool:
+    """Whether a folder has no pool of names or of the six, so that these are the built-in ones."""
+    return not any((root / f"{name}.csv").exists() or (root / file).exists() for name, file in _FIELD_FILES.items())
 
 
 def shrink(pools: Pools, sizes: PoolsConfig) -> Pools:
     """Keeps the first values of each pool. Raises `WrongRequest` if a pool has fewer than `sizes` requests."""
-    kept: dict[str, tuple[str, ...]] = {}
+    kept: dict[str, Any] = {}
     for name in _FIELD_FILES:
         available, size = getattr(pools, name), getattr(sizes, name)
         if size > len(available):
@@ -105,7 +155,10 @@ def shrink(pools: Pools, sizes: PoolsConfig) -> Pools:
 def files(folder: str | None = None) -> list[Path]:
     """The files that define the pools, for the corpus key."""
     root = BUILTIN if folder is None else Path(folder)
-    return sorted(p for p in root.iterdir() if p.suffix in {".csv", ".txt"})
+    found = sorted(p for p in root.iterdir() if p.suffix in {".csv", ".txt"})
+    if folder is not None and own_attributes(folder) and _has_own_alone(root):
+        found += files()
+    return found
 
 
 def read_text(path: Path) -> str:

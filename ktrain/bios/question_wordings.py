@@ -1,10 +1,11 @@
 """Wordings of the questions: of each attribute the paper's first, then this project's own, or those of a folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ktrain.bios.attribute_files import attribute_files
 from ktrain.bios.pools import read_text
 from ktrain.bios.templates import QUESTIONS, template_fault
 from ktrain.config import ATTRIBUTES, CorpusConfig
@@ -21,6 +22,13 @@ PAPER: Wordings = {attribute: (QUESTIONS[attribute],) for attribute in ATTRIBUTE
 """The paper's one wording of each question."""
 
 
+def first_wordings(setting: CorpusConfig) -> Wordings:
+    """Returns the wordings that a corpus is stored with: the paper's, and the first one of each attribute besides the
+    six. Raises `WrongRequest` as `wordings` does."""
+    used = wordings(setting)
+    return {**PAPER} | {attribute: lines[:1] for attribute, lines in used.items() if attribute not in PAPER}
+
+
 def wordings(setting: CorpusConfig) -> Wordings:
     """Returns the wordings that a corpus has: those trained on, then the unseen one where it is asked in that.
 
@@ -33,7 +41,7 @@ def wordings(setting: CorpusConfig) -> Wordings:
         raise WrongRequest(f"corpus.questions_folder={setting.questions_folder}: no such folder")
     needed = setting.question_wordings + setting.question_unseen
     chosen = {}
-    for path in files(setting.questions_folder):
+    for path in files(setting.questions_folder, setting.attributes):
         if not path.is_file():
             raise WrongRequest(f"corpus.questions_folder={folder}: {path.name} is missing")
         lines = _lines(path, content_digest([path]))
@@ -41,7 +49,7 @@ def wordings(setting: CorpusConfig) -> Wordings:
             unseen = " and an unseen one (corpus.question_unseen)" if setting.question_unseen else ""
             raise WrongRequest(
                 f"corpus.question_wordings={setting.question_wordings}: needs as many lines{unseen} of {path.name} in "
-                f"{folder}, which has {len(lines)}"
+                f"{path.parent}, which has {len(lines)}"
             )
         chosen[path.stem] = lines[:needed]
     return chosen
@@ -59,18 +67,17 @@ def _lines(path: Path, digest: str) -> tuple[str, ...]:
 
 def identity(setting: CorpusConfig) -> dict[str, Any]:
     """Returns what identifies the questions of a corpus: how many wordings, and the lines in use; nothing for the
-    paper's wording alone. Raises `WrongRequest` as `wordings` does."""
+    wordings that its corpus is stored with. Raises `WrongRequest` as `wordings` does."""
     used = wordings(setting)
-    if used == PAPER:
+    if used == first_wordings(setting):
         return {}
     about = {"wordings": setting.question_wordings, "unseen": setting.question_unseen, "content": digest(used)}
     return {"questions": about}
 
 
-def files(folder: str | None = None) -> list[Path]:
+def files(folder: str | None = None, attributes: Sequence[str] = ATTRIBUTES) -> list[Path]:
     """Returns the files that define the wordings, one for each attribute, for the corpus key."""
-    root = BUILTIN if folder is None else Path(folder)
-    return [root / f"{attribute}.txt" for attribute in ATTRIBUTES]
+    return attribute_files(folder, BUILTIN, attributes)
 
 
 def question_fault(wording: str) -> str | None:

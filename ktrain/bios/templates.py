@@ -5,11 +5,12 @@ Slots: `{name}` the subject and `{name's}` its possessive (full name or pronoun)
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from ktrain.bios.attribute_files import attribute_files
 from ktrain.bios.pools import DAYS, FIRST_YEAR, MONTHS, Pools, read_text, text_fault
 from ktrain.config import ATTRIBUTES
 from ktrain.errors import WrongRequest
@@ -17,7 +18,7 @@ from ktrain.errors import WrongRequest
 BUILTIN = Path(__file__).parents[1] / "data" / "assets" / "templates"
 COLUMNS = ("constant", "first", "middle", "last", "pronoun", "plural", "month", "day", "year",
            "birth_city", "university", "major", "company")  # fmt: skip
-"""What the text of a fragment can depend on; a person is one index per column."""
+"""What the text of a fragment can depend on, besides attributes of the user's own; a person is one index per column."""
 SUBJECT = ("he", "she", "they")
 POSSESSIVE = ("his", "her", "their")
 QUESTIONS = {
@@ -53,44 +54,43 @@ class Fragment:
     inside: tuple[int, ...]
 
 
-def load(folder: str | None = None) -> dict[str, tuple[str, ...]]:
-    """Reads the templates of each attribute, one per line of `<attribute>.txt`.
+def load(folder: str | None = None, attributes: Sequence[str] = ATTRIBUTES) -> dict[str, tuple[str, ...]]:
+    """Reads the templates of each of the `attributes`, in their order, one per line of `<attribute>.txt`.
 
-    Raises `WrongRequest` with the file and line of the first malformed template.
+    A folder that has only files of attributes besides the six adds them to the built-in templates. Raises
+    `WrongRequest` with the file and line of the first malformed template.
     """
     if folder is None:
         return dict(_builtin())
     if not Path(folder).is_dir():
         raise WrongRequest(f"corpus.templates_folder={folder}: no such folder")
-    return _read(Path(folder))
+    return _read(Path(folder), files(folder, attributes))
 
 
 @cache
 def _builtin() -> dict[str, tuple[str, ...]]:
     """Reads the built-in templates once in a process, as `pools` does."""
-    return _read(BUILTIN)
+    return _read(BUILTIN, files())
 
 
-def _read(root: Path) -> dict[str, tuple[str, ...]]:
+def _read(root: Path, paths: Sequence[Path]) -> dict[str, tuple[str, ...]]:
     templates = {}
-    for attribute in ATTRIBUTES:
-        path = root / f"{attribute}.txt"
+    for path in paths:
         if not path.is_file():
             raise WrongRequest(f"corpus.templates_folder={root}: {path.name} is missing")
         lines = {n: line for n, line in enumerate(read_text(path).splitlines(), 1) if line.strip()}
         if not lines:
-            raise WrongRequest(f"{path.name} in {root}: no template")
+            raise WrongRequest(f"{path.name} in {path.parent}: no template")
         for number, line in lines.items():
             if fault := template_fault(line) or name_fault(line):
                 raise WrongRequest(f"{path.name} line {number}: {fault}: {line!r}")
-        templates[attribute] = tuple(lines.values())
+        templates[path.stem] = tuple(lines.values())
     return templates
 
 
-def files(folder: str | None = None) -> list[Path]:
+def files(folder: str | None = None, attributes: Sequence[str] = ATTRIBUTES) -> list[Path]:
     """The files that define the templates, for the corpus key."""
-    root = BUILTIN if folder is None else Path(folder)
-    return [root / f"{attribute}.txt" for attribute in ATTRIBUTES]
+    return attribute_files(folder, BUILTIN, attributes)
 
 
 def template_fault(template: str) -> str | None:
@@ -161,11 +161,18 @@ def fragments(template: str, attribute: str, pools: Pools, *, named: bool) -> li
     return pieces
 
 
+def columns_of(pools: Pools) -> tuple[str, ...]:
+    """The names of a person's columns: `COLUMNS`, then the attributes of the user's own."""
+    return (*COLUMNS, *pools.own)
+
+
 def attribute_columns(attribute: str, pools: Pools) -> list[tuple[str, list[str]]]:
     """The columns of an attribute, each with the text of every index: three columns for a date, one otherwise."""
     if attribute == "birth_date":
         years = [str(FIRST_YEAR + i) for i in range(pools.birth_years)]
         return [("month", list(MONTHS)), ("day", [f"{d}," for d in range(1, DAYS + 1)]), ("year", years)]
+    if attribute in pools.own:
+        return [(attribute, list(pools.own[attribute]))]
     plural = {"birth_city": "birth_cities", "university": "universities", "major": "majors",
               "company": "companies", "company_city": "company_cities"}  # fmt: skip
     column = "company" if attribute == "company_city" else attribute

@@ -3,15 +3,9 @@
 Only `RuntimeConfig` is not: it says how and where a cell runs (workers, threads, store).
 """
 
+from ktrain.config.attributes import ATTRIBUTES
 from ktrain.config.cell_config import CellConfig, ReadoutConfig
-from ktrain.config.corpus_config import (
-    ATTRIBUTES,
-    AugmentationConfig,
-    CorpusConfig,
-    FrozenConfig,
-    PoolsConfig,
-    WriterConfig,
-)
+from ktrain.config.corpus_config import AugmentationConfig, CorpusConfig, FrozenConfig, PoolsConfig, WriterConfig
 from ktrain.config.model_config import ModelConfig
 from ktrain.config.runtime_config import RuntimeConfig
 from ktrain.config.train_config import MASKING, NEWER, TrainConfig

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from ktrain.config.corpus_config import ATTRIBUTES, CorpusConfig, FrozenConfig
+from ktrain.config.corpus_config import CorpusConfig, FrozenConfig
 from ktrain.config.model_config import ModelConfig
 from ktrain.config.tokenizer_file import read_tokenizer_file
 from ktrain.config.train_config import MASKING, TrainConfig
@@ -149,8 +149,9 @@ class CellConfig(FrozenConfig):
 
     @property
     def trained_questions(self) -> int:
-        """How many questions a readout trains on: six about each person, in every wording that is trained on."""
-        return self.learned_from * len(ATTRIBUTES) * self.corpus.question_wordings
+        """How many questions a readout trains on: one for each attribute of each person, in every wording that is
+        trained on."""
+        return self.learned_from * len(self.corpus.attributes) * self.corpus.question_wordings
 
     @classmethod
     def received(cls, content: Mapping[str, Any]) -> Self:

@@ -6,11 +6,9 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from ktrain.config.attributes import ATTRIBUTES, own_attributes
 from ktrain.config.tokenizer_file import TokenizerFile, read_tokenizer_file
 from ktrain.errors import is_text, nearest
-
-ATTRIBUTES = ("birth_date", "birth_city", "university", "major", "company", "company_city")
-"""The six attributes in the order of a biography with fixed sentence order (paper, section 2.1)."""
 
 LARGEST = 10**12
 """The largest whole number of any setting."""
@@ -145,7 +143,8 @@ class CorpusConfig(FrozenConfig):
     `qa/exact_match/validation/mean`, and those of the test half are about the others alone."""
     pools: PoolsConfig = PoolsConfig()
     pools_folder: str | None = None
-    """A folder of the user's own pools; its content, not its path, is identity."""
+    """A folder of the user's own pools; its content, not its path, is identity. A CSV file of another name than the
+    pools have is an attribute besides the six, which needs templates and questions of its own."""
     templates_folder: str | None = None
     """A folder of the user's own templates; its content, not its path, is identity."""
     questions_folder: str | None = None
@@ -185,6 +184,21 @@ class CorpusConfig(FrozenConfig):
             raise ValueError(f"validation_share={self.validation_share:g}: sets nobody of {held_out} people aside")
         return self
 
+    @model_validator(mode="after")
+    def _own_attributes_are_told_and_asked(self) -> Self:
+        own = self.own_attributes
+        if not own:
+            return self
+        brings = f"pools_folder={self.pools_folder}: brings the attribute {own[0]}, which needs"
+        if self.kind == "bioR":
+            raise ValueError(f"{brings} kind=bioS; writers of bioR tell the six")
+        if self.couple:
+            raise ValueError(f"{brings} couple=0; the pairs are those of the six")
+        for field in ("templates_folder", "questions_folder"):
+            if getattr(self, field) is None:
+                raise ValueError(f"{brings} corpus.{field} with a file {own[0]}.txt")
+        return self
+
     @property
     def trained_people(self) -> int:
         """How many of the people under test have questions that may be trained on."""
@@ -194,6 +208,16 @@ class CorpusConfig(FrozenConfig):
     def validation_people(self) -> int:
         """How many people of the test half are set aside to choose settings by."""
         return int((self.people - self.trained_people) * self.validation_share)
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes of every person: the six, then those that `pools_folder` brings."""
+        return (*ATTRIBUTES, *self.own_attributes)
+
+    @property
+    def own_attributes(self) -> tuple[str, ...]:
+        """The attributes besides the six, which `pools_folder` brings."""
+        return own_attributes(self.pools_folder)
 
     @property
     def own_questions(self) -> bool:

@@ -11,7 +11,6 @@ import numpy as np
 from ktrain.bios.people import majority_shares
 from ktrain.bios.templates import name_fault, template_fault
 from ktrain.bios.tokenizer import decode_inside, encode_inside
-from ktrain.config import ATTRIBUTES
 from ktrain.data.corpus import Corpus
 from ktrain.data.packing import Windows
 from ktrain.data.questions import QuestionRows
@@ -118,7 +117,7 @@ def spans_decode(inputs: CellInputs) -> str | None:
     """The span of each attribute decodes to its value, from the leading space to the token that completes it."""
     corpus = inputs.corpus
     for entry in evenly_spaced(len(corpus.entries)):
-        for attribute, (begin, end) in zip(ATTRIBUTES, corpus.entries.spans[entry], strict=True):
+        for attribute, (begin, end) in zip(corpus.attributes, corpus.entries.spans[entry], strict=True):
             ids = corpus.entries[entry]
             ends = (end, end - 1, end + 12)
             text, shorter, longer = (decode_inside(corpus.tokenizer, ids[begin:e].tolist()) for e in ends)

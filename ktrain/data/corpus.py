@@ -16,8 +16,8 @@ from ktrain.bios import entries as bios_entries
 from ktrain.bios import pools, pretrained_tokenizer, question_wordings, templates, tokenizer
 from ktrain.bios.fragment_encoder import FragmentEncoder, TokenizedTexts
 from ktrain.bios.people import People, draw_people, draw_train_half, draw_validation
-from ktrain.bios.question_wordings import Wordings
-from ktrain.config import ATTRIBUTES, CorpusConfig
+from ktrain.bios.question_wordings import Wordings, first_wordings
+from ktrain.config import CorpusConfig
 from ktrain.data import background
 from ktrain.errors import WrongRequest
 
@@ -27,10 +27,10 @@ class Corpus:
     """People, their entries and their questions.
 
     The people under test come first, celebrities after them. `entries` are sorted by person, their spans by
-    `ATTRIBUTES`; `order` (entries, 6) gives the attribute of each sentence in text order. bioS writes its entries from
-    the templates `drafts` (entries, 6); bioR keeps its entries in `texts`. The six questions of person p in wording w
-    are `questions[6 * (w * people + p)]` and the next five. `train` (people,) bool marks the people under test whose
-    questions may be trained on. `background` is plain text for pretraining.
+    `attributes`, of which there are A, mostly six; `order` (entries, A) gives the attribute of each sentence in text
+    order. bioS writes its entries from the templates `drafts` (entries, A); bioR keeps its entries in `texts`. The
+    questions of person p in wording w are `questions[A * (w * people + p)]` and the next A - 1. `train` (people,) bool
+    marks the people under test whose questions may be trained on. `background` is plain text for pretraining.
     """
 
     setting: CorpusConfig
@@ -46,6 +46,11 @@ class Corpus:
     wordings: Wordings
     background: TokenizedTexts | None = None
     texts: EntryTexts | None = None
+
+    @cached_property
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes of every person: the six, then those of the user's own."""
+        return self.people.pools.attributes
 
     @cached_property
     def entry_counts(self) -> np.ndarray:
@@ -113,22 +118,22 @@ class Corpus:
 
     def trained_questions(self, people: np.ndarray) -> np.ndarray:
         """The questions of the `people` (people,) bool in every wording that is trained on, (n,)."""
-        return np.flatnonzero(np.tile(np.repeat(people, len(ATTRIBUTES)), self.setting.question_wordings))
+        return np.flatnonzero(np.tile(np.repeat(people, len(self.attributes)), self.setting.question_wordings))
 
     def asked_questions(self, people: np.ndarray) -> np.ndarray:
-        """The six questions that each of the `people` (n,) indices is asked, (6 n,)."""
-        first = (self.asked_wording * len(self.people) + people[:, None]) * len(ATTRIBUTES)
-        return (first + np.arange(len(ATTRIBUTES))).ravel()
+        """The questions that each of the `people` (n,) indices is asked, one for each of A attributes, (A n,)."""
+        first = (self.asked_wording * len(self.people) + people[:, None]) * len(self.attributes)
+        return (first + np.arange(len(self.attributes))).ravel()
 
     def person_asked(self, question: np.ndarray) -> np.ndarray:
         """The person that each of the `question` (n,) is about, (n,)."""
-        return question // len(ATTRIBUTES) % len(self.people)
+        return question // len(self.attributes) % len(self.people)
 
     def locate_question(self, question: int) -> tuple[int, str, int]:
         """The person that a question is about, the attribute that it asks for, and its wording."""
-        owner, attribute = divmod(int(question), len(ATTRIBUTES))
+        owner, attribute = divmod(int(question), len(self.attributes))
         wording, person = divmod(owner, len(self.people))
-        return person, ATTRIBUTES[attribute], wording
+        return person, self.attributes[attribute], wording
 
     def question_text(self, person: int, attribute: str, wording: int | None = None) -> tuple[str, str]:
         """Prompt and expected answer, such as `What is ...? Answer:` and ` October 2, 1996.`; without `wording`, as the
@@ -161,7 +166,7 @@ class Corpus:
             **_prefixed("texts", self.texts),
         )
         self.tokenizer.save(str(folder / "tokenizer.json"))
-        (folder / "pools.json").write_text(json.dumps(vars(self.people.pools), indent=1))
+        (folder / "pools.json").write_text(self.people.pools.to_json())
         (folder / "templates.json").write_text(json.dumps(self.templates, indent=1))
 
 
@@ -173,12 +178,10 @@ def _prefixed(prefix: str, arrays: TokenizedTexts | EntryTexts | None) -> dict[s
 def load_corpus(folder: Path, setting: CorpusConfig, seed: int) -> Corpus:
     """Reads the corpus that `Corpus.save` wrote; neither pools nor templates are needed.
 
-    A stored corpus has the questions of the paper, whatever is asked of its readers: those of the setting are encoded.
+    A stored corpus has the first wordings, whatever is asked of its readers: those of the setting are encoded.
     """
     with np.load(folder / "corpus.npz", allow_pickle=False) as file:
         data = dict(file)
-    saved_pools = json.loads((folder / "pools.json").read_text())
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in saved_pools.items()}
     sentences = json.loads((folder / "templates.json").read_text())
 
     def tokenized(prefix: str) -> TokenizedTexts:
@@ -188,15 +191,15 @@ def load_corpus(folder: Path, setting: CorpusConfig, seed: int) -> Corpus:
     stored = Corpus(
         setting=setting,
         seed=seed,
-        people=People(pools.Pools(**fields), data["columns"]),
+        people=People(pools.Pools.from_json((folder / "pools.json").read_text()), data["columns"]),
         train=data["train"],
         tokenizer=Tokenizer.from_file(str(folder / "tokenizer.json")),
-        templates={a: tuple(sentences[a]) for a in ATTRIBUTES},
+        templates={attribute: tuple(lines) for attribute, lines in sentences.items()},
         entries=tokenized("entries"),
         order=data["order"],
         drafts=data["drafts"],
         questions=tokenized("questions"),
-        wordings=question_wordings.PAPER,
+        wordings=first_wordings(setting),
         background=tokenized("background") if "background_ids" in data else None,
         texts=texts,
     )
@@ -224,13 +227,13 @@ def build_corpus(setting: CorpusConfig, seed: int, drafts: DraftSource | None = 
         raise WrongRequest(missing[0])
     full_pools = pools.load(setting.pools_folder)
     used_pools = pools.shrink(full_pools, setting.pools)
-    sentences = templates.load(setting.templates_folder)
+    sentences = templates.load(setting.templates_folder, used_pools.attributes)
     people = draw_people(used_pools, setting.people, seed, setting.celebrities)
     bpe = _tokenizer(setting, people, sentences, seed)
     texts = None
     if setting.kind == "bioR":
         entries, order, texts = bior_entries.write_entries(setting, seed, people, full_pools, bpe, drafts)
-        chosen_templates = np.zeros((0, len(ATTRIBUTES)), dtype=np.int16)
+        chosen_templates = np.zeros((0, len(used_pools.attributes)), dtype=np.int16)
     else:
         chosen_templates, order = bios_entries.draw_layout(setting, sentences, seed)
         entries = bios_entries.encode_entries(setting, people, bpe, sentences, chosen_templates, order)
@@ -246,8 +249,8 @@ def build_corpus(setting: CorpusConfig, seed: int, drafts: DraftSource | None = 
         entries=entries,
         order=order,
         drafts=chosen_templates,
-        questions=_encode_questions(bpe, people, question_wordings.PAPER),
-        wordings=question_wordings.PAPER,
+        questions=_encode_questions(bpe, people, first_wordings(setting)),
+        wordings=first_wordings(setting),
         background=None if setting.background is None else background.encode_background(setting.background, bpe),
         texts=texts,
     )
@@ -255,12 +258,12 @@ def build_corpus(setting: CorpusConfig, seed: int, drafts: DraftSource | None = 
 
 
 def _encode_questions(bpe: Tokenizer, people: People, wordings: Wordings) -> TokenizedTexts:
-    """All questions with their answers: in each wording, six of each person, in the order of `ATTRIBUTES`."""
-    count = len(wordings[ATTRIBUTES[0]])
-    # (wordings, people, 6)
-    programs = np.arange(count)[:, None, None] * len(ATTRIBUTES) + np.arange(len(ATTRIBUTES))
-    programs = np.broadcast_to(programs, (count, len(people), len(ATTRIBUTES))).reshape(-1, 1)
-    owner = np.tile(np.repeat(np.arange(len(people)), len(ATTRIBUTES)), count)
+    """All questions with their answers: in each wording, those of each person, in the order of the attributes."""
+    attributes, count = len(wordings), len(next(iter(wordings.values())))
+    # (wordings, people, attributes)
+    programs = np.arange(count)[:, None, None] * attributes + np.arange(attributes)
+    programs = np.broadcast_to(programs, (count, len(people), attributes)).reshape(-1, 1)
+    owner = np.tile(np.repeat(np.arange(len(people)), attributes), count)
     return bios_entries.question_encoder(bpe, people.pools, wordings).encode(programs, people.columns, owner)
 
 
@@ -268,7 +271,7 @@ def tokenizer_of(setting: CorpusConfig, seed: int) -> Tokenizer:
     """The tokenizer that `build_corpus` uses, without building the corpus. Raises `WrongRequest` as it does."""
     used_pools = pools.shrink(pools.load(setting.pools_folder), setting.pools)
     people = draw_people(used_pools, setting.people, seed)
-    return _tokenizer(setting, people, templates.load(setting.templates_folder), seed)
+    return _tokenizer(setting, people, templates.load(setting.templates_folder, used_pools.attributes), seed)
 
 
 def _tokenizer(setting: CorpusConfig, people: People, sentences: dict[str, tuple[str, ...]], seed: int) -> Tokenizer:
@@ -289,9 +292,9 @@ def _tokenizer(setting: CorpusConfig, people: People, sentences: dict[str, tuple
     columns = people.columns[: setting.people]
     # The encoders only write texts here, so any tokenizer will do; this one is quick to make.
     entries = bios_entries.entry_encoder(tokenizer.byte_tokenizer(), people.pools, sentences)
-    asked = bios_entries.question_encoder(tokenizer.byte_tokenizer(), people.pools, question_wordings.PAPER)
+    asked = bios_entries.question_encoder(tokenizer.byte_tokenizer(), people.pools, first_wordings(setting))
     drafts, order = bios_entries.draw_layout(plain, sentences, seed)
     programs = bios_entries.programs(sentences, drafts, order, np.zeros(setting.people, dtype=bool))
     texts = [entries.text(program, row) for program, row in zip(programs, columns, strict=True)]
-    texts += [asked.text([a], row) for row in columns for a in range(len(ATTRIBUTES))]
+    texts += [asked.text([a], row) for row in columns for a in range(len(asked.programs))]
     return tokenizer.train(texts, int(setting.tokenizer.removeprefix("bpe-")))

@@ -18,7 +18,7 @@ def nameless_share(corpus: Corpus, biographies: PackedStream, epoch: int = 0) ->
     parts = biographies.parts(epoch)
     entry = biographies.chosen[parts.text]
     spans = corpus.entries.spans[entry].astype(np.int64)
-    # Tokens of each attribute that the piece holds, (pieces, 6).
+    # Tokens of each attribute that the piece holds, (pieces, attributes).
     begin = np.maximum(spans[:, :, 0], parts.begin[:, None])
     tokens = np.maximum(np.minimum(spans[:, :, 1], parts.end[:, None]) - begin, 0)
     nameless = last_names(corpus)[entry] < parts.begin[:, None]
@@ -28,7 +28,7 @@ def nameless_share(corpus: Corpus, biographies: PackedStream, epoch: int = 0) ->
 def last_names(corpus: Corpus) -> np.ndarray:
     """Where the last full name before each attribute begins, in tokens from the start of its entry; -1 if nowhere.
 
-    (entries, 6), in the order of `ATTRIBUTES`.
+    (entries, attributes).
     """
     ids, offsets = corpus.entries.ids, corpus.entries.offsets
     position = _name_positions(corpus)

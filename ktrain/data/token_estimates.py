@@ -1,6 +1,6 @@
 """Typical lengths of texts, and widths of padded rows, in tokens; for estimates before any text is written."""
 
-from ktrain.config import CorpusConfig, TrainConfig
+from ktrain.config import ATTRIBUTES, CorpusConfig, TrainConfig
 
 QUESTION_WIDTH = 32
 """Tokens of a finetuning row with its padding. Widths follow from the longest text; they are measured, because a plan
@@ -25,7 +25,7 @@ _ENTRY_WIDTH = {
 
 def tokens_per_entry(corpus: CorpusConfig) -> int:
     """Tokens of one biography."""
-    return _PER_ENTRY[corpus.kind, _tokenizer(corpus)][corpus.fullname]
+    return _with_own(_PER_ENTRY[corpus.kind, _tokenizer(corpus)][corpus.fullname], corpus)
 
 
 def tokens_per_question(corpus: CorpusConfig) -> int:
@@ -41,12 +41,17 @@ def questions_per_row(corpus: CorpusConfig, context: int) -> float:
 
 def entry_width(corpus: CorpusConfig) -> int:
     """Tokens of a P-probe's row with its padding."""
-    return _ENTRY_WIDTH[corpus.kind, _tokenizer(corpus)][corpus.fullname]
+    return _with_own(_ENTRY_WIDTH[corpus.kind, _tokenizer(corpus)][corpus.fullname], corpus)
 
 
 def name_width(corpus: CorpusConfig) -> int:
     """Tokens of a Q-probe's row with its padding."""
     return _NAME_WIDTH[_tokenizer(corpus)]
+
+
+def _with_own(tokens: int, corpus: CorpusConfig) -> int:
+    """The length of a biography that has as many sentences more as there are attributes besides the six."""
+    return -(-tokens * len(corpus.attributes) // len(ATTRIBUTES))
 
 
 def _tokenizer(corpus: CorpusConfig) -> str:
@@ -58,7 +63,7 @@ def nameless_share(corpus: CorpusConfig, train: TrainConfig) -> float:
     """The share of attribute tokens that stand in their window without the name before them.
 
     Of windows that cut the stream every T tokens, one begins in the last x tokens with probability x / T. The name of a
-    biography of L tokens is at most L tokens away, half of that on average; where each of its six sentences begins with
+    biography of L tokens is at most L tokens away, half of that on average; where each of its sentences begins with
     the full name, it is about L / 8 away, as measured. Whole windows begin with the sentence that has the name.
     """
     if train.windows == "whole":

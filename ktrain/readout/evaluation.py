@@ -26,7 +26,8 @@ ROWS = 128
 class Answers:
     """Answers to questions, all (n,): `exact` includes the end of the answer, `first_token` only its first token.
 
-    `predicted` is the whole answer, greedy or by beam, as it was generated; none where texts were not wanted.
+    `attribute` are indices into `attributes`. `predicted` is the whole answer, greedy or by beam, as it was generated;
+    none where texts were not wanted.
     """
 
     person: np.ndarray
@@ -34,6 +35,7 @@ class Answers:
     exact: np.ndarray
     first_token: np.ndarray
     predicted: list[str]
+    attributes: tuple[str, ...] = ATTRIBUTES
 
 
 def answer(
@@ -44,7 +46,7 @@ def answer(
     people: np.ndarray | None = None,
     texts: bool = True,
 ) -> Answers:
-    """Asks all six questions of everyone, or of `people` (indices, rising). Without `texts`, `predicted` is empty.
+    """Asks all questions of everyone, or of `people` (indices, rising). Without `texts`, `predicted` is empty.
 
     Greedy answers are read off one teacher-forced forward: an answer is generated exactly if and only if every one of
     its tokens, EOS included, is the likeliest after the true ones before it. A bidirectional network fills in as many
@@ -80,7 +82,8 @@ def answer(
         prompts = {k: int(corpus.questions.spans[questions[k], 0, 0]) for k in begun}
         spoken |= continue_answers(network, corpus, begun, prompts)
         predicted = [answer_text(corpus, spoken[k]) for k in range(len(questions))]
-    return Answers(corpus.person_asked(questions), questions % len(ATTRIBUTES), exact, first, predicted)
+    attribute = questions % len(corpus.attributes)
+    return Answers(corpus.person_asked(questions), attribute, exact, first, predicted, corpus.attributes)
 
 
 def _question_inputs(
@@ -131,7 +134,7 @@ def classify(stack: StackedAdapters, rows: Rows, precision: str) -> np.ndarray:
 class Recalled:
     """What a network gives back of one entry of each person: `person` (people,), then by person and attribute how many
     `tokens` of it were asked, how many of them were `right`, and 1 or 0 for the `first` token, NaN where it was not
-    asked, each (people, 6).
+    asked, each (people, attributes).
     """
 
     person: np.ndarray
@@ -153,7 +156,7 @@ def recall(network: PreTrainedModel, corpus: Corpus, people: np.ndarray | None =
     """
     chosen = np.arange(len(corpus.people)) if people is None else people
     entry = _recalled_entries(corpus)[chosen]
-    shape = len(chosen), len(ATTRIBUTES)
+    shape = len(chosen), len(corpus.attributes)
     tokens, right, first = np.zeros(shape, dtype=int), np.zeros(shape, dtype=int), np.zeros(shape)
     masker = Masker(corpus.tokenizer, "recall", corpus.seed)
     for rows in _batches(np.diff(corpus.entries.offsets)[entry]):
@@ -197,7 +200,7 @@ def _entry_inputs(
 
 
 def _sums(flags: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """How many of `flags` (rows, T) are set from `begin` to `end` (rows, 6), (rows, 6)."""
+    """How many of `flags` (rows, T) are set from `begin` to `end`, all (rows, attributes)."""
     before = np.pad(flags.cumsum(axis=1), ((0, 0), (1, 0)))
     line = np.arange(len(flags))[:, None]
     return np.asarray(before[line, end] - before[line, begin])

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ktrain.bios.tokenizer import decode_inside, encode_inside
-from ktrain.config import ATTRIBUTES
 from ktrain.data.checks import evenly_spaced
 from ktrain.data.corpus import Corpus
 from ktrain.errors import GuardFailure
@@ -48,7 +47,7 @@ def probe_places(inputs: ProbeInputs) -> str | None:
             if name != f" {corpus.people.name(person)}" or rows.ids[row, rows.places[row, 0]] != corpus.eos:
                 return f"person {person} is {corpus.people.name(person)!r}, the row holds {name!r}"
             continue
-        for attribute, sentence in zip(ATTRIBUTES, rows.sentence[row], strict=True):
+        for attribute, sentence in zip(rows.attributes, rows.sentence[row], strict=True):
             # The EOS before the entry takes one place.
             rest = decode_inside(corpus.tokenizer, corpus.entries[entry][int(rows.places[row, sentence]) :].tolist())
             if not corpus.match_attribute(int(entry), attribute, rest):
@@ -61,7 +60,7 @@ def probe_targets(inputs: ProbeInputs) -> str | None:
     """A probe is trained and counted at every place up to its attribute, and at none after it."""
     rows, begins = inputs.rows, inputs.corpus.entries.spans[:, :, 0]
     for task, stream in inputs.streams.items():
-        column = ATTRIBUTES.index(task.attribute)
+        column = rows.attributes.index(task.attribute)
         some = evenly_spaced(len(rows))
         # What stands at a place has been read, and the EOS before the entry takes one place.
         before = rows.places[some] - 1 < begins[rows.entry[some], column].astype(int)[:, None]

@@ -1,6 +1,6 @@
 """Scores of probes: accuracies by place and task, what was already read, counts, intervals and predictions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,24 +59,25 @@ def _parts(probed: ProbePredictions) -> Iterator[tuple[ProbeTask, str, np.ndarra
         for place in range(valid.shape[1]):
             if (at := valid[:, place]).any():
                 yield task, f"{task.measure}/{place}", right[at, place], rows.person[at]
-        own = rows.sentence[:, ATTRIBUTES.index(task.attribute)]
+        own = rows.sentence[:, rows.attributes.index(task.attribute)]
         if (tested := valid.any(axis=1)).any():
             yield task, f"{task.measure}/own", right[tested, own[tested]], rows.person[tested]
         read = seen(rows)
         for code in np.unique(read[valid]):
             at_row, at_place = np.nonzero(valid & (read == code))
-            yield task, f"seen/{task.measure}/{named(int(code))}", right[at_row, at_place], rows.person[at_row]
+            path = f"seen/{task.measure}/{named(int(code), rows.attributes)}"
+            yield task, path, right[at_row, at_place], rows.person[at_row]
 
 
 def seen(rows: Rows) -> np.ndarray:
-    """Which attributes were read before each place, (rows, 6), as a sum of 2 ** index of the attribute."""
+    """Which attributes were read before each place, (rows, P), as a sum of 2 ** index of the attribute."""
     before = rows.sentence[:, None, :] < np.arange(rows.places.shape[1])[:, None]
-    return np.asarray((before * 2 ** np.arange(len(ATTRIBUTES))).sum(-1))
+    return np.asarray((before * 2 ** np.arange(len(rows.attributes))).sum(-1))
 
 
-def named(code: int) -> str:
-    """A set of attributes as `birth_date-major`, or `none`; MLflow takes no plus in a name."""
-    return "-".join(a for i, a in enumerate(ATTRIBUTES) if code >> i & 1) or "none"
+def named(code: int, attributes: Sequence[str] = ATTRIBUTES) -> str:
+    """A set of `attributes` as `birth_date-major`, or `none`; MLflow takes no plus in a name."""
+    return "-".join(a for i, a in enumerate(attributes) if code >> i & 1) or "none"
 
 
 def _baselines(probed: ProbePredictions, held_out: np.ndarray) -> dict[str, float]:
@@ -86,8 +87,8 @@ def _baselines(probed: ProbePredictions, held_out: np.ndarray) -> dict[str, floa
         counts = classes.counts(held_out)
         baselines[f"baseline/{task.measure}/{task.attribute}"] = float(counts.max() / counts.sum())
     for measure in ("first", "whole"):
-        values = [v for n, v in baselines.items() if n.startswith(f"baseline/{measure}/") and "birth_date" not in n]
-        if values:
+        names = [f"baseline/{task.measure}/{task.attribute}" for task in probed.classes if task.measure == measure]
+        if values := [baselines[name] for name in names if not name.endswith("/birth_date")]:
             baselines[f"baseline/{measure}/mean"] = float(np.mean(values))
     return baselines
 
@@ -95,7 +96,7 @@ def _baselines(probed: ProbePredictions, held_out: np.ndarray) -> dict[str, floa
 def predictions(probed: ProbePredictions) -> pd.DataFrame:
     """One row an example: person, entry, position, task, seen, expected, predicted; entry -1 is no entry but a name."""
     rows, read, parts = probed.rows, seen(probed.rows), []
-    sets = np.array([named(code) for code in range(2 ** len(ATTRIBUTES))])
+    sets = np.array([named(code, rows.attributes) for code in range(2 ** len(rows.attributes))])
     for task, predicted in probed.predicted.items():
         names = np.array(probed.classes[task].names)
         row, place = np.nonzero(rows.valid(task))

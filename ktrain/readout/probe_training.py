@@ -1,4 +1,4 @@
-"""P-probes and Q-probes of one pretrained network: up to eleven tasks a cell, trained side by side."""
+"""P-probes and Q-probes of one pretrained network: up to two tasks an attribute, trained side by side."""
 
 import math
 from dataclasses import dataclass, field
@@ -49,7 +49,7 @@ class ProbeTraining:
             int(self._learned.sum()),
             self._readout.people_per_class,
         )
-        tasks = [task for task in probes.TASKS if task not in self._refused]
+        tasks = [task for task in probes.tasks(job.corpus.attributes) if task not in self._refused]
         if not tasks:
             raise WrongRequest(f"not enough people: {list(self._refused.values())[-1]}")
         self._classes = {task: probes.classes(job.corpus, task) for task in tasks}

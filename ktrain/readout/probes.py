@@ -1,11 +1,11 @@
 """Probes: what is asked of the states of a frozen network, and where (paper, sections 4.1 and 4.2).
 
-A P-probe reads a biography at six special positions, the token before each attribute's span, and predicts every
+A P-probe reads a biography at special positions, the token before each attribute's span, and predicts every
 attribute that comes at or after the position. A Q-probe reads a full name between a start and an end token.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -35,13 +35,14 @@ class ProbeTask:
         return f"{self.measure}/{self.attribute}"
 
 
-TASKS = tuple(
-    ProbeTask(measure, attribute)
-    for measure in ("first", "whole")
-    for attribute in ATTRIBUTES
-    # A whole date has more classes than there are people to learn them from.
-    if (measure, attribute) != ("whole", "birth_date")
-)
+def tasks(attributes: Sequence[str]) -> tuple[ProbeTask, ...]:
+    """The tasks of these attributes; a whole date has more classes than there are people to learn them from."""
+    measures: tuple[Measure, ...] = ("first", "whole")
+    every = [ProbeTask(measure, attribute) for measure in measures for attribute in attributes]
+    return tuple(task for task in every if (task.measure, task.attribute) != ("whole", "birth_date"))
+
+
+TASKS = tasks(ATTRIBUTES)
 """The paper's eleven tasks."""
 
 
@@ -60,7 +61,7 @@ class Classes:
 
 def classes(corpus: Corpus, task: ProbeTask) -> Classes:
     """The values, or first tokens with their leading space, that the people of a corpus have."""
-    column = ATTRIBUTES.index(task.attribute)
+    column = corpus.attributes.index(task.attribute)
     if task.measure == "first":
         tokens, labels = np.unique(_answers(corpus)[:, column], return_inverse=True)
         return Classes(task, labels, tuple(decode_inside(corpus.tokenizer, [int(i)]) for i in tokens))
@@ -76,7 +77,7 @@ def refusal(
     `tokenizer` is asked for only where the number of first tokens decides.
     """
     refused = {}
-    for task in TASKS:
+    for task in tasks(drawn.attributes):
         texts = {text for _, texts in attribute_columns(task.attribute, drawn)[:1] for text in texts}
         count = len(texts)
         if task.measure == "first" and people < people_per_class * count:
@@ -93,8 +94,8 @@ def refusal(
 class Rows:
     """What probes read: `ids` (rows, T) int64, padded; `places` (rows, P) int64; `person` and `entry` (rows,).
 
-    `sentence` (rows, 6) is the position at which each attribute stands, P for a Q-probe: a target may be read at
-    position i if and only if i <= sentence. `entry` is -1 where the row is a name. `stated` (rows, 6) says of which
+    `sentence` (rows, A) is the position at which each of the `attributes` stands, P for a Q-probe: a target may be read
+    at position i if and only if i <= sentence. `entry` is -1 where the row is a name. `stated` (rows, A) says of which
     attributes a row may be asked: those that begin in the text with the token that answers begin with. In bioR an entry
     may say `MIT`, and the state before it is not asked for `Massachusetts`.
     """
@@ -105,6 +106,7 @@ class Rows:
     person: np.ndarray
     entry: np.ndarray
     stated: np.ndarray
+    attributes: tuple[str, ...] = ATTRIBUTES
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -112,12 +114,12 @@ class Rows:
     def kept(self, people: np.ndarray) -> "Rows":
         """The rows of some people (bool, (people,))."""
         chosen = people[self.person]
-        columns = (self.ids, self.places, self.sentence, self.person, self.entry, self.stated)
-        return Rows(*(column[chosen] for column in columns))
+        columns = ("ids", "places", "sentence", "person", "entry", "stated")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in columns})
 
     def valid(self, task: ProbeTask) -> np.ndarray:
         """At which places a task is asked, (rows, P) bool: never after its attribute."""
-        column = ATTRIBUTES.index(task.attribute)
+        column = self.attributes.index(task.attribute)
         before = np.arange(self.places.shape[1]) <= self.sentence[:, column, None]
         return np.asarray(before & self.stated[:, column, None])
 
@@ -136,15 +138,15 @@ def biography_rows(corpus: Corpus, per_person: int) -> Rows:
     sentence = np.argsort(corpus.order[entries], axis=1)
     begins_with = corpus.entries.ids[corpus.entries.offsets[entries, None] + begin]
     stated = begins_with == _answers(corpus)[corpus.person[entries]]
-    return Rows(ids, places, sentence, corpus.person[entries], entries, stated)
+    return Rows(ids, places, sentence, corpus.person[entries], entries, stated, corpus.attributes)
 
 
 def _answers(corpus: Corpus) -> np.ndarray:
-    """The first token of each answer, (people, 6)."""
+    """The first token of each answer, (people, attributes)."""
     # Those of the first wording; the answer is the same in each.
-    count = len(corpus.people) * len(ATTRIBUTES)
+    count = len(corpus.people) * len(corpus.attributes)
     first = corpus.questions.offsets[:count] + corpus.questions.spans[:count, 0, 0]
-    return np.asarray(corpus.questions.ids[first].reshape(-1, len(ATTRIBUTES)))
+    return np.asarray(corpus.questions.ids[first].reshape(-1, len(corpus.attributes)))
 
 
 def name_rows(corpus: Corpus, pad: int) -> Rows:
@@ -156,8 +158,8 @@ def name_rows(corpus: Corpus, pad: int) -> Rows:
         row[: len(name) + 2] = [corpus.eos, *name, corpus.eos]
     places = np.array([[len(ids) + 1] for ids in encoded], dtype=np.int64)
     people = np.arange(len(encoded))
-    every = np.ones((len(people), len(ATTRIBUTES)), np.int64)
-    return Rows(ids, places, every, people, np.full(len(people), -1), every.astype(bool))
+    every = np.ones((len(people), len(corpus.attributes)), np.int64)
+    return Rows(ids, places, every, people, np.full(len(people), -1), every.astype(bool), corpus.attributes)
 
 
 def _padded(corpus: Corpus, begin: np.ndarray, length: np.ndarray) -> np.ndarray:

@@ -19,16 +19,16 @@ ROUNDING = 1e-9
 _SHARES = ("recall/", "baseline/", "start/")
 """Metrics of any stage that are fractions of 1."""
 _HALVES = [f"first_token/{half}/mean" for half in ("train", "test")]
-_BEFORE_READOUTS = {
-    "corpus": frozenset(f"corpus/{name}" for name in ("entries", "tokens", "tokens_per_entry", "acceptance")),
-    "pretrain": TRAINING_METRICS
+_CORPUS = frozenset(f"corpus/{name}" for name in ("entries", "tokens", "tokens_per_entry", "acceptance"))
+_PRETRAIN = (
+    TRAINING_METRICS
     | {f"recall/{whose}" for whose in ("attribute_tokens", "minority", "celebrity")}
-    | {f"baseline/test/{column}" for column in ("mean", *ATTRIBUTES)}
     | {f"bio/{column}" for column in _HALVES}
-    | {f"start/{measure}/test/{c}" for measure in ("exact_match", "first_token") for c in ("mean", *ATTRIBUTES)}
-    | {"train/loss", "windows/nameless_attribute_tokens", "forgetting/loss_before", "forgetting/loss_after"},
-}
-"""Every metric that a stage of these kinds can hold (`ktrain.pipeline`)."""
+    | {"train/loss", "windows/nameless_attribute_tokens", "forgetting/loss_before", "forgetting/loss_after"}
+)
+"""Every metric that a stage of these kinds can hold (`ktrain.pipeline`), besides those of `_BY_ATTRIBUTE`."""
+_BY_ATTRIBUTE = "baseline/test", "start/exact_match/test", "start/first_token/test"
+"""What a pretraining holds of each attribute, and as a mean."""
 
 
 def contradiction(store: Store, key: str) -> str | None:
@@ -42,12 +42,17 @@ def contradiction(store: Store, key: str) -> str | None:
         _require_ranges(metrics, counts.get("interval", {}))
         _require_counted(metrics, counts.get("n", {}))
         name, version = header["kind"], header["config"].get("version")
-        if name in _BEFORE_READOUTS and version == VERSIONS[name]:
-            _require_names(name, _BEFORE_READOUTS[name].__contains__, metrics)
+        attributes = (*ATTRIBUTES, *header["config"].get("attributes", ()))
+        if name == "corpus" and version == VERSIONS[name]:
+            _require_names(name, _CORPUS.__contains__, metrics)
+        elif name == "pretrain" and version == VERSIONS[name]:
+            held = _PRETRAIN | {f"{of}/{column}" for of in _BY_ATTRIBUTE for column in ("mean", *attributes)}
+            _require_names(name, held.__contains__, metrics)
         elif name in readout_registry.names() and version == kind_of(name).version:
-            _require_names(name, kind_of(name).writes, metrics)
+            kind = kind_of(name)
+            _require_names(name, lambda metric: kind.writes(metric, attributes), metrics)
             if "predictions.parquet" in header["files"]:
-                _require_predicted(kind_of(name), metrics, store.read(key, "predictions.parquet"))
+                _require_predicted(kind, metrics, store.read(key, "predictions.parquet"))
     except FileNotFoundError:
         return None
     except Damage as damage:

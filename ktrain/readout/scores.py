@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from ktrain.bios.people import People, majority_shares
-from ktrain.config import ATTRIBUTES
 from ktrain.data.corpus import Corpus
 from ktrain.readout.evaluation import Answers
 from ktrain.readout.intervals import over_people
@@ -31,14 +30,15 @@ def score(
     metrics: dict[str, float] = {}
     counts: dict[str, int] = {}
     intervals: dict[str, tuple[float, float]] = {}
-    person = answers.person[:: len(ATTRIBUTES)]
+    attributes = answers.attributes
+    person = answers.person[:: len(attributes)]
     for measure in ("exact_match", "first_token"):
-        right = (answers.exact if measure == "exact_match" else answers.first_token).reshape(-1, len(ATTRIBUTES))
+        right = (answers.exact if measure == "exact_match" else answers.first_token).reshape(-1, len(attributes))
         for group, whose in groups.items():
             people = whose[person]
             if not people.any():
                 continue
-            columns = {"mean": right[people], **{a: right[people][:, [i]] for i, a in enumerate(ATTRIBUTES)}}
+            columns = {"mean": right[people], **{a: right[people][:, [i]] for i, a in enumerate(attributes)}}
             for name, table in columns.items():
                 metric = f"{prefix}/{measure}/{group}/{name}"
                 metrics[metric] = float(table.mean())
@@ -57,11 +57,12 @@ def baseline(people: People, held_out: np.ndarray) -> dict[str, float]:
 
 def predictions(answers: Answers, corpus: Corpus, groups: Groups) -> pd.DataFrame:
     """One row a question: person, attribute, split, prompt, expected, predicted, exact, first_token."""
-    questions = [corpus.question_text(p, ATTRIBUTES[a]) for p, a in zip(answers.person, answers.attribute, strict=True)]
+    asked = [answers.attributes[a] for a in answers.attribute]
+    questions = [corpus.question_text(person, a) for person, a in zip(answers.person, asked, strict=True)]
     return pd.DataFrame(
         {
             "person": answers.person,
-            "attribute": [ATTRIBUTES[a] for a in answers.attribute],
+            "attribute": asked,
             "split": np.select([whose[answers.person] for whose in groups.values()], list(groups), default=""),
             "prompt": [prompt for prompt, _ in questions],
             "expected": [expected for _, expected in questions],

@@ -23,13 +23,13 @@ from sweeps.planning.grid import MOST_CELLS, expand, load
 PACKAGES = ("ktrain", "sweeps", "analysis")
 LARGEST = 100 * 1000 * 1000
 """Bytes. The head keeps a bundle in memory, and every node downloads it."""
-FILES: Mapping[str, Callable[[str], Iterable[Path]]] = {
-    "corpus.pools_folder": pools.files,
+FILES: Mapping[str, Callable[[str, Sequence[str]], Iterable[Path]]] = {
+    "corpus.pools_folder": lambda folder, _: pools.files(folder),
     "corpus.templates_folder": templates.files,
     "corpus.questions_folder": question_wordings.files,
-    "corpus.background": background.files,
+    "corpus.background": lambda folder, _: background.files(folder),
 }
-"""The axes that name a folder, and a function that lists the files in use there."""
+"""The axes that name a folder, and a function that lists the files in use where people have some attributes."""
 
 
 @contextlib.contextmanager
@@ -57,16 +57,18 @@ def pack_job(
             if path.is_absolute() or ".." in path.parts or not path.resolve().is_relative_to(here.resolve()):
                 raise WrongRequest(f"model.config={path}: name it by a path below {here}, so that it goes with the job")
             _copy(path, root / path)
-        for axis, folder in _folders(cells):
+        for axis, folder, attributes in _folders(cells):
             if not folder.is_relative_to(here):
                 raise WrongRequest(f"{axis}={folder}: not below {here}, so it cannot go with the job")
-            for path in FILES[axis](str(folder)):
-                _copy(path, root / path.relative_to(here))
+            for path in FILES[axis](str(folder), attributes):
+                # Built-in files stand in for those that a folder may lack, and go with the code.
+                if path.is_relative_to(folder):
+                    _copy(path, root / path.relative_to(here))
         if (size := sum(path.stat().st_size for path in root.rglob("*"))) > LARGEST:
             raise WrongRequest(f"sweep {name}: {size / 1e6:,.0f} MB; at most {LARGEST / 1e6:,.0f} MB can go with a job")
         with contextlib.chdir(root):
             bundled_cells = expand(load(bundled_name), scale, overrides, most)
-        for axis, folder in _folders(bundled_cells):
+        for axis, folder, _ in _folders(bundled_cells):
             if not folder.is_relative_to(root):
                 raise WrongRequest(f"{axis}={folder}: is not on the cluster; name it by a path from {here}")
         if list(map(cell_key, bundled_cells)) != list(map(cell_key, cells)):
@@ -92,10 +94,15 @@ def command(words: Sequence[str]) -> str:
     return line if "--store" in words else f'{line} --store="{head_store}"'
 
 
-def _folders(cells: Iterable[CellConfig]) -> list[tuple[str, Path]]:
-    """Each axis that names a folder, with the folder."""
-    named = {(axis, value) for cell in cells for axis, value in axes(cell).items() if axis in FILES and value}
-    return [(axis, Path(value)) for axis, value in sorted(named) if value != background.UNNAMED]
+def _folders(cells: Iterable[CellConfig]) -> list[tuple[str, Path, tuple[str, ...]]]:
+    """Each axis that names a folder, with the folder and the attributes of the people."""
+    named = {
+        (axis, value, cell.corpus.attributes)
+        for cell in cells
+        for axis, value in axes(cell).items()
+        if axis in FILES and value
+    }
+    return [(axis, Path(value), attributes) for axis, value, attributes in sorted(named) if value != background.UNNAMED]
 
 
 def _network_files(overrides: Mapping[str, Sequence[Any]]) -> list[Path]:

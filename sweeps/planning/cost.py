@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ktrain.config import ATTRIBUTES, CellConfig, ModelConfig
+from ktrain.config import CellConfig, ModelConfig
 from ktrain.data.background import UNNAMED, files
 from ktrain.data.token_estimates import tokens_per_entry, tokens_per_question, vocabulary_size
 from ktrain.errors import WrongRequest, nearest
@@ -86,7 +86,7 @@ def tokens(stage: Stage, cell: CellConfig) -> int:
         return cell.train.steps * cell.train.batch * cell.train.context
     if stage.kind != "corpus":
         return kind_of(stage.kind).tokens(cell)
-    questions = (cell.corpus.people + cell.corpus.celebrities) * len(ATTRIBUTES)
+    questions = (cell.corpus.people + cell.corpus.celebrities) * len(cell.corpus.attributes)
     written = cell.corpus.entries * tokens_per_entry(cell.corpus) + questions * tokens_per_question(cell.corpus)
     return written + _background(cell)
 

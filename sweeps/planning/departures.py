@@ -55,7 +55,9 @@ def departures(cells: Iterable[CellConfig], figures: Collection[str] = ()) -> li
     """
     lines: dict[str, dict[str, None]] = {}
     ruled = False
+    own: dict[str, None] = {}
     for cell in cells:
+        own |= dict.fromkeys(cell.corpus.own_attributes)
         ruled |= cell.corpus.kind == "bioR" and cell.corpus.writer.backend == "rules"
         here, readout = axes(cell), cell.readout
         for axis, value in published(cell, figures, here).items():
@@ -64,7 +66,8 @@ def departures(cells: Iterable[CellConfig], figures: Collection[str] = ()) -> li
             suffix = f" ({readout.kind})" if axis.startswith("readout.") else ""
             ours = CONFINED.get(readout.kind, "{}") if axis == "readout.token_share" else "{}"
             lines.setdefault(f"{axis}{suffix}: the paper has {value}, here ", {})[ours.format(here[axis])] = None
-    return [*([RULED] if ruled else []), *(line + ", ".join(values) for line, values in lines.items())]
+    more = [f"attributes: the paper has six, here also {', '.join(own)} (corpus.pools_folder)"] if own else []
+    return [*([RULED] if ruled else []), *more, *(line + ", ".join(values) for line, values in lines.items())]
 
 
 def _is_idle(axis: str, cell: CellConfig) -> bool:

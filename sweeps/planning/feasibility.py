@@ -39,7 +39,7 @@ def check_all(cells: Iterable[CellConfig], workers: int) -> None:
 def check(cell: CellConfig, workers: int = 1) -> None:
     """Raises `WrongRequest` for pools, templates, people or batches that would fail minutes into a run."""
     drawn = pools.shrink(pools.load(cell.corpus.pools_folder), cell.corpus.pools)
-    templates.load(cell.corpus.templates_folder)
+    templates.load(cell.corpus.templates_folder, drawn.attributes)
     question_wordings.wordings(cell.corpus)
     if cell.corpus.people + cell.corpus.celebrities > drawn.name_count:
         # Fails with the message of a run.

@@ -7,6 +7,7 @@ hundred ("Physics of Language Models: Part 3.3", Allen-Zhu and Li, arXiv 2404.05
 import math
 from dataclasses import dataclass
 
+from ktrain.bios import pools
 from ktrain.bios.pools import DAYS, MONTHS
 from ktrain.config import CellConfig, CorpusConfig
 from sweeps.planning import cost, memory
@@ -72,6 +73,8 @@ def bits_of_facts(corpus: CorpusConfig) -> float:
 
     The city of a company follows from the company. With the paper's pools that is 46.6 bits a person.
     """
-    pools = corpus.pools
-    drawn = len(MONTHS), DAYS, pools.birth_years, pools.birth_cities, pools.universities, pools.majors, pools.companies
+    used = corpus.pools
+    drawn = [len(MONTHS), DAYS, used.birth_years, used.birth_cities, used.universities, used.majors, used.companies]
+    if corpus.own_attributes:
+        drawn += map(len, pools.load(corpus.pools_folder).own.values())
     return (corpus.people + corpus.celebrities) * sum(map(math.log2, drawn))

@@ -244,7 +244,7 @@ def _state(cell: CellConfig, stages: Stages, snapshot: StoreSnapshot, refused: S
     written = all(stage.key in snapshot.done for stage, *_ in texts(cell))
     if missing := corpora.missing_inputs(cell.corpus, written=written):
         return f"blocked: {'; '.join(missing)}"
-    if len(refused) == kind_of(cell.readout.kind).tasks:
+    if len(refused) == kind_of(cell.readout.kind).task_count(cell):
         return f"blocked: not enough people: {refused[-1]}"
     if any(stage.key in snapshot.held for stage in stages):
         return "running"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from ktrain.config import ATTRIBUTES
 from ktrain.readout.kinds.base import ReadoutKind, kinds
 from ktrain.stages import active_axes
 from sweeps.planning.plan import Plan, PlannedCell
@@ -100,9 +101,16 @@ def address(uri: str, port: int = PORT) -> str:
     return uri.rstrip("/") if uri.startswith("http") else f"http://127.0.0.1:{port}"
 
 
-def bar_charts(kind: ReadoutKind) -> dict[str, ViewSection]:
-    """The charts of a kind of readout by title; the first metric of the first is the main one."""
-    return {title: ViewSection("BAR", metrics) for title, metrics in kind.charts().items()}
+def bar_charts(kind: ReadoutKind, own: Iterable[str] = ()) -> dict[str, ViewSection]:
+    """The charts of a kind of readout by title; the first metric of the first is the main one.
+
+    A chart with a bar for the last of the six attributes gets one for each of the user's `own`, after it.
+    """
+    charts = {}
+    for title, metrics in kind.charts().items():
+        last = [metric.removesuffix(ATTRIBUTES[-1]) for metric in metrics if metric.endswith(f"/{ATTRIBUTES[-1]}")]
+        charts[title] = ViewSection("BAR", (*metrics, *(prefix + attribute for prefix in last for attribute in own)))
+    return charts
 
 
 def _views(plan: Plan, known: Mapping[str, Any], figure: str, rows: Mapping[str, str]) -> Iterator[SavedView]:
@@ -118,7 +126,8 @@ def _views(plan: Plan, known: Mapping[str, Any], figure: str, rows: Mapping[str,
         name = f"{figure}: {kind.title}" if figure else kind.title
         runs = {known[c.key].info.run_id: rows[c.key] for c in cells}
         params = _varied(cells)
-        sections = bar_charts(kind)
+        own = dict.fromkeys(a for c in cells for a in c.cell.corpus.own_attributes)
+        sections = bar_charts(kind, own)
         axes = tuple(axis for axis in params if axis != "seed")
         yield SavedView(id, f"{name} ({plan.scale})", tag, runs, axes, sections, _metrics(recorded, runs))
         if axes:

@@ -12,7 +12,6 @@ from analysis.measurements.cells import Axis, Cell, Results
 from analysis.measurements.names import (
     ATTRIBUTES,
     COLUMNS,
-    POSITIONS,
     PROBE_TARGETS,
     majority,
     metric,
@@ -42,31 +41,31 @@ DEPARTING = ("corpus.people: the paper has 100000, here 500",)
 """Recorded with every cell of `regenerated`."""
 
 
-def numbers(group: str, mean: float) -> dict[str, Any]:
-    """Metrics, n and intervals of a finished cell; the attributes lie around the mean."""
-    shift = {"mean": 0.0} | {name: 0.01 * (k - 2.5) for k, name in enumerate(ATTRIBUTES)}
-    values = {metric(group, column): min(1.0, max(0.0, mean + shift[column])) for column in COLUMNS}
+def numbers(group: str, mean: float, own: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Metrics, n and intervals of a finished cell; the attributes lie around the mean. `own` are those besides the
+    six."""
+    shift = {"mean": 0.0} | {name: 0.01 * (k - 2.5) for k, name in enumerate((*ATTRIBUTES, *own))}
+    values = {metric(group, column): min(1.0, max(0.0, mean + more)) for column, more in shift.items()}
     return {
-        "metrics": values
-        | {f"baseline/test/{column}": 0.07 for column in COLUMNS}
-        | {"recall/attribute_tokens": 0.991},
+        "metrics": values | {f"baseline/test/{column}": 0.07 for column in shift} | {"recall/attribute_tokens": 0.991},
         "n": {name: 1500 if name.endswith("mean") else 250 for name in values},
         "interval": {name: (max(0.0, v - 0.03), min(1.0, v + 0.03)) for name, v in values.items()},
     }
 
 
-def probed(kind: str, mean: float, axes: Mapping[str, Axis]) -> dict[str, Any]:
+def probed(kind: str, mean: float, axes: Mapping[str, Axis], own: tuple[str, ...] = ()) -> dict[str, Any]:
     """The same of a cell with a probe; in a fixed order nothing is predicted that has been passed."""
     values: dict[str, float] = {}
+    attributes = (*ATTRIBUTES, *own)
     for of in PROBE_TARGETS:
-        columns = probed_attributes(of)
+        columns = probed_attributes(of, attributes)
         if kind == "q_probe":
-            values |= {q_probe(of, column): mean + 0.01 * ATTRIBUTES.index(column) for column in columns}
+            values |= {q_probe(of, column): mean + 0.01 * attributes.index(column) for column in columns}
             values[q_probe(of, "mean")] = mean
             continue
-        for position in POSITIONS:
+        for position in range(len(attributes)):
             shuffled = axes["corpus.permute"] or axes.get("corpus.couple")
-            ahead = [c for c in columns if shuffled or ATTRIBUTES.index(c) >= position]
+            ahead = [c for c in columns if shuffled or attributes.index(c) >= position]
             values |= {p_probe(of, position, column): mean + 0.02 * position for column in ahead}
             if set(ahead) - {"birth_date"}:
                 values[p_probe(of, position, "mean")] = mean + 0.02 * position
@@ -75,7 +74,8 @@ def probed(kind: str, mean: float, axes: Mapping[str, Axis]) -> dict[str, Any]:
             for chosen in ((), ("birth_date",), ("birth_date", "university"), ("company",)):
                 values[p_probe_after(of, chosen, "birth_city")] = 0.99 if "birth_date" in chosen else mean
             values[p_probe_after(of, ("company",), "company_city")] = 0.97
-    guesses = {majority(kind, of, column): 0.03 for of in PROBE_TARGETS for column in (*probed_attributes(of), "mean")}
+    targets = [(of, column) for of in PROBE_TARGETS for column in (*probed_attributes(of, attributes), "mean")]
+    guesses = {majority(kind, of, column): 0.03 for of, column in targets}
     return {
         "metrics": values | guesses | {"recall/attribute_tokens": 0.991},
         "n": {name: 1250 if name.endswith("mean") else 250 for name in values},
@@ -85,9 +85,10 @@ def probed(kind: str, mean: float, axes: Mapping[str, Axis]) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def make() -> Callable[..., Cell]:
-    """A cell from what differs: `make(0.7, multi=5, permute=1)`; without a mean it has no readout."""
+    """A cell from what differs: `make(0.7, multi=5, permute=1)`; without a mean it has no readout. `own` are attributes
+    besides the six."""
 
-    def cell(mean: float | None = None, state: str = "done", **axes: Axis) -> Cell:
+    def cell(mean: float | None = None, state: str = "done", own: tuple[str, ...] = (), **axes: Axis) -> Cell:
         short = {name.split(".")[-1]: name for name in AXES} | {"readout": "readout.kind", "steps": "train.steps"}
         short |= {"couple": "corpus.couple", "rank_embedding": "readout.rank_embedding"}
         full = dict(AXES) | {short.get(name, name): value for name, value in axes.items()}
@@ -96,7 +97,8 @@ def make() -> Callable[..., Cell]:
         if mean is None:
             known: dict[str, Any] = {"metrics": {"recall/attribute_tokens": 0.71}}
         else:
-            known = probed(kind, mean, full) if "probe" in kind else numbers("mixed" if kind == "mixed" else "qa", mean)
+            group = "mixed" if kind == "mixed" else "qa"
+            known = probed(kind, mean, full, own) if "probe" in kind else numbers(group, mean, own)
         return Cell(key=key, axes=full, params=full, state=state, stages={"pretrain": "pretrain-1"}, **known)
 
     return cell

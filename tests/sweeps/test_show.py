@@ -87,7 +87,7 @@ def test_the_attributes_of_an_entry_are_marked(corpus: Corpus) -> None:
         }
         assert len(marked) == 6
         for attribute in ATTRIBUTES:
-            value = marked[f"not bold underline {COLOURS[attribute]}"]
+            value = marked[f"not bold underline {COLOURS[ATTRIBUTES.index(attribute)]}"]
             assert value.strip() == corpus.people.value(int(corpus.person[k]), attribute)
 
 

@@ -1,6 +1,6 @@
 """What every kind of readout says of itself, so that nothing else in the code has to know its name."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from ktrain import readout_registry
@@ -52,7 +52,7 @@ class ReadoutKind:
     probe: bool = False
     """Whether states of the frozen network are classified."""
     tasks: int = 1
-    """How many adapters are trained for a cell, each on a task of its own."""
+    """How many adapters are trained for a cell, each on a task of its own; of the six attributes (`task_count`)."""
 
     # What it refuses, and what is asked.
 
@@ -106,8 +106,12 @@ class ReadoutKind:
     def tokens(self, cell: CellConfig) -> int:
         """Tokens that a cell trains on, or answers where nothing is trained."""
         if not self.trains:
-            return cell.corpus.people * len(ATTRIBUTES) * tokens_per_question(cell.corpus)
-        return cell.readout.steps * cell.readout.batch * self.row_tokens(cell) * self.tasks
+            return cell.corpus.people * len(cell.corpus.attributes) * tokens_per_question(cell.corpus)
+        return cell.readout.steps * cell.readout.batch * self.row_tokens(cell) * self.task_count(cell)
+
+    def task_count(self, cell: CellConfig) -> int:
+        """How many adapters are trained for a cell, each on a task of its own."""
+        return self.tasks
 
     def passes(self, cell: CellConfig) -> float | None:
         """How often it trains on each of the questions it trains on, about; None where it trains on no question."""
@@ -150,9 +154,14 @@ class ReadoutKind:
         name those that begin with its prefix or with `baseline/`."""
         return frozenset()
 
-    def writes(self, metric: str) -> bool:
-        """Whether a stage of the kind can hold a metric; `ktrain verify` calls every other one damage."""
-        if metric in self.metric_names() or metric in TRAINING_METRICS:
+    def attribute_metrics(self, attributes: Sequence[str]) -> frozenset[str]:
+        """Every metric besides `metric_names` that a stage of the kind can hold where people have these attributes."""
+        return frozenset()
+
+    def writes(self, metric: str, attributes: Sequence[str] = ATTRIBUTES) -> bool:
+        """Whether a stage of the kind can hold a metric where people have these attributes; `ktrain verify` calls every
+        other one damage."""
+        if metric in self.metric_names() | self.attribute_metrics(attributes) | TRAINING_METRICS:
             return True
         return self.name not in BUILT_IN and metric.startswith((f"{self.metric_prefix}/", "baseline/"))
 

@@ -1,5 +1,6 @@
 """P-probes: what the states before each attribute of a biography say of the attributes that follow."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ktrain.config import ATTRIBUTES, CellConfig, ReadoutConfig
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 @register
 class PositionProbe(ProbeKind):
-    """Six positions of a biography, the token before each attribute (paper, section 4.1)."""
+    """A position for each attribute of a biography, the token before it (paper, section 4.1)."""
 
     name = "p_probe"
     title = "P-probe"
@@ -40,9 +41,9 @@ class PositionProbe(ProbeKind):
         """Every biography is read."""
         return cell.corpus.entries_per_person
 
-    def places(self) -> tuple[str, ...]:
+    def places(self, attributes: Sequence[str]) -> tuple[str, ...]:
         """Before each attribute, counted from 0, and `own`, the one right before the attribute asked for."""
-        return (*map(str, range(len(ATTRIBUTES))), "own")
+        return (*map(str, range(len(attributes))), "own")
 
     def charts(self) -> dict[str, tuple[str, ...]]:
         """Before all attributes, and the mean before each."""

@@ -1,7 +1,7 @@
-"""What P-probes and Q-probes share: eleven tasks, each an adapter with a classifier over the frozen network."""
+"""What P-probes and Q-probes share: tasks for each attribute, each an adapter with a classifier of frozen states."""
 
 import itertools
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from ktrain.config import ATTRIBUTES, AugmentationConfig, CellConfig, ReadoutConfig, WriterConfig
@@ -34,6 +34,10 @@ class ProbeKind(ReadoutKind):
     figure = "probes"
     batch_norm: bool = False
     """Whether states are normalised over the batch before they are classified."""
+
+    def task_count(self, cell: CellConfig) -> int:
+        """Two for each attribute, and one for the birth date: eleven where people have the six."""
+        return 2 * len(cell.corpus.attributes) - 1
 
     def examples_per_person(self, cell: CellConfig) -> int:
         """Rows that each person has."""
@@ -75,7 +79,7 @@ class ProbeKind(ReadoutKind):
         rank = cell.readout.rank_embedding
         adapter = vocabulary * (sizes.shape_of(cell.model, vocabulary).width if rank == "full" else int(rank))
         examples = cell.corpus.people * self.examples_per_person(cell)
-        return self.tasks * (4 * adapter + 16 * examples)
+        return self.task_count(cell) * (4 * adapter + 16 * examples)
 
     def recomputed(self, predictions: "pd.DataFrame") -> dict[str, float]:
         """Accuracies by place and task, their means over the attributes except the birth date, and accuracies by the
@@ -99,19 +103,21 @@ class ProbeKind(ReadoutKind):
                 metrics |= {f"{prefix}/mean": float(averaged.mean())} if len(averaged) else {}
         return metrics
 
-    def places(self) -> tuple[str, ...]:
+    def places(self, attributes: Sequence[str]) -> tuple[str, ...]:
         """The places of a row, as its metrics name them; none where it has one."""
         return ()
 
-    def metric_names(self) -> frozenset[str]:
+    def attribute_metrics(self, attributes: Sequence[str]) -> frozenset[str]:
         """Accuracies at each place, by what was read before it, and what the commonest classes would score."""
-        columns = [f"first/{column}" for column in ("mean", *ATTRIBUTES)] + [f"whole/{column}" for column in WHOLE]
-        names = {f"baseline/{column}" for column in columns}
+        columns = [f"first/{column}" for column in ("mean", *attributes)]
+        columns += [f"whole/{column}" for column in ("mean", *attributes) if column != "birth_date"]
+        names, places = {f"baseline/{column}" for column in columns}, self.places(attributes)
         for measure, _, column in (column.partition("/") for column in columns):
-            paths = [f"{measure}/{place}" for place in self.places()] or [measure]
+            paths = [f"{measure}/{place}" for place in places] or [measure]
             names |= {f"{self.metric_prefix}/{path}/{column}" for path in paths}
-            if self.places() and column != "mean":
-                names |= {f"{self.metric_prefix}/seen/{measure}/{before}/{column}" for before in _read_before(column)}
+            if places and column != "mean":
+                before = _read_before(column, attributes)
+                names |= {f"{self.metric_prefix}/seen/{measure}/{seen}/{column}" for seen in before}
         return frozenset(names)
 
     def read_out(self, job: "ReadoutJob") -> None:
@@ -122,8 +128,8 @@ class ProbeKind(ReadoutKind):
         probe_training.ProbeTraining(job, rows, batch_norm=self.batch_norm).run()
 
 
-def _read_before(attribute: str) -> list[str]:
+def _read_before(attribute: str, attributes: Sequence[str]) -> list[str]:
     """The sets of attributes that may have been read before one of them, as metrics name them."""
-    others = [other for other in ATTRIBUTES if other != attribute]
-    sets = [chosen for size in range(len(ATTRIBUTES)) for chosen in itertools.combinations(others, size)]
+    others = [other for other in attributes if other != attribute]
+    sets = [chosen for size in range(len(attributes)) for chosen in itertools.combinations(others, size)]
     return ["-".join(chosen) or "none" for chosen in sets]

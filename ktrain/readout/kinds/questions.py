@@ -1,6 +1,7 @@
 """What both kinds that ask questions share: their columns and their charts."""
 
 import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ktrain.config import ATTRIBUTES, CellConfig
@@ -16,7 +17,7 @@ GROUPS = ("train", "test", "validation")
 
 
 class QuestionKind(ReadoutKind):
-    """Six questions about every person; accuracies by group of people and attribute (paper, section 3)."""
+    """Every attribute of every person is asked; accuracies by group of people and attribute (paper, section 3)."""
 
     version = 3
     columns = tuple(f"exact_match/test/{column}" for column in ("mean", *ATTRIBUTES))
@@ -39,9 +40,9 @@ class QuestionKind(ReadoutKind):
                 metrics |= {f"{prefix}/{attribute}": float(share) for attribute, share in shares.items()}
         return metrics
 
-    def metric_names(self) -> frozenset[str]:
+    def attribute_metrics(self, attributes: Sequence[str]) -> frozenset[str]:
         """Those of `recomputed`, and what the commonest values would score."""
-        columns = ("mean", *ATTRIBUTES)
+        columns = ("mean", *attributes)
         measured = itertools.product(("exact_match", "first_token"), GROUPS, columns)
         names = {"/".join((self.metric_prefix, *parts)) for parts in measured}
         return frozenset(names | {f"baseline/test/{column}" for column in columns})

@@ -31,6 +31,7 @@ HOSTILE_TEMPLATES = (
     "{name}, of {value}-based fame, call{s|} it a day.",
 )
 """Punctuation, digits and contractions around the slots."""
+OWN_QUESTION = "What about {name}? Answer: {value}."
 BUILTIN = load()
 
 
@@ -54,7 +55,9 @@ def pools(draw: st.DrawFn) -> Pools:
 
     companies = pool()
     cities = tuple(draw(st.lists(values, min_size=len(companies), max_size=len(companies))))
-    return Pools(pool(2), pool(2), pool(), pool(), pool(), pool(), companies, cities, draw(st.integers(1, 200)))
+    years, own = draw(st.integers(1, 200)), draw(st.sampled_from([(), ("hobby",), ("club", "hobby")]))
+    owned = {attribute: pool(3, 4) for attribute in own}
+    return Pools(pool(2), pool(2), pool(), pool(), pool(), pool(), companies, cities, years, owned)
 
 
 @st.composite
@@ -85,7 +88,8 @@ def check(corpus: Corpus, told: Told) -> None:
     """Every entry and question of a corpus against its text."""
     entries, questions = corpus.entries, corpus.questions
     assert len(entries) == corpus.setting.entries
-    assert len(questions) == len(corpus.people) * 6
+    count = len(corpus.attributes)
+    assert len(questions) == len(corpus.people) * count
     for composed in (entries, questions):
         assert composed.ids.dtype == np.uint16 and composed.offsets.dtype == np.int64
         assert composed.offsets[0] == 0 and composed.offsets[-1] == len(composed.ids)
@@ -97,13 +101,14 @@ def check(corpus: Corpus, told: Told) -> None:
         ids = entries[entry]
         assert ids.tolist() == [*corpus.tokenizer.encode(text).ids, corpus.eos]
         at = bytes_before(corpus.tokenizer, ids[:-1])
-        for attribute, span in zip(ATTRIBUTES, entries.spans[entry], strict=True):
+        for attribute, span in zip(corpus.attributes, entries.spans[entry], strict=True):
             value = corpus.people.value(int(corpus.person[entry]), attribute)
             check_span(at, span, text, begins[attribute], value)
     for question in range(len(questions)):
-        person, attribute = question // 6, ATTRIBUTES[question % 6]
+        person, attribute = question // count, corpus.attributes[question % count]
         value = corpus.people.value(person, attribute)
-        prompt = QUESTIONS[attribute].replace("{name}", corpus.people.name(person)).removesuffix(" {value}.")
+        asked = QUESTIONS.get(attribute, OWN_QUESTION)
+        prompt = asked.replace("{name}", corpus.people.name(person)).removesuffix(" {value}.")
         ids = questions[question]
         assert ids.tolist() == [*corpus.tokenizer.encode(f"{prompt} {value}.").ids, corpus.eos]
         at = bytes_before(corpus.tokenizer, ids[:-1])
@@ -138,8 +143,11 @@ def test_composed_ids_are_those_of_the_whole_text(
         folder = Path(name)
         sizes = write_pools(folder / "pools", drawn)
         (folder / "templates").mkdir()
-        for attribute, lines in sentences.items():
+        (folder / "questions").mkdir()
+        for attribute, lines in (sentences | {own: sentences["major"] for own in drawn.own}).items():
             (folder / "templates" / f"{attribute}.txt").write_text("\n".join(lines), encoding="utf-8")
+        for attribute in drawn.own:
+            (folder / "questions" / f"{attribute}.txt").write_text(OWN_QUESTION)
         setting = CorpusConfig(
             people=min(people, drawn.name_count),
             multi=multi,
@@ -149,6 +157,7 @@ def test_composed_ids_are_those_of_the_whole_text(
             pools=sizes,
             pools_folder=str(folder / "pools"),
             templates_folder=str(folder / "templates"),
+            questions_folder=str(folder / "questions") if drawn.own else None,
         )
         corpus = corpora.build_corpus(setting, seed)
     check(corpus, told)
