@@ -16,7 +16,11 @@ from sweeps.execution import ray_session
 def test_a_bare_process_tells_its_first_line_its_last_and_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "STEPS", 100)
+    cell = trial._cell()
+    train = cell.train.model_copy(update={"steps": 10, "warmup": 0, "batch": 2})
+    readout = cell.readout.model_copy(update={"steps": 4, "batch": 4})
+    short = cell.model_copy(update={"train": train, "readout": readout})
+    monkeypatch.setattr(trial, "_cell", lambda: short)
     monkeypatch.setattr(trial, "RuntimeConfig", partial(RuntimeConfig, compile=False))
     marks = trial._bare(tmp_path)
     assert 0 < marks["first"] < marks["last"] < marks["end"]
