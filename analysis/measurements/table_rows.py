@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 from analysis.measurements.best_settings import keep_best, shown_groups
 from analysis.measurements.cells import Axis, ReplicateGroup, Results
-from analysis.measurements.names import ATTRIBUTES, GROUPS, PROBES, QUESTIONS, attributes_of, in_order, metric
+from analysis.measurements.names import (
+    ATTRIBUTES,
+    GROUPS,
+    PROBES,
+    QUESTIONS,
+    attributes_of,
+    before_training,
+    in_order,
+    metric,
+)
 
 if TYPE_CHECKING:
     # A plan reads this module and does not wait for pandas.
@@ -68,6 +77,12 @@ class Row:
     def interval(self, group: str, column: str) -> tuple[float, float] | None:
         """95 % interval of `value`."""
         return self.bounds(group, metric(group, column))
+
+    def learned(self, group: str) -> float | None:
+        """Exact match on held-out people less that of the same networks of `model.start` before they read anything;
+        `None` where networks begin with random weights."""
+        after, before = self.value(group, "mean"), self.measured(group, before_training("mean"))
+        return None if after is None or before is None else after - before
 
     def train_accuracy(self, group: str) -> float | None:
         """Exact match on the people whose questions were trained on."""

@@ -27,7 +27,11 @@ EXPLAINED = (
     "Recall: share of the attribute tokens of the biographies that the model gives back as read; below its gate it is "
     "not asked. Nameless: share of the attribute tokens that pretraining read in a window without the name before them."
 )
-STARTED = " Before training: the networks of model.start as they were found."
+STARTED = (
+    " Before training: the networks of model.start as they were found. Learned: the mean less theirs, in percentage "
+    "points."
+)
+LEARNED = "learned"
 BESIDE = "Differences are ours less the paper's, in percentage points."
 AFTER = ("n", "seeds", "asked", "baseline", "recall", "nameless")
 
@@ -49,12 +53,14 @@ def _ours(table: Sequence[Row], name: str) -> Sheet:
     """One line per row: its numbers, or its state instead."""
     columns = ("mean", *attributes(table))
     guesses = [percent(baseline(table, majority(name, "whole", column))) for column in columns]
-    lines = [("majority baseline", *guesses, *[""] * len(AFTER))]
     before = [percent(baseline(table, before_training(column))) for column in columns]
-    if before[0] != MISSING:
-        lines.append((BEFORE_TRAINING, *before, *[""] * len(AFTER)))
+    started = before[0] != MISSING
+    after = (LEARNED, *AFTER) if started else AFTER
+    lines = [("majority baseline", *guesses, *[""] * len(after))]
+    if started:
+        lines.append((BEFORE_TRAINING, *before, *[""] * len(after)))
     quiet = tuple(range(len(lines)))
-    explained = EXPLAINED + STARTED * (len(lines) > 1)
+    explained = EXPLAINED + STARTED * started
     for row in table:
         replicates = row.replicates.get(name)
         if replicates is None:
@@ -70,6 +76,7 @@ def _ours(table: Sequence[Row], name: str) -> Sheet:
                 row.name if row.state(name) == "done" else f"{row.name} [{row.state(name)}]",
                 ranged(row.value(name, "mean"), row.interval(name, "mean")),
                 *(percent(row.value(name, column)) for column in columns[1:]),
+                *([points(row.learned(name))] if started else []),
                 MISSING if count is None else f"{count:,}",
                 ", ".join(map(str, replicates.seeds)),
                 percent(row.train_accuracy(name)),
@@ -78,7 +85,7 @@ def _ours(table: Sequence[Row], name: str) -> Sheet:
                 percent(replicates.metrics.get(NAMELESS)),
             )
         )
-    headers = ("setting", *_spaced(columns), *AFTER)
+    headers = ("setting", *_spaced(columns), *after)
     return Sheet(GROUPS[name], headers, tuple(lines), explained, quiet=quiet)
 
 

@@ -125,10 +125,13 @@ def _one_table(table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> C
     paper = with_any_column(paper, [metric(name, "mean")])
     beside = () if paper is None else (Column("paper", essential=True), Column("diff."))
     asked = attributes(table)
+    before = [percent(baseline(table, before_training(column))) for column in ("mean", *asked)]
+    started = before[0] != MISSING
     columns = (
         Column("setting", "words", essential=True),
         Column("mean [95 %]", essential=True),
         *beside,
+        *([Column("learned", essential=True)] if started else []),
         *(Column(header(column).replace(" ", "\n")) for column in asked),
         Column("n", essential=True),
         Column("asked"),
@@ -138,23 +141,25 @@ def _one_table(table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> C
     )
     means = [percent(baseline(table, majority(name, "whole", column))) for column in ("mean", *asked)]
     theirs = [] if paper is None else [percent(published(paper, "baseline", metric(name, "mean"))), ""]
-    lines = [("majority baseline", means[0], *theirs, *means[1:], *[""] * 5)]
-    before = [percent(baseline(table, before_training(column))) for column in ("mean", *asked)]
-    if before[0] != MISSING:
-        lines.append((BEFORE_TRAINING, before[0], *[""] * len(theirs), *before[1:], *[""] * 5))
+    empty = [""] * (len(theirs) + started)
+    lines = [("majority baseline", means[0], *theirs, *[""] * started, *means[1:], *[""] * 5)]
+    if started:
+        lines.append((BEFORE_TRAINING, before[0], *empty, *before[1:], *[""] * 5))
     quiet = tuple(range(len(lines)))
-    lines += [_line(row, name, asked, paper) for row in table if name in row.replicates]
+    lines += [_line(row, name, asked, paper, started=started) for row in table if name in row.replicates]
     title = f"{GROUPS[name]}: exact match on people never asked about (%)"
     return ConsoleTable(title, columns, tuple(lines), quiet=quiet)
 
 
-def _line(row: Row, name: str, asked: Sequence[str], paper: pd.DataFrame | None) -> tuple[str, ...]:
+def _line(row: Row, name: str, asked: Sequence[str], paper: pd.DataFrame | None, *, started: bool) -> tuple[str, ...]:
     """The cells of one row of the console table."""
     replicates, ours = row.replicates[name], row.value(name, "mean")
     beside: list[str] = []
     if paper is not None:
         theirs = published(paper, row.setting, metric(name, "mean"))
         beside = [percent(theirs), points(None if ours is None or theirs is None else ours - theirs)]
+    if started:
+        beside.append(points(row.learned(name)))
     count = row.count(name, metric(name, "mean"))
     return (
         row.name,

@@ -47,6 +47,10 @@ def test_what_a_trained_network_knew_before_is_a_line_of_its_own(make: Callable[
     assert line.count("12.5") == 1 + len(ATTRIBUTES)
     (sheet,) = sheets(Results("s", (started,)))
     assert sheet.lines[1][:2] == ("before training", "12.5") and sheet.quiet == (0, 1)
+    learned = f"{100 * (started.metrics[MEAN] - 0.125):+.1f}"
+    assert sheet.lines[2][sheet.headers.index("learned")] == learned
+    row = next(line for line in text.splitlines() if line.lstrip().startswith("bioS"))
+    assert "learned" in text and learned in row and "learned" not in str(render(Results("s", (without,)), "table"))
     assert "Before training" in sheet.note and "Before training" not in sheets(Results("s", (without,)))[0].note
 
 
