@@ -55,7 +55,8 @@ def run(cells: list[CellConfig], runtime: RuntimeConfig, sink: Sink) -> None:
     """Runs the stages of `cells` that are missing; all cells share their pretraining. `sink` receives the progress.
 
     If a stage raises, its work folder keeps the error as one line. `Preempted` and `LeaseLost` leave no such line:
-    another call continues. A model below the recall gate is not read out, so its readouts stay missing.
+    another call continues. A model below the recall gate is not read out, so its readouts stay missing. With
+    `runtime.pause_at`, a pretraining that is missing pauses there, and nothing follows.
     """
     join_alone()
     keep_freed_memory()
@@ -75,8 +76,8 @@ def run(cells: list[CellConfig], runtime: RuntimeConfig, sink: Sink) -> None:
     corpus = corpora.load_corpus(_folder(store, stages.corpus), first.corpus, first.seed)
 
     with _stage_lock(store, reporter, stages.pretrain) as (missing, locked):
-        if missing:
-            _pretrain(store, stages.pretrain, first, corpus, runtime, locked)
+        if missing and not _pretrain(store, stages.pretrain, first, corpus, runtime, locked):
+            return
     recalled = lowest_recall(store.metrics(stages.pretrain.key))
 
     for group in grouped([cell for cell in cells if recalled >= cell.readout.recall_gate]):
@@ -162,7 +163,8 @@ def _build_corpus(store: Store, stage: Stage, cell: CellConfig) -> None:
 
 def _pretrain(
     store: Store, stage: Stage, cell: CellConfig, corpus: Corpus, runtime: RuntimeConfig, reporter: Reporter
-) -> None:
+) -> bool:
+    """Trains and publishes; returns False where it has paused instead, at `runtime.pause_at`."""
     assert stage.parent
     gpu_memory.reset_peak()
     windows = Windows(corpus, stage.parent.key, cell.train, cell.seed)
@@ -187,9 +189,19 @@ def _pretrain(
     if "question" in windows.streams:
         learning = LearningCurves(corpus, network, work.folder, adapted.weights if adapted else None)
     evaluate = learning.watch if learning else None
-    curve = fit(module, cell.train, batches, tokens, work, runtime, reporter.for_stage(stage.key), evaluate=evaluate)
+    reporter, pause_at = reporter.for_stage(stage.key), runtime.pause_at
+    if pause_at is not None:
+        reporter = reporter.pausing_at(pause_at)
+    try:
+        curve = fit(module, cell.train, batches, tokens, work, runtime, reporter, evaluate=evaluate)
+    except Preempted as stopped:
+        if pause_at is None or stopped.step < pause_at:
+            raise
+        if not dist.get_rank():
+            store.note_pause(stage.key, {line.step: line.loss for line in stopped.curve})
+        return False
     if dist.get_rank():
-        return
+        return True
     if adapted:
         adapted.merge()
     points = learning.points() if learning else None
@@ -212,6 +224,7 @@ def _pretrain(
             metrics["forgetting/loss_after"] = start_measures.text_loss(network, corpus, cell)
     store.publish_files(stage, files)
     store.clear_work(stage.key)
+    return True
 
 
 def _pretrain_metrics(network: Any, corpus: Corpus, curve: Sequence[Progress]) -> dict[str, float]:

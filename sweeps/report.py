@@ -23,7 +23,8 @@ from analysis.report import answer_sheets, headline, kind_table, probe_table, sa
 from analysis.report import page as report_page
 from ktrain.errors import WrongRequest
 from sweeps.console import own_command, print_doubts, shown_path, store_words, table_screen
-from sweeps.planning import measured_cost, stage_history, summary
+from sweeps.execution import stage_history
+from sweeps.planning import measured_cost, summary
 from sweeps.planning.plan import Plan
 from sweeps.results import read, read_answers, read_curves, undelivered
 from sweeps.tracking import address, local_port, sync, views

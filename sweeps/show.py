@@ -27,6 +27,7 @@ from sweeps.planning.network_summary import NetworkSummary
 from sweeps.planning.plan import Plan, Planned
 
 STATES = ("planned", "running", "done", "failed", "blocked", "damaged")
+"""The states that a table of parts has columns for, besides those that some cell is in."""
 MANY = 100
 """Above this many cells, a plan is printed by its parts."""
 PASSES = "passes over questions"
@@ -104,12 +105,14 @@ def _parts(plan: Plan) -> ConsoleTable:
     """Counts the cells of each part by state; a cell of several parts counts in each, and once in the last row."""
     names = dict.fromkeys(part.name for part in plan.sweep.parts or (plan.sweep,))
     groups = {name: [cell for cell in plan.cells if name in cell.parts] for name in names}
+    begun = dict.fromkeys(cell.state.partition(":")[0] for cell in plan.cells)
+    shown = (*STATES, *(state for state in begun if state not in STATES))
     rows = []
     for name, cells in {**groups, "each once": list(plan.cells)}.items():
         states = Counter(cell.state.partition(":")[0] for cell in cells)
         pretrained = len({cell.stages.pretrain.key for cell in cells})
-        rows.append((name, str(len(cells)), str(pretrained), *(str(states[state] or "") for state in STATES)))
-    return _table(rows, "part", right=("cells", "pretrainings", *STATES), essential=("part", "cells", *STATES))
+        rows.append((name, str(len(cells)), str(pretrained), *(str(states[state] or "") for state in shown)))
+    return _table(rows, "part", right=("cells", "pretrainings", *shown), essential=("part", "cells", *shown))
 
 
 def _kinds(plan: Plan) -> ConsoleTable:
@@ -186,7 +189,7 @@ def axes(described: Sequence[AxisDescription], scale: str) -> None:
 
 
 def status(plan: Plan, *, wide: bool = False) -> None:
-    """Prints a line for each cell, and the reasons for which cells are blocked or have failed."""
+    """Prints a line for each cell, and the reasons for which cells are blocked, were stopped or have failed."""
     table_screen(wide).print(*_cells(plan))
     for line in reasons.reasons(plan):
         Screen().print(f"\n{line}", highlight=False, markup=False, soft_wrap=True)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from analysis.measurements.cells import ReplicateGroup, Results, Search, group_replicates
+from analysis.measurements.cells import STOPPED_EARLY, ReplicateGroup, Results, Search, group_replicates
 from analysis.measurements.names import QUESTIONS, metric
 
 
@@ -67,17 +67,22 @@ def _best(
     """The candidate with the highest value, and in its state of how many it is the best, `by` what."""
     if len(candidates) == 1:
         return candidates[0]
+    # What a search has stopped is compared already, and worse: it has no number, and none will come.
+    stopped = [c for c in candidates if STOPPED_EARLY in c.state]
     # A group can be done in some seeds only, the best one included.
-    unfinished = "; ".join(dict.fromkeys(c.state for c in candidates if c.state != "done"))
-    measured = [(number, c) for c in candidates if c.done and (number := value(c)) is not None]
+    unfinished = "; ".join(dict.fromkeys(c.state for c in candidates if c.state != "done" and c not in stopped))
+    measured = [(number, c) for c in candidates if c.done and c not in stopped and (number := value(c)) is not None]
     if not measured:
-        return replace(candidates[0], state=unfinished or "done")
+        return replace(candidates[0], state=unfinished or candidates[0].state)
     _, best = max(measured, key=lambda pair: pair[0])  # of equal ones the first
-    state = f"best of {len(measured)}"
-    if len(measured) < len(candidates):
+    compared = len(measured) + len(stopped)
+    state = f"best of {compared}"
+    if compared < len(candidates):
         state += f" (of {len(candidates)})"
     state += by
-    return replace(best, compared=len(measured), state=f"{state}; {unfinished}" if unfinished else state)
+    if stopped:
+        state += f", {len(stopped)} of them stopped early"
+    return replace(best, compared=compared, state=f"{state}; {unfinished}" if unfinished else state)
 
 
 def _accuracy(replicates: ReplicateGroup) -> float | None:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     # A plan reads this module and does not wait for pandas and SciPy.
     import pandas as pd
 
+STOPPED_EARLY = "stopped early"
+"""How the state of a sample begins that a search has done with before the end of its training."""
 Axis = bool | int | float | str | None
 Interval = tuple[float, float]
 
@@ -39,7 +41,8 @@ class Cell:
     runs: Mapping[str, str] = field(default_factory=dict)
     """MLflow run ids of the finished stages by kind."""
     state: str = "missing"
-    """`done`, `running`, `planned`, `missing`, `blocked: <why>`, `failed: <why>` or `damaged: <what>`."""
+    """`done`, `running`, `planned`, `missing`, `blocked: <why>`, `failed: <why>`, `damaged: <what>`, and, of samples of
+    a search, `stopped early: <where>` or `paused: <where>`."""
     scale: str | None = None
     imported: str = ""
     """The file from which MLflow has the numbers; empty where a store of this project made them."""

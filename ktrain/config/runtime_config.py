@@ -22,5 +22,7 @@ class RuntimeConfig(FrozenConfig):
     between_losses: float = Field(14_400.0, gt=0.0)
     """Seconds for which a trial is expected to keep its nodes: four hours at first, then what `RestartPolicy` estimates
     from the nodes that the trial has lost."""
+    pause_at: int | None = Field(None, ge=1)
+    """Steps after which the pretraining of a trial pauses, with nothing done after it; None for its end."""
     readout_kinds: tuple[KindSource, ...] = ()
     """The user's own readout kinds, for workers, which have not run the user's file."""

@@ -14,11 +14,14 @@ from typing import Any, Protocol
 
 from ktrain.fingerprint import checked_key
 from ktrain.store.compare_and_swap import CasCell
-from ktrain.store.json_files import Damage, parse_metrics
+from ktrain.store.json_files import Damage, parse_losses, parse_metrics
 from ktrain.store.lease import Lease, LeaseLost, hold
 from ktrain.store.manifest import METRICS, STARTED, timestamp
 from ktrain.system.atomic_write import follow_umask
 from ktrain.system.retry import retry_until
+
+FAILURE, PAUSE = "failure.txt", "paused.json"
+"""Notes on the unfinished work on a stage: how it failed, and the losses up to where a search has paused it."""
 
 
 @dataclass(frozen=True)
@@ -184,17 +187,38 @@ class Store(ABC):
     def flush_uploads(self) -> None:
         """Waits until every upload that `WorkDir.upload_async` started has succeeded or failed."""
 
-    @abstractmethod
     def note_failure(self, key: str, line: str | None) -> None:
         """Records how the stage failed, for status and for the next run; None removes the record."""
+        self._note(key, FAILURE, line)
 
-    @abstractmethod
     def failure(self, key: str) -> str | None:
         """Returns how the stage failed at its last attempt; None if it did not."""
+        return self._noted(key, FAILURE)
+
+    def note_pause(self, key: str, losses: Mapping[int, float]) -> None:
+        """Records that the stage's training has paused on purpose, with its losses by step. Only the holder of the
+        lease may call it."""
+        self._note(key, PAUSE, json.dumps(losses, allow_nan=False))
+
+    def paused(self, key: str) -> dict[int, float]:
+        """Returns the losses by step of an unfinished training up to where it paused last; empty if it never did."""
+        text = self._noted(key, PAUSE)
+        try:
+            return parse_losses(text.encode()) if text is not None else {}
+        except Damage:
+            return {}
+
+    @abstractmethod
+    def _note(self, key: str, name: str, text: str | None) -> None:
+        """Records a text about the unfinished work on a stage; None removes the record."""
+
+    @abstractmethod
+    def _noted(self, key: str, name: str) -> str | None:
+        """Returns what `_note` has recorded; None where there is nothing."""
 
     @abstractmethod
     def clear_work(self, key: str) -> None:
-        """Removes the unfinished work on a stage and the record of its failure, if any."""
+        """Removes the unfinished work on a stage, and all notes on it."""
 
     @abstractmethod
     def _lease_cell(self, key: str) -> CasCell:

@@ -38,6 +38,14 @@ def parse_curve(content: bytes, name: str = "curve.json") -> list[dict[str, Any]
     return curve
 
 
+def parse_losses(content: bytes, name: str = "paused.json") -> dict[int, float]:
+    """Parses the losses of a training by step. Raises `Damage`."""
+    losses = parse_json(content, name)
+    if not _numbers(losses) or not all(step.isdecimal() for step in losses):
+        raise Damage(f"{name} does not hold losses by step")
+    return {int(step): float(loss) for step, loss in losses.items()}
+
+
 def parse_learning(content: bytes, name: str = "learning.json") -> dict[str, Any]:
     """Parses learning curves: `n`, how many people each half has, and `curve`, a list of points. Raises `Damage`."""
     learning = parse_json(content, name)

@@ -28,10 +28,10 @@ from ktrain.store.compare_and_swap import CasCell, FileCasCell, locked
 from ktrain.store.json_files import Damage
 from ktrain.store.lease import Lease, living_holders
 from ktrain.store.regular_files import is_regular, read_bytes, read_text
+from ktrain.system.atomic_write import atomic_write
 from ktrain.system.process import Process, ended
 from ktrain.system.retry import StorageUnavailable, retry_until
 
-FAILURE = "failure.txt"
 _FOLDERS = ("work", "stages", "damaged", "leases")
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 _log = logging.getLogger("ktrain.store")
@@ -186,15 +186,15 @@ class LocalStore(Store):
     def flush_uploads(self) -> None:
         """Returns at once: nothing is ever uploaded."""
 
-    def note_failure(self, key: str, line: str | None) -> None:
-        if line is not None:
-            (self.work_dir(key).folder / FAILURE).write_text(line, encoding="utf-8")
+    def _note(self, key: str, name: str, text: str | None) -> None:
+        if text is not None:
+            atomic_write(self.work_dir(key).folder / name, text)
         else:
-            (self._work(key) / FAILURE).unlink(missing_ok=True)
+            (self._work(key) / name).unlink(missing_ok=True)
 
-    def failure(self, key: str) -> str | None:
+    def _noted(self, key: str, name: str) -> str | None:
         with suppress(OSError):
-            return read_text(self._work(key) / FAILURE, self.root / "work", "replace")
+            return read_text(self._work(key) / name, self.root / "work", "replace")
         return None
 
     def clear_work(self, key: str) -> None:

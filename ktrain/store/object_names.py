@@ -18,6 +18,7 @@ from typing import Any
 
 from ktrain.fingerprint import NAME, checked_key
 from ktrain.store import manifest
+from ktrain.store.base import FAILURE
 from ktrain.store.json_files import Damage
 from ktrain.store.object_client import ObjectClient, ObjectInfo
 
@@ -40,6 +41,11 @@ def lease_of(key: str) -> str:
 def failure_of(key: str) -> str:
     """The object that records how a stage failed."""
     return f"{FAILURES}/{checked_key(key)}.txt"
+
+
+def note_of(key: str, name: str) -> str:
+    """The object of a note on the unfinished work on a stage; failures lie together, because all are listed."""
+    return failure_of(key) if name == FAILURE else f"{WORK}/{checked_key(key)}/{name}"
 
 
 def publication(header: Mapping[str, Any]) -> str:

@@ -136,15 +136,15 @@ class ObjectStore(Store):
         for mirror in self._mirrors.values():
             mirror.flush()
 
-    def note_failure(self, key: str, line: str | None) -> None:
-        name = object_names.failure_of(key)
-        if line is not None:
-            self._objects.put(name, line.encode())
+    def _note(self, key: str, name: str, text: str | None) -> None:
+        note = object_names.note_of(key, name)
+        if text is not None:
+            self._objects.put(note, text.encode())
         else:
-            self._objects.remove([name])
+            self._objects.remove([note])
 
-    def failure(self, key: str) -> str | None:
-        stored = self._objects.get(object_names.failure_of(key))
+    def _noted(self, key: str, name: str) -> str | None:
+        stored = self._objects.get(object_names.note_of(key, name))
         return stored[0].decode("utf-8", errors="replace") if stored else None
 
     def clear_work(self, key: str) -> None:

@@ -1,7 +1,7 @@
 """The training loop, the same for pretraining, mixed training, finetuning and adapters."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,7 +25,11 @@ class Diverged(RuntimeError):
 
 
 class Preempted(Exception):
-    """This worker had to stop; a checkpoint is there to continue from elsewhere."""
+    """This worker had to stop after `step` steps, with this `curve`; a checkpoint is there to go on from elsewhere."""
+
+    def __init__(self, step: int, curve: Sequence[Progress]) -> None:
+        super().__init__(f"at step {step}")
+        self.step, self.curve = step, curve
 
 
 def train(
@@ -96,7 +100,7 @@ def train(
                 _save(checkpoints, engine, done, curve, timer)
             timer.start(done)
         if stops:
-            raise Preempted(f"at step {done}")
+            raise Preempted(done, curve.lines)
     return curve.lines
 
 

@@ -9,6 +9,8 @@ LINES = 100
 """Lines of a stage's curve, or one per step where it has fewer steps."""
 EVALUATIONS = 60
 """Most evaluations of a training that asks for them. Each takes as long as about forty steps of the miniature."""
+DIVERGED = "Diverged: "
+"""How the noted failure of a stage begins whose loss was no longer finite (`ktrain.training.loop.Diverged`)."""
 FIRST_EVALUATION = 1e-3
 """The share of the training after which the first of them comes."""
 
@@ -68,6 +70,15 @@ Sink = Callable[[str, Progress], bool | None]
 steps; the answer of rank 0 counts."""
 
 
+def pausing(sink: Sink, step: int) -> Sink:
+    """Returns a sink that also tells the worker to stop once `step` steps are done."""
+
+    def send(stage: str, progress: Progress) -> bool:
+        return bool(sink(stage, progress)) or progress.step >= step
+
+    return send
+
+
 @dataclass(frozen=True)
 class Reporter:
     """Sends the progress of one stage to `sink`. Where adapters train in `parts` one after another, the sink sees the
@@ -87,6 +98,10 @@ class Reporter:
     def for_batch(self, part: int, parts: int, lines: Lines) -> "Reporter":
         """Returns a reporter of a batch of stacked adapters, number `part`, counted from 0, of `parts`."""
         return replace(self, part=part, parts=parts, lines=lines)
+
+    def pausing_at(self, step: int) -> "Reporter":
+        """Returns a reporter by which the worker has to stop once `step` steps are done."""
+        return replace(self, sink=pausing(self.sink, step))
 
     def checked_by(self, check: Callable[[], None]) -> "Reporter":
         """Returns a reporter that runs `check` before each report."""

@@ -4,7 +4,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ray.tune import Callback
@@ -32,12 +32,14 @@ SUMMARY_SECONDS = 60.0
 FREE_LINES = 6
 """Lines of a terminal that the table leaves free."""
 NEVER = float("-inf")
+ENDED = ("done", "paused", "stopped early", "blocked", "failed")
 
 
 @dataclass
 class TrialProgress:
-    """The state of one trial: `waiting`, `starting`, `running`, `starting again`, `done`, `blocked` or `failed`. It is
-    blocked if a cell of it is, because its network does not recall what it has read.
+    """The state of one trial: `waiting`, `starting`, `running`, `starting again`, `done`, `paused`, `stopped early`,
+    `blocked` or `failed`. It is blocked if a cell of it is, because its network does not recall what it has read. With
+    `pause_at` it pauses in its pretraining, after so many steps, until a search has compared it with others.
 
     `latest` is the last progress of the current stage, whose kind is `kind` and whose steps have `tokens_per_step`
     tokens. `planned` is the planned seconds of all stages, `later` of those that have not begun; `pace` is the time of
@@ -53,11 +55,12 @@ class TrialProgress:
     later: float = 0.0
     pace: float | None = None
     last_printed: float = NEVER
+    pause_at: int | None = None
 
     @property
     def eta(self) -> float | None:
         """Seconds until the trial is done, None if not known."""
-        if self.state in ("done", "blocked"):
+        if self.ended and self.state != "failed":
             return 0.0
         if self.latest is None or not self.latest.tokens_per_second:
             return None
@@ -72,7 +75,7 @@ class TrialProgress:
     @property
     def ended(self) -> bool:
         """Whether Ray Tune has reported its end."""
-        return self.state in ("done", "blocked", "failed")
+        return self.state in ENDED
 
 
 class ProgressView(Callback):  # type: ignore[misc]
@@ -92,7 +95,9 @@ class ProgressView(Callback):  # type: ignore[misc]
         varied = _varied(plan)
         for name, cells in plan.trials().items():
             self._orders[name] = _stage_order(cells)
-            self.lines[name] = TrialProgress(_label(cells, varied), self._planned_seconds(self._orders[name]))
+            planned, pause_at = self._planned_seconds(self._orders[name]), plan.pause_at(name)
+            share = pause_at / cells[0].cell.train.steps if pause_at else 1.0
+            self.lines[name] = TrialProgress(_label(cells, varied), planned * share, pause_at=pause_at)
         self._live = Live(get_renderable=self.render, console=console, refresh_per_second=2, transient=True)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -127,13 +132,22 @@ class ProgressView(Callback):  # type: ignore[misc]
         if kind != line.kind:
             line.kind, line.last_printed = kind, NEVER
         self._estimate(line, key, self._orders[name])
+        if line.pause_at is not None:
+            line.latest, line.later = replace(line.latest, steps=max(line.pause_at, line.latest.step)), 0.0
         self._print_progress(line, line.latest)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """All stages of a trial are done, or its network was not asked; of that the reason is printed, on a terminal
         too, above the table."""
-        blocked = self._blocked(trial.config["trial"]["name"])
-        self._change_state(trial, "blocked" if blocked else "done", *blocked)
+        name = trial.config["trial"]["name"]
+        cells = self._cells_now(name)
+        if blocked := blocked_lines(cells):
+            self._change_state(trial, "blocked", *blocked)
+        elif failures := [cell.state for cell in cells if cell.state.startswith("failed")]:
+            # A loss that diverges does not fail a trial of a search.
+            self._change_state(trial, "stopped early", *dict.fromkeys(failures))
+        else:
+            self._change_state(trial, "done" if self.lines[name].pause_at is None else "paused")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial failed."""
@@ -165,7 +179,7 @@ class ProgressView(Callback):  # type: ignore[misc]
         lines = self.lines.values()
         count = Counter(line.state for line in lines)
         states = [f"{count['done']} of {len(lines)} trials done", f"{sum(line.live for line in lines)} running"]
-        states += [f"{count[state]} {state}" for state in ("waiting", "blocked", "failed") if count[state]]
+        states += [f"{count[state]} {state}" for state in ("waiting", *ENDED[1:]) if count[state]]
         seconds = self._seconds_to_go()
         to_go = f", about {format_duration(seconds)} to go" if seconds else ""
         return f"{', '.join(states)}, {format_duration(time.monotonic() - self._began)} spent{to_go}"
@@ -197,13 +211,13 @@ class ProgressView(Callback):  # type: ignore[misc]
         stages = (self._stages[key] for keys in order for key in keys)
         return sum(planned.seconds for planned in stages if planned.state != "done")
 
-    def _blocked(self, name: str) -> list[str]:
-        """Returns the reasons for which cells of a trial that has ended are blocked, with what to do."""
+    def _cells_now(self, name: str) -> Sequence[PlannedCell]:
+        """Returns the cells of a trial with their states in the store; none where it does not answer."""
         try:
-            return blocked_lines(self._plan.refreshed({cell.key for cell in self._plan.trials()[name]}).cells)
+            return self._plan.refreshed({cell.key for cell in self._plan.trials()[name]}).cells
         except StorageUnavailable:
             # What only says how it went must not end the run; its end looks at the store again.
-            return []
+            return ()
 
     def _change_state(self, trial: Any, state: str, *reasons: str) -> None:
         line = self.lines[trial.config["trial"]["name"]]
@@ -240,15 +254,8 @@ class ProgressView(Callback):  # type: ignore[misc]
 def _cells_of_row(line: TrialProgress) -> Sequence[RenderableType]:
     latest = line.latest
     if line.state != "running" or latest is None:
-        return (
-            Text(line.label),
-            Text(line.state, style="dim"),
-            "",
-            "",
-            "",
-            "",
-            format_duration(line.eta) if line.eta else "",
-        )
+        eta = format_duration(line.eta) if line.eta else ""
+        return Text(line.label), Text(line.state, style="dim"), "", "", "", "", eta
     return (
         Text(line.label),
         Text(line.kind),

@@ -1,4 +1,4 @@
-"""Runs a plan round by round where an adaptive search draws more cells from the results of those that are done."""
+"""Runs a plan round by round where a search draws more cells, or lets some train on, by the results of others."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -11,14 +11,15 @@ if TYPE_CHECKING:
 def run_rounds(
     plan: "Plan", run: Callable[["Plan"], list[str]], again: Callable[[], "Plan"], announce: Callable[["Plan"], None]
 ) -> list[str]:
-    """Runs a plan, then what its searches have drawn from the results, until they have drawn all or a trial fails.
+    """Runs a plan, then what its searches make of the results, until they have drawn and compared all, or a trial
+    fails.
 
     `again` makes the plan anew, and `announce` is called with each further one. Returns the lines about failures of the
     last round.
     """
     while True:
         failures = run(plan)
-        if failures or not plan.waiting:
+        if failures or not plan.unfolding:
             return failures
         plan = again()
         if not plan.trials():

@@ -13,8 +13,11 @@ from rich.console import Console
 from ktrain import readout_registry
 from ktrain.config import CellConfig, RuntimeConfig
 from ktrain.errors import WrongRequest
+from ktrain.store.open import store_at
 from ktrain.system.launchers import device_faults
 from ktrain.system.process import Process, ended
+from ktrain.system.retry import PATIENCE
+from ktrain.training.progress import DIVERGED
 from sweeps.execution.cluster_address import LOCAL
 from sweeps.execution.ray_session import Interrupted, RayEnded, connected, settings_for_cluster, silent
 
@@ -100,6 +103,8 @@ def run(
             records=str(records),
             # A machine of one's own gives no notice before it goes.
             watched=address != LOCAL,
+            pauses={name: plan.pause_at(name) for name in plan.trials()},
+            compared=frozenset(name for name in plan.trials() if plan.compared(name)),
         )
         return drive(plan, scheduler, trainable, driver, records, console, callbacks)
 
@@ -171,7 +176,7 @@ def pending_trials(plan: "Plan", need: Callable[[str], Any]) -> "list[PendingTri
     from sweeps.execution.scheduler import PendingTrial
     from sweeps.planning import summary
 
-    seconds, varied = summary.by_trial(plan), plan.varied()
+    seconds, varied = summary.by_trial(plan, to_pause=True), plan.varied()
     unbuilt = {p.stage.key for p in plan.stages if p.stage.kind == "corpus" and p.state == "to do"}
     trials = []
     for name, cells in plan.trials().items():
@@ -189,8 +194,11 @@ def _trial(
     runtime: dict[str, Any],
     records: str,
     watched: bool,
+    pauses: dict[str, int | None],
+    compared: frozenset[str],
 ) -> None:
-    """The function that Ray Tune runs: a Ray Train job for the cells of one trial."""
+    """The function that Ray Tune runs: a Ray Train job for the cells of one trial. `pauses` has the step at which its
+    pretraining pauses; if a search compares it with others (`compared`), a loss that diverges is no failure."""
     import ray
     from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -205,7 +213,8 @@ def _trial(
         # Progress takes this way too. Ray Tune's own report would wait for its reader, which waits for this function.
         reports.after_report(None, [interruption_result(interruption)], None)
 
-    given = RuntimeConfig.model_validate(runtime | {"workers": trial["workers"], "gpu_share": share})
+    own = {"workers": trial["workers"], "gpu_share": share, "pause_at": pauses[trial["name"]]}
+    given = RuntimeConfig.model_validate(runtime | own)
     dumps, keys = zip(*ray.get(cells[trial["name"]]), strict=True)
     try:
         readout_registry.restore(given.readout_kinds)
@@ -221,6 +230,10 @@ def _trial(
             on_interruption=report_interruption,
         )
     except Exception:
+        # A trial has the name of its pretraining, whose line in the store the search reads.
+        failure = store_at(given.store, patience=PATIENCE).failure(trial["name"]) if trial["name"] in compared else None
+        if failure and failure.startswith(DIVERGED):
+            return
         report_interruption(Interruption(Kind.GIVEN_UP, ""))
         raise
 

@@ -8,6 +8,7 @@ import statistics
 import types
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sweeps.planning import sampling, space
 from sweeps.planning.axes import BACKGROUND, check_axis, with_axes
 from sweeps.planning.sampling import Observation, Observe, Search, unknown
 from sweeps.planning.sweep import BUILTIN, NAME, Sweep
+from sweeps.recipes.halving import Bracket
 from sweeps.recipes.scales import SCALES, base
 from sweeps.recipes.search import grid_search
 
@@ -181,7 +183,7 @@ def _cells(
         return with_axes(base(scale, kind if isinstance(kind, str) else ""), changes)
 
     if drawn and sweep.searcher == "optuna":
-        cells = [cell for point in _points(axes) for cell in _proposed_cells(sweep, drawn, point, made, observe)]
+        cells = [cell for point in space.points(axes) for cell in _proposed_cells(sweep, drawn, point, made, observe)]
     else:
         samples = sampling.samples_of(drawn, sweep=sweep.name, search_seed=sweep.search_seed, count=sweep.samples)
         # All variants have the same samples, so that what they differ in is compared at the same settings.
@@ -189,6 +191,7 @@ def _cells(
     if not cells:
         raise WrongRequest(f"sweep {sweep.name}: a grid search over nothing leaves no cell")
     sampling.check_metric(sweep.name, sweep.metric, drawn, cells)
+    sampling.check_scheduler(sweep.name, sweep.scheduler, drawn, cells)
     return list(dict.fromkeys(cells))
 
 
@@ -198,18 +201,6 @@ def _axes(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]]) -> t
     drawn = {axis: value for axis, value in _drawn(sweep, grid).items() if axis not in overrides}
     fixed = {axis: value for axis, value in grid.items() if axis not in drawn}
     return space.checked({**fixed, **{axis: grid_search(list(values)) for axis, values in overrides.items()}}), drawn
-
-
-def _points(axes: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
-    """The variants of a space that differ in their seed alone, for each point of the grid."""
-    points: dict[str, list[dict[str, Any]]] = {}
-    for variant in space.variants(axes):
-        points.setdefault(_point_name(variant), []).append(variant)
-    return list(points.values())
-
-
-def _point_name(variant: Mapping[str, Any]) -> str:
-    return repr(sorted((axis, repr(value)) for axis, value in variant.items() if axis != "seed"))
 
 
 def _proposed_cells(
@@ -228,12 +219,17 @@ def _proposed_cells(
     def cells_of(sample: Mapping[str, Any]) -> list[CellConfig]:
         return [made(variant, sample) for variant in point]
 
+    bracket = Bracket(partial(sampling.loss_after, observe))
+
     def observed(sample: Mapping[str, Any]) -> Observation:
         try:
-            seen = [observe(cell, sweep.metric) for cell in cells_of(sample)]
+            cells = cells_of(sample)
         except WrongRequest:
             return Observation(final=True)
-        values = [one.value for one in seen if one.value is not None]
+        if sweep.scheduler and (fate := bracket.add(cells)).step is not None:
+            return Observation(fate.stopped, fate.told)
+        seen = [observe(cell, sweep.metric) for cell in cells]
+        values = [one.value for one in seen if isinstance(one.value, float)]
         return Observation(all(one.final for one in seen), statistics.fmean(values) if values else None)
 
     samples = sampling.proposed_samples(
@@ -243,7 +239,7 @@ def _proposed_cells(
         search_seed=sweep.search_seed,
         count=sweep.samples,
         lowest=sampling.METRICS[sweep.metric] == "lowest",
-        point=_point_name(point[0]),
+        point=space.point_name(point[0]),
     )
     cells = [cell for sample in samples[: sampling.STARTUP] for cell in cells_of(sample)]
     for sample in samples[sampling.STARTUP :]:
@@ -260,7 +256,8 @@ def searches(sweep: Sweep, scale: str, overrides: Mapping[str, Sequence[Any]], p
     if not drawn:
         return ()
     cells = space.count(axes) * sweep.samples
-    return (Search(part or sweep.name, sweep.samples, tuple(drawn), sweep.metric, sweep.searcher, cells),)
+    name, axes_drawn = part or sweep.name, tuple(drawn)
+    return (Search(name, sweep.samples, axes_drawn, sweep.metric, sweep.searcher, cells, sweep.scheduler),)
 
 
 def _drawn(sweep: Sweep, grid: Mapping[Any, Any]) -> dict[str, Any]:

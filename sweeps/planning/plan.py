@@ -1,26 +1,27 @@
 """The plan: cells, the distinct stages that they share, what is done, and what the rest would cost. Read-only."""
 
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from ktrain.config import CellConfig
-from ktrain.data import corpus as corpora
-from ktrain.readout.kinds.base import kind_of
-from ktrain.stages import Stage, Stages, axes, cell_key, lowest_recall, stages_of, texts
+from ktrain.stages import Stage, Stages, axes, cell_key, stages_of
 from ktrain.store.base import Store, StoreSnapshot
 from sweeps.planning import cost, feasibility
+from sweeps.planning.cell_states import damage_lines, fates_of, is_final, observer, stage_keys, state_of
 from sweeps.planning.cost import Device
 from sweeps.planning.grid import MOST_CELLS, cells_by_part, searches
-from sweeps.planning.sampling import Observation, Observe, Search
+from sweeps.planning.sampling import Search
 from sweeps.planning.sweep import Sweep
+from sweeps.recipes.halving import TO_THE_END, Fate
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One distinct stage and its cost. `state` is `done`, `to do`, or, if all its cells are blocked, `blocked`."""
+    """One distinct stage and its cost. `state` is `done`, `to do`, or, if none of its cells comes to it, `blocked` or
+    `stopped early`."""
 
     stage: Stage
     state: str
@@ -34,7 +35,8 @@ class Planned:
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """One cell; `state` is `done`, `planned`, `running`, `failed: ...`, `blocked: ...` or `damaged: ...`."""
+    """One cell; `state` is `done`, `planned`, `running`, `failed: ...`, `blocked: ...`, `damaged: ...`, or what the
+    scheduler of a search has made of it, `stopped early: ...` or `paused: ...`."""
 
     key: str
     cell: CellConfig
@@ -44,6 +46,8 @@ class PlannedCell:
     """One line for each probe task whose classes have too few people."""
     parts: tuple[str, ...] = ()
     """The parts of the sweep, such as figures of the paper, that have this cell; if there are none, the sweep."""
+    fate: Fate = TO_THE_END
+    """What the scheduler of a search has decided about it, if there is one."""
 
     @cached_property
     def axes(self) -> dict[str, Any]:
@@ -54,6 +58,11 @@ class PlannedCell:
     def blocked(self) -> bool:
         """Whether the cell lacks something that running it does not produce."""
         return self.state.startswith("blocked")
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether a search has done with it before the end of its training."""
+        return self.state.startswith("stopped early")
 
 
 @dataclass(frozen=True)
@@ -82,13 +91,18 @@ class Plan:
         count = 0
         for search in self.searches:
             drawn = [cell for cell in self.cells if search.part in cell.parts]
-            if search.searcher != "random" and not all(_is_final(cell.state) for cell in drawn):
+            if search.searcher != "random" and not all(is_final(cell.state) for cell in drawn):
                 count += max(search.cells - len(drawn), 0)
         return count
 
+    @property
+    def unfolding(self) -> bool:
+        """Whether more is to do once the trials of the plan are done: searches draw cells, or let some train on."""
+        return bool(self.waiting) or any(c.fate.step is not None and not c.fate.stopped for c in self.cells)
+
     def damage(self, cell: PlannedCell) -> list[str]:
         """Returns a line for each damaged stage of a cell, with its key; no number of the cell is to be shown."""
-        return _damage(cell.stages, self.snapshot)
+        return damage_lines(cell.stages, self.snapshot)
 
     def refused(self) -> list[str]:
         """Returns a line for each probe task that does not run, with the numbers and how many cells lack it."""
@@ -117,10 +131,12 @@ class Plan:
     def stages(self) -> tuple[Planned, ...]:
         """The distinct stages, parents before children."""
         owners = {stage.key: (stage, cell.cell) for cell in self.cells for stage in cell.stages}
-        runnable = {stage.key for cell in self.cells if not cell.blocked for stage in cell.stages}
+        runnable = {s.key for cell in self.cells if not (cell.blocked or cell.stopped_early) for s in cell.stages}
+        stopped = {stage.key for cell in self.cells if cell.stopped_early for stage in cell.stages}
         planned = []
         for key, (stage, cell) in owners.items():
-            state = "done" if key in self.snapshot.done else "to do" if key in runnable else "blocked"
+            unfinished = "to do" if key in runnable else "stopped early" if key in stopped else "blocked"
+            state = "done" if key in self.snapshot.done else unfinished
             tokens, flops = cost.tokens(stage, cell), cost.flops(stage, cell)
             seconds = cost.seconds(stage, cell, self.speed(cell))
             size, passes = cost.size(stage, cell), cost.passes(stage, cell)
@@ -158,16 +174,26 @@ class Plan:
     def _trials(self) -> dict[str, tuple[PlannedCell, ...]]:
         groups: dict[str, list[PlannedCell]] = {}
         for planned in self.cells:
-            if planned.state != "done" and not planned.blocked:
+            if planned.state != "done" and not planned.state.startswith(("blocked", "stopped early", "paused")):
                 groups.setdefault(planned.stages.pretrain.key, []).append(planned)
         return {key: tuple(cells) for key, cells in groups.items()}
+
+    def pause_at(self, trial: str) -> int | None:
+        """Returns the step of its pretraining at which a trial pauses; None where a cell of it trains to the end."""
+        steps = [cell.fate.step for cell in self.trials()[trial] if not cell.fate.stopped]
+        known = [step for step in steps if step is not None]
+        return max(known) if known and len(known) == len(steps) else None
+
+    def compared(self, trial: str) -> bool:
+        """Whether the scheduler of a search decides about all cells of a trial."""
+        return all(cell.fate.scheduler for cell in self.trials()[trial])
 
     def refreshed(self, keys: Collection[str]) -> "Plan":
         """Returns the plan of the cells with these keys alone, with their states in the store now; `varied` is still
         that of all cells."""
         chosen = [cell for cell in self.cells if cell.key in keys]
-        snapshot = self.store.snapshot(_stage_keys((cell.cell, cell.stages) for cell in chosen))
-        cells = tuple(replace(c, state=_state(c.cell, c.stages, snapshot, c.refused)) for c in chosen)
+        snapshot = self.store.snapshot(stage_keys((cell.cell, cell.stages) for cell in chosen))
+        cells = tuple(replace(c, state=state_of(c.cell, c.stages, snapshot, c.refused, c.fate)) for c in chosen)
         narrowed = replace(self, snapshot=snapshot, cells=cells)
         # What varies in the sweep names its runs, also where only some of its cells are looked at.
         vars(narrowed)["_varied"] = self._varied
@@ -187,79 +213,22 @@ def make(
     Raises `WrongRequest` for anything that could not run, and for a grid of more than `most` cells.
     """
     parts: dict[CellConfig, list[str]] = {}
-    for part, cells in cells_by_part(sweep, scale, overrides, most, _observer(store)).items():
+    observe = observer(store)
+    for part, cells in cells_by_part(sweep, scale, overrides, most, observe).items():
         for cell in dict.fromkeys(cells):
             parts.setdefault(cell, []).append(part)
     feasibility.forget_files()
     feasibility.check_all(parts, workers)
     stages = {cell: stages_of(cell) for cell in parts}
-    snapshot = store.snapshot(_stage_keys(stages.items()))
+    snapshot = store.snapshot(stage_keys(stages.items()))
+    fates = fates_of(sweep, scale, overrides, most, observe)
     planned = []
     for cell, names in parts.items():
-        refused = feasibility.refused_tasks(cell)
-        state = _state(cell, stages[cell], snapshot, refused)
-        planned.append(PlannedCell(cell_key(cell), cell, stages[cell], state, refused, tuple(names)))
+        refused, fate = feasibility.refused_tasks(cell), fates.get(cell, TO_THE_END)
+        state = state_of(cell, stages[cell], snapshot, refused, fate)
+        planned.append(PlannedCell(cell_key(cell), cell, stages[cell], state, refused, tuple(names), fate))
     found = searches(sweep, scale, overrides)
     return Plan(sweep, scale, store, snapshot, tuple(planned), searches=found)
-
-
-def _observer(store: Store) -> Observe:
-    """Looks up the metric of a search in the store."""
-
-    def observe(cell: CellConfig, metric: str) -> Observation:
-        stages = stages_of(cell)
-        snapshot = store.snapshot(_stage_keys([(cell, stages)]))
-        state = _state(cell, stages, snapshot, feasibility.refused_tasks(cell))
-        if not _is_final(state):
-            return Observation(final=False)
-        done = [snapshot.done[stage.key].metrics for stage in stages if stage.key in snapshot.done]
-        values = [metrics[metric] for metrics in done if metric in metrics]
-        # A network that does not recall what it read is not read out, and so is no sample to follow.
-        return Observation(final=True, value=float(values[0]) if values and state == "done" else None)
-
-    return observe
-
-
-def _is_final(state: str) -> bool:
-    """Whether a cell stays as it is however often its sweep runs."""
-    return state == "done" or state.startswith(("blocked: recall", "blocked: not enough people"))
-
-
-def _stage_keys(cells: Iterable[tuple[CellConfig, Stages]]) -> set[str]:
-    """The keys of the cells' stages, and of the texts that a language model writes for them."""
-    keys = set()
-    for cell, stages in cells:
-        keys |= {stage.key for stage in stages} | {stage.key for stage, *_ in texts(cell)}
-    return keys
-
-
-def _state(cell: CellConfig, stages: Stages, snapshot: StoreSnapshot, refused: Sequence[str]) -> str:
-    """The state of a cell in a snapshot of the store; what blocks it comes before what runs, has failed or is damaged.
-
-    A cell whose readout is done is done without the stages before it, unless one of them is damaged.
-    """
-    damaged = _damage(stages, snapshot)
-    if stages.readout.key in snapshot.done and not damaged:
-        return "done"
-    written = all(stage.key in snapshot.done for stage, *_ in texts(cell))
-    if missing := corpora.missing_inputs(cell.corpus, written=written):
-        return f"blocked: {'; '.join(missing)}"
-    if len(refused) == kind_of(cell.readout.kind).task_count(cell):
-        return f"blocked: not enough people: {refused[-1]}"
-    if any(stage.key in snapshot.held for stage in stages):
-        return "running"
-    if stages.pretrain.key in snapshot.done:
-        recalled = lowest_recall(snapshot.done[stages.pretrain.key].metrics)
-        if recalled < cell.readout.recall_gate:
-            return f"blocked: recall {recalled:.1%}"
-    for stage in stages:
-        if line := snapshot.failures.get(stage.key):
-            return f"failed: {line}"
-    return f"damaged: {'; '.join(damaged)}" if damaged else "planned"
-
-
-def _damage(stages: Stages, snapshot: StoreSnapshot) -> list[str]:
-    return [f"{stage.key}: {snapshot.damaged[stage.key]}" for stage in stages if stage.key in snapshot.damaged]
 
 
 def differing(cells: Sequence[PlannedCell]) -> list[str]:

@@ -4,6 +4,8 @@ from collections.abc import Collection, Iterable, Iterator
 
 from sweeps.planning.plan import Plan, PlannedCell
 
+STATES = ("blocked", "failed", "damaged", "stopped early", "paused")
+"""The states of cells without a result that have a reason."""
 NAMED = 3
 """Up to this many cells are named beside the reason that they share."""
 BELOW_GATE = "blocked: recall "
@@ -20,7 +22,7 @@ def with_remedy(state: str) -> str:
     return f"{state}; {remedy}" if remedy else state
 
 
-def reasons(plan: Plan, states: Collection[str] = ("blocked", "failed", "damaged")) -> Iterator[str]:
+def reasons(plan: Plan, states: Collection[str] = STATES) -> Iterator[str]:
     """Yields a line for each reason for which cells are in one of `states`: what to do, and up to `NAMED` cells."""
     cells: dict[str, list[str]] = {}
     for cell in plan.cells:

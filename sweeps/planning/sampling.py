@@ -19,7 +19,8 @@ from ktrain.readout.kinds.base import kind_of as readout_kind
 from ktrain.rng import generator
 from sweeps.planning.axes import check_axis
 from sweeps.recipes.distributions import describe, draw, ends_of, is_distribution, is_drawable, kind_of
-from sweeps.recipes.optuna_proposals import Sample, propose
+from sweeps.recipes.halving import SCHEDULERS, rungs
+from sweeps.recipes.optuna_proposals import Sample, StoppedEarly, propose
 
 METRICS = {
     "train/loss": "lowest",
@@ -49,17 +50,24 @@ class Observation:
 
     final: bool
     """Whether it will not change any more."""
-    value: float | None = None
+    value: float | StoppedEarly | None = None
     """The metric of the search; None where there is none, or none that counts."""
 
 
 Observe = Callable[[CellConfig, str], Observation]
-"""Returns what is known of a metric of a cell."""
+"""Returns what is known of a metric of a cell. `train/loss@40` is the loss of its pretraining after 40 steps, infinite
+where it has diverged before."""
 
 
 def unknown(cell: CellConfig, metric: str) -> Observation:
     """Knows of no result."""
     return Observation(final=False)
+
+
+def loss_after(observe: Observe, cell: CellConfig, step: int) -> float | None:
+    """Returns the loss of a cell's pretraining after so many steps; None where it is not known."""
+    value = observe(cell, f"train/loss@{step}").value
+    return value if isinstance(value, float) else None
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,8 @@ class Search:
     searcher: str = "random"
     cells: int = 0
     """How many cells it has in the end, at most."""
+    scheduler: str = ""
+    """What stops samples early; empty if all train to the end."""
 
     @property
     def lowest(self) -> bool:
@@ -94,6 +104,8 @@ class Search:
         chosen = "all are reported"
         if self.metric:
             chosen = f"the best by {self.metric} ({METRICS[self.metric]}), on {self.chosen_on}, is reported"
+        if self.scheduler:
+            chosen = f"{self.scheduler} stops most after a ninth or a third of their steps; {chosen}"
         axes = ", ".join(self.axes)
         if self.searcher == "random":
             return f"{self.samples} random samples of {axes}; {chosen}"
@@ -101,7 +113,7 @@ class Search:
         return f"{self.samples} samples of {axes}, {first} at random, then by Optuna {ROUND} at a time; {chosen}"
 
 
-def request_fault(samples: Any, searcher: Any, metric: Any, search_seed: Any) -> str:
+def request_fault(samples: Any, searcher: Any, metric: Any, search_seed: Any, scheduler: Any) -> str:
     """Returns the first of these fields of a sweep that is wrong, and what is allowed; empty if there is none."""
     if isinstance(samples, bool) or not isinstance(samples, int) or not 0 <= samples <= MOST_SAMPLES:
         return f"samples={shorten(samples)}: must be a whole number from 0 to {MOST_SAMPLES:,}"
@@ -114,8 +126,14 @@ def request_fault(samples: Any, searcher: Any, metric: Any, search_seed: Any) ->
     if not isinstance(searcher, str) or searcher not in SEARCHERS:
         name = shorten(searcher)
         return f"searcher={name}: must be one of {', '.join(SEARCHERS)}{nearest(name, SEARCHERS)}"
-    if not samples and (metric or search_seed or searcher != "random"):
-        return "has a metric, a searcher or a search_seed, which are for a search: it needs samples=N too"
+    if not isinstance(scheduler, str) or scheduler not in ("", *SCHEDULERS):
+        name = shorten(scheduler)
+        return f"scheduler={name}: must be a text, {' or '.join(SCHEDULERS)}{nearest(name, SCHEDULERS)}"
+    if not samples and (metric or search_seed or scheduler or searcher != "random"):
+        return "has a metric, a searcher, a scheduler or a search_seed, which are for a search: it needs samples=N too"
+    if scheduler and metric != "train/loss":
+        wrong = f"{metric} is measured after the training" if metric else "it compares samples by a metric"
+        return f"scheduler={scheduler}: {wrong}; a training that runs reports metric=train/loss"
     if searcher == "optuna" and not metric:
         return f"searcher=optuna: learns from a metric, which is one of {', '.join(METRICS)}"
     if searcher == "optuna" and importlib.util.find_spec("optuna") is None:
@@ -138,6 +156,21 @@ def check_metric(sweep: str, metric: str, drawn: Collection[str], cells: Iterabl
             every = ", ".join(name for name in METRICS if not name.startswith(("qa/", "mixed/")))
             line = f"metric={metric}: cells of readout.kind={kind} do not measure it; all have {every}"
             raise WrongRequest(f"sweep {sweep}: {line}")
+
+
+def check_scheduler(sweep: str, scheduler: str, drawn: Collection[str], cells: Iterable[CellConfig]) -> None:
+    """Raises `WrongRequest` if a scheduler cannot compare the trainings of a search whose axes are `drawn`."""
+    if not scheduler or not drawn:
+        return
+    line = ""
+    if "train.steps" in drawn:
+        line = "train.steps is drawn, and losses are compared after equally many steps"
+    elif all(axis.startswith("readout.") for axis in drawn):
+        line = f"no axis that is drawn ({', '.join(drawn)}) changes the pretraining, which it would stop"
+    elif short := next((cell.train.steps for cell in cells if not rungs(cell.train.steps)), None):
+        line = f"train.steps={short}: too few to compare after a third of them"
+    if line:
+        raise WrongRequest(f"sweep {sweep}: scheduler={scheduler}: {line}")
 
 
 def distributions(grid: Mapping[Any, Any], samples: int) -> dict[str, Any]:
@@ -197,7 +230,7 @@ def proposed_samples(
     """Returns up to `count` samples for one point of the grid, named `point`: at first those of `samples_of`, then what
     Optuna proposes, round by round, as long as the results of all samples before are known."""
     samples = samples_of(drawn, sweep=sweep, search_seed=search_seed, count=min(count, STARTUP))
-    told: list[tuple[Sample, float | None]] = []
+    told: list[tuple[Sample, float | StoppedEarly | None]] = []
     while True:
         for sample in samples[len(told) :]:
             observation = observed(sample)

@@ -90,6 +90,19 @@ def variants(space: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {name: searches[name][v] if name in searches else v for name, v in variant["grid"].items()}
 
 
+def points(space: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
+    """Returns the variants of a checked space that differ in their seed alone, for each point of the grid."""
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for variant in variants(space):
+        by_name.setdefault(point_name(variant), []).append(variant)
+    return list(by_name.values())
+
+
+def point_name(variant: Mapping[str, Any]) -> str:
+    """Returns what tells a variant from those that differ in more than the seed."""
+    return repr(sorted((axis, repr(value)) for axis, value in variant.items() if axis != "seed"))
+
+
 def merged(variant: Mapping[str, Any], overrides: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yields the axes of a variant with their values, rows spread out; overrides win over the axes of a row.
 

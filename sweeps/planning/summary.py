@@ -105,13 +105,20 @@ def wall_clock(plan: Plan) -> float:
     return max(free)
 
 
-def by_trial(plan: Plan) -> dict[str, float]:
-    """Returns each trial's seconds on one device; the first of several trials that share a stage does it."""
+def by_trial(plan: Plan, *, to_pause: bool = False) -> dict[str, float]:
+    """Returns each trial's seconds on one device; the first of several trials that share a stage does it.
+
+    With `to_pause`, a trial that pauses in its pretraining counts up to there; else it counts to its end.
+    """
     left = {p.stage.key: p.seconds for p in plan.stages if p.state == "to do"}
-    return {
-        name: sum(left.pop(stage.key, 0.0) for cell in cells for stage in cell.stages)
-        for name, cells in plan.trials().items()
-    }
+    seconds = {}
+    for name, cells in plan.trials().items():
+        pause_at = plan.pause_at(name) if to_pause else None
+        if pause_at is None:
+            seconds[name] = sum(left.pop(stage.key, 0.0) for cell in cells for stage in cell.stages)
+        else:
+            seconds[name] = left.pop(name, 0.0) * pause_at / cells[0].cell.train.steps
+    return seconds
 
 
 def _dollars(plan: Plan) -> float | None:

@@ -48,6 +48,8 @@ class Sweep:
     """What draws them: `random`, or `optuna`, which learns from the metric of the samples that are done."""
     metric: str = ""
     """The metric by which the best sample is shown alone, of those in `sampling.METRICS`; else all are shown."""
+    scheduler: str = ""
+    """What stops most samples early, in pretraining: `asha`, or nothing."""
     search_seed: int = 0
     """Another one draws other samples."""
     callbacks: tuple[Any, ...] = field(default=(), compare=False)
@@ -90,7 +92,7 @@ class Sweep:
         for callback in self.callbacks:
             if isinstance(callback, type) or not callable(getattr(callback, "on_trial_result", None)):
                 return f"callbacks: {shorten(callback)} is no ray.tune.Callback (an object, not its class)"
-        if fault := sampling.request_fault(self.samples, self.searcher, self.metric, self.search_seed):
+        if fault := sampling.request_fault(self.samples, self.searcher, self.metric, self.search_seed, self.scheduler):
             return fault
         if self.parts and (self.grid or self.samples):
             return "has parts, so it has no grid of its own, nor samples"
@@ -102,6 +104,11 @@ class Sweep:
     def depth(self) -> int:
         """How many levels of parts within parts there are; 0 without parts."""
         return 1 + max(part.depth for part in self.parts) if self.parts else 0
+
+    @property
+    def leaves(self) -> tuple["Sweep", ...]:
+        """The sweeps with a grid of their own: this one, or those of its parts."""
+        return tuple(leaf for part in self.parts for leaf in part.leaves) if self.parts else (self,)
 
     @property
     def figures(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweeps.recipes.distributions import categories_of, kind_of, sampler_of, settle, step_of
 
@@ -13,8 +13,20 @@ Sample = dict[str, Any]
 """The value of each axis that is drawn."""
 
 
+class StoppedEarly(NamedTuple):
+    """In place of the value of a sample: its training was stopped after `step` steps, with this loss."""
+
+    step: int
+    loss: float
+
+
 def propose(
-    drawn: Mapping[str, Any], told: Sequence[tuple[Sample, float | None]], count: int, *, seed: int, lowest: bool
+    drawn: Mapping[str, Any],
+    told: Sequence[tuple[Sample, float | StoppedEarly | None]],
+    count: int,
+    *,
+    seed: int,
+    lowest: bool,
 ) -> list[Sample]:
     """Returns the next `count` samples after those of `told`, each with its measured value.
 
@@ -28,9 +40,12 @@ def propose(
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=0)
     study = optuna.create_study(direction="minimize" if lowest else "maximize", sampler=sampler)
     for sample, value in told:
-        state = optuna.trial.TrialState.FAIL if value is None else optuna.trial.TrialState.COMPLETE
-        trial = optuna.trial.create_trial(params=sample, distributions=distributions, value=value, state=state)
-        study.add_trial(trial)
+        result: dict[str, Any] = {"state": optuna.trial.TrialState.COMPLETE, "value": value}
+        if value is None:
+            result["state"] = optuna.trial.TrialState.FAIL
+        elif isinstance(value, StoppedEarly):
+            result = {"state": optuna.trial.TrialState.PRUNED, "intermediate_values": {value.step: value.loss}}
+        study.add_trial(optuna.trial.create_trial(params=sample, distributions=distributions, **result))
     asked = [study.ask(distributions).params for _ in range(count)]
     return [{axis: _settled(drawn[axis], value) for axis, value in params.items()} for params in asked]
 

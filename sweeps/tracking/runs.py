@@ -165,6 +165,8 @@ def _status(cell: PlannedCell) -> str:
         return "RUNNING"
     if cell.state == "done" or cell.blocked:
         return "FINISHED"
+    if cell.stopped_early:
+        return "KILLED"
     return "FAILED" if cell.state.startswith("failed") else "SCHEDULED"
 
 

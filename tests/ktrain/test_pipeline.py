@@ -467,6 +467,27 @@ def test_a_trial_that_has_to_leave_goes_on_at_the_next_step_and_has_not_failed(w
         assert weights(tmp_path, key) == weights(whole, key)
 
 
+def test_a_training_pauses_where_it_is_told_and_ends_as_if_it_had_not(whole: Path, tmp_path: Path) -> None:
+    """As the search of a sweep pauses it: twice on purpose, and interrupted in between."""
+    store, lines = store_at(tmp_path), json.loads((stage(whole, PRETRAIN) / "curve.json").read_text())
+    for pause_at, stop in ((3, None), (3, None), (7, (PRETRAIN, 5)), (7, None)):
+        with pytest.raises(Killed) if stop else nullcontext():
+            pipeline.run([FULL, LORA], runtime(tmp_path, pause_at=pause_at, checkpoint_seconds=1e9), Watch(stop))
+        assert published(tmp_path) == {CORPUS} and (store.failure(PRETRAIN) is None) == (stop is None)
+        if not stop:
+            known = store.paused(PRETRAIN)
+            assert known[pause_at] == pytest.approx(lines[pause_at - 1]["loss"]) and len(known) == max(known) < 10
+    watch = Watch()
+    pipeline.run([FULL, LORA], runtime(tmp_path), watch)
+    assert min(watch.steps(PRETRAIN)) == max(known) + 1, "it goes on where it has paused"
+    assert store.paused(PRETRAIN) == {} and published(tmp_path) == published(whole)
+    assert all(weights(tmp_path, key) == weights(whole, key) for key in (PRETRAIN, READOUT, ADAPTED))
+    # What is done does not pause.
+    shutil.rmtree(stage(tmp_path, READOUT))
+    pipeline.run([FULL], runtime(tmp_path, pause_at=3), Watch())
+    assert published(tmp_path) == published(whole) and store.paused(PRETRAIN) == {}
+
+
 def test_the_word_of_a_failure_is_taken_back_by_the_next_start(copy: Path) -> None:
     shutil.rmtree(stage(copy, READOUT))
     store, told = store_at(copy), []

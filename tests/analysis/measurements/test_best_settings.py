@@ -105,6 +105,21 @@ def test_samples_that_are_not_done_are_named(make: Callable[..., Cell]) -> None:
     assert found.state == "best of 2 (of 3) by train/loss; planned" and not found.final
 
 
+def test_samples_that_a_search_has_stopped_are_compared_and_have_no_number(make: Callable[..., Cell]) -> None:
+    at_nine, at_three = (
+        make(state=f"stopped early: at step {step} of 90 by asha", **{RATE: step}) for step in (10, 30)
+    )
+    (found,) = shown_groups(searched([sample(make, 0.4, 1.0), at_nine, sample(make, 0.6, 2.0), at_three]))
+    assert found.state == "best of 4 by train/loss, 2 of them stopped early" and found.compared == 4 and found.final
+    assert found.metrics["qa/exact_match/test/mean"] == pytest.approx(0.4)
+    # Nor does a seed count that was done before the others were stopped.
+    half = [sample(make, 0.9, 0.1, seed=0, **{RATE: 0.7}), make(state=at_nine.state, seed=1, **{RATE: 0.7})]
+    (found,) = shown_groups(searched([sample(make, 0.4, 1.0), *half]))
+    assert found.metrics["qa/exact_match/test/mean"] == pytest.approx(0.4)
+    (none,) = shown_groups(searched([at_nine, at_three]))
+    assert not none.done and none.state == at_nine.state
+
+
 def test_no_number_is_shown_of_samples_that_lack_the_metric(make: Callable[..., Cell]) -> None:
     (found,) = shown_groups(searched([make(0.4, **{RATE: 0.1}), make(0.9, **{RATE: 0.2})]))
     assert not found.done and not found.metrics and found.state == "no sample has train/loss"

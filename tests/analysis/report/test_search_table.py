@@ -35,6 +35,14 @@ def test_each_sample_is_a_line_and_one_is_reported(make: Callable[..., Cell]) ->
     )
 
 
+def test_a_sample_that_was_stopped_has_no_number_and_says_where(make: Callable[..., Cell]) -> None:
+    results, state = search(make), "stopped early: at step 10 of 90 by asha"
+    stopped = make(state=state, **{RATE: 0.004})
+    known = replace(results.searches[0], keys=results.searches[0].keys | {stopped.key})
+    (sheet,) = sheets(replace(results, cells=(*results.cells, stopped), searches=(known,)))
+    assert sheet.lines[-1] == ("bioS single", "qa", "0.004", MISSING, "", state)
+
+
 def test_a_table_of_several_settings_says_that_each_has_a_best_sample(make: Callable[..., Cell]) -> None:
     results = search(make)
     more = tuple(

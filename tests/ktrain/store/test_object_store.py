@@ -477,6 +477,17 @@ def test_copies_make_room_and_leave_alone_what_was_used_lately(
 # What is said of stages.
 
 
+def test_a_pause_is_known_everywhere_until_the_work_is_cleared(store: Store, elsewhere: Elsewhere) -> None:
+    assert store.paused(KEY) == {}
+    store.note_pause(KEY, {6: 4.5})
+    store.note_pause(KEY, {6: 4.5, 20: 3.25})
+    other = elsewhere()
+    assert other.paused(KEY) == {6: 4.5, 20: 3.25} and other.failure(KEY) is None
+    assert (other.work_dir(KEY).folder / "paused.json").is_file(), "it lies with the checkpoint"
+    other.clear_work(KEY)
+    assert store.paused(KEY) == {}
+
+
 def test_a_glance_tells_what_is_done_failed_and_held(store: Store, elsewhere: Elsewhere, proxy: Any) -> None:
     keys = [stage_key(f"a{k:02d}", IDENTITY) for k in range(40)]
     for number, key in enumerate(keys[:10]):

@@ -116,6 +116,10 @@ def test_notes_leases_and_locks(store: Store, replace: Callable[[Path], None], t
     replace(store.root / "work" / KEY / "failure.txt")
     assert store.failure(KEY) is None
     shutil.rmtree(tmp_path / "outside", ignore_errors=True)
+    store.note_pause(KEY, {1: 2.0})
+    replace(store.root / "work" / KEY / "paused.json")
+    assert store.paused(KEY) == {}
+    shutil.rmtree(tmp_path / "outside", ignore_errors=True)
     cell = FileCasCell(store.root / "leases" / f"{KEY}.json")
     cell.write("held", "")
     replace(cell.path)

@@ -1,6 +1,7 @@
 import io
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from ktrain.restart_policy import Interruption, Kind
 from ktrain.stages import Stage
+from ktrain.store.base import Store
 from ktrain.system.retry import StorageUnavailable
 from ktrain.training.progress import Progress, as_result
 from sweeps import Sweep
@@ -300,6 +302,26 @@ def test_a_network_below_the_gate_is_blocked_with_the_reason_and_what_to_do(
         assert [row.split()[-1] for row in drawn(view)[1:3]] == ["blocked", "done"]
         assert drawn(view)[-1] == "1 of 2 trials done, 0 running, 1 blocked, 0:00 spent"
         assert all(line.ended and line.eta == 0.0 for line in view.lines.values())
+
+
+def test_a_trial_of_a_search_pauses_at_its_rung_and_its_divergence_is_no_failure(
+    planned: Planner, tiny: Callable[..., Sweep], store: Store, time: Clock
+) -> None:
+    searched = tiny({"train.learning_rate": tune.loguniform(1e-4, 1e-2)})
+    plan = planned(replace(searched, samples=2, scheduler="asha", metric="train/loss"))
+    one, two = plan.trials()
+    view = ProgressView(plan, screen())
+    pretrain = next(p.seconds for p in plan.stages if p.stage.kind == "pretrain")
+    assert pretrain * 6 / 60 <= view.lines[one].planned < pretrain
+    tell(view, "result", one, result(plan.cells[0].stages.pretrain, 3, 60, speed=512.0))
+    assert "3 / 6" in drawn(view)[1] and view.lines[one].eta == pytest.approx(3 * 256 / 512), "to the rung"
+    tell(view, "complete", one)
+    store.note_failure(two, "Diverged: the loss is nan at step 5")
+    tell(view, "complete", two)
+    assert [line.state for line in view.lines.values()] == ["paused", "stopped early"]
+    assert "failed: Diverged: the loss is nan at step 5" in written(view._console)
+    assert drawn(view)[-1] == "0 of 2 trials done, 0 running, 1 paused, 1 stopped early, 0:00 spent"
+    assert all(line.ended and line.eta == 0.0 for line in view.lines.values())
 
 
 def test_a_store_that_is_away_ends_no_run(planned: Planner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from sweeps.execution.rounds import run_rounds
 
 
 def plan(waiting: int, trials: int = 1) -> Any:
-    return SimpleNamespace(waiting=waiting, trials=lambda: {str(number): () for number in range(trials)})
+    return SimpleNamespace(unfolding=bool(waiting), trials=lambda: {str(number): () for number in range(trials)})
 
 
 @pytest.mark.parametrize(

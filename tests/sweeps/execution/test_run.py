@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 from mlflow import MlflowClient
+
+from ktrain import ray_job
+from ktrain.config import CellConfig, RuntimeConfig
+from ktrain.fingerprint import stage_key
+from ktrain.store.open import store_at
+from sweeps.execution import run
 
 pytestmark = pytest.mark.ray
 
@@ -258,6 +266,26 @@ def test_a_sweep_runs_once_and_an_extended_one_runs_what_is_new(start: Callable[
     assert before.items() <= runs(tmp_path).items() and len(runs(tmp_path)) == 12
     assert manifests == {p: p.stat().st_mtime_ns for p in manifests}
     assert models.items() <= weights(tmp_path / "results").items()
+
+    trained = weights(tmp_path / "results")
+
+    # A search whose first sample is the cell that is done: the other one trains to a ninth of its steps, and is out.
+    search = 'samples=3, search_seed=1, scheduler="asha", metric="train/loss", grid={{\n'
+    search += '        "train.learning_rate": tune.choice([2e-3, 1e-5]),'
+    (tmp_path / "tiny.py").write_text(TINY.replace("grid={{", search).format(multi=[1], steps=60))
+    fourth = start()
+    assert fourth.wait() == 0, fourth.said
+    told = [line for line in fourth.said.splitlines() if line.startswith("[") and " trials done" not in line]
+    assert all("learning_rate=1e-05: " in line for line in told) and told[-1].endswith(": paused")
+    assert "1 of 2 cells done in " in fourth.said and ", 1 stopped early" in fourth.said
+    assert "best of 2 by train/loss" in fourth.said and "stopped early: at step 6 of 60 by asha" in fourth.said
+    assert weights(tmp_path / "results") == trained
+    (work,) = (tmp_path / "results" / "work").glob("pretrain-*")
+    assert json.loads((work / "paused.json").read_text()).keys() == {str(step) for step in range(1, 7)}
+    assert (work / "step-000000006").is_dir(), "its training is kept"
+    fifth = start()
+    assert fifth.wait() == 0 and "starting" not in fifth.said, fifth.said
+    shutil.rmtree(work)
     tidy(tmp_path)
 
 
@@ -338,6 +366,45 @@ def continued(driver: Driver, last: int) -> None:
     """The first line about the pretraining is the first one after the resume point `last`."""
     line = next(line for line in driver.said.splitlines() if ": pretrain " in line)
     assert f": pretrain {last + EVERY:,}/{STEPS:,}" in line, driver.said
+
+
+@pytest.mark.parametrize(
+    ("compared", "line", "fails"),
+    [
+        (True, "Diverged: the loss is nan at step 9", False),
+        (True, "OSError: disk full", True),
+        (True, None, True),
+        (False, "Diverged: the loss is nan at step 9", True),
+    ],
+)
+def test_a_loss_that_diverges_fails_no_trial_that_a_search_compares(
+    compared: bool, line: str | None, fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a line of its own, the pretraining is done: it was the readout."""
+    given: list[int | None] = []
+
+    def fit(name: str, cells: object, keys: object, runtime: RuntimeConfig, *_: object, **options: object) -> None:
+        given.append(runtime.pause_at)
+        raise RuntimeError("Diverged: the loss is nan at step 9")
+
+    name = stage_key("pretrain", {})
+    store_at(tmp_path).note_failure(name, line)
+    monkeypatch.setattr(ray_job, "fit", fit)
+    monkeypatch.setattr("ray.get", lambda cells: cells)
+    reports = SimpleNamespace(after_report=lambda *_: None)
+    monkeypatch.setattr("ray.tune.integration.ray_train.TuneReportCallback", lambda: reports)
+    trial = {"name": name, "workers": 1, "worker": {"CPU": 1}}
+    with pytest.raises(RuntimeError, match="Diverged") if fails else contextlib.nullcontext():
+        run._trial(
+            {"trial": trial},
+            cells={name: [(CellConfig().model_dump(mode="json"), "readout")]},
+            runtime=RuntimeConfig(store=str(tmp_path)).model_dump(mode="json"),
+            records=str(tmp_path),
+            watched=False,
+            pauses={name: 6},
+            compared=frozenset([name] if compared else []),
+        )
+    assert given == [6]
 
 
 def test_ray_ends_while_another_thread_collects_garbage(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 from ktrain.store.base import Store
 from sweeps import Sweep
@@ -24,6 +25,14 @@ def test_a_reason_stands_once_with_what_to_do_and_a_few_cells(planned: Planner, 
 def test_too_few_people_need_more(store: Store) -> None:
     (line,) = reasons(make(Sweep("one", {"readout.kind": "q_probe"}), "mini", {"corpus.people": [100]}, store))
     assert "people_per_class=" in line and "; more corpus.people (" in line
+
+
+def test_what_a_search_has_stopped_says_so(planned: Planner) -> None:
+    plan = planned()
+    state = "stopped early: at step 6 of 60 by asha"
+    stopped = replace(plan, cells=tuple(replace(cell, state=state) for cell in plan.cells))
+    (line,) = reasons(stopped)
+    assert line == f"2 cells are {state} ({plan.cells[0].key}, {plan.cells[1].key})"
 
 
 def test_what_fails_says_why_itself(planned: Planner, store: Store) -> None:

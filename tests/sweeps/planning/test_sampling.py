@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from ktrain.stages import axes, cell_key
 from sweeps import Sweep
 from sweeps.planning.grid import expand, searches
 from sweeps.planning.sampling import METRICS, Observation, Observe, Search, proposed_samples
+from sweeps.recipes.optuna_proposals import StoppedEarly, propose
 
 RATE = "train.learning_rate"
 FIRST = [(0.000174, 1.0), (0.00153, 1.0), (0.000215, 1.0), (0.0041, 0.5), (0.00101, 1.0)]
@@ -98,6 +100,30 @@ def test_a_plan_knows_its_searches() -> None:
         ({"searcher": "optun", "metric": "train/loss"}, "searcher=optun: must be one of random, optuna; did you mean"),
         ({"searcher": "optuna"}, "searcher=optuna: learns from a metric, which is one of train/loss, "),
         ({"samples": 0, "searcher": "optuna"}, "it needs samples=N too"),
+        ({"scheduler": "ash", "metric": "train/loss"}, "scheduler=ash: must be a text, asha; did you mean asha?"),
+        ({"scheduler": object(), "metric": "train/loss"}, "must be a text, asha"),
+        ({"samples": 0, "scheduler": "asha"}, "it needs samples=N too"),
+        ({"scheduler": "asha"}, "it compares samples by a metric; a training that runs reports metric=train/loss"),
+        (
+            {"scheduler": "asha", "metric": "qa/exact_match/train/mean"},
+            "scheduler=asha: qa/exact_match/train/mean is measured after the training; a training that runs reports ",
+        ),
+        (
+            {"scheduler": "asha", "metric": "train/loss", "grid": {"train.steps": tune.randint(100, 200)}},
+            "scheduler=asha: train.steps is drawn, and losses are compared after equally many steps",
+        ),
+        (
+            {"scheduler": "asha", "metric": "train/loss", "grid": {"readout.learning_rate": tune.uniform(0.1, 1)}},
+            "no axis that is drawn (readout.learning_rate) changes the pretraining, which it would stop",
+        ),
+        (
+            {
+                "scheduler": "asha",
+                "metric": "train/loss",
+                "grid": {RATE: tune.uniform(0.1, 1), "train.steps": 2, "train.warmup": 0},
+            },
+            "train.steps=2: too few to compare after a third of them",
+        ),
         ({"search_seed": -1}, "search_seed=-1: must be a whole number from 0"),
         ({"metric": 3}, "metric=3: must be one of train/loss, "),
         ({"metric": "train/los"}, "did you mean train/loss?"),
@@ -242,6 +268,25 @@ def test_each_point_of_the_grid_learns_from_its_own_results_over_all_seeds(optun
         (cell.corpus.multi, cell.seed) for cell in expand(searched, "mini", {"seed": [0, 1]}, observe=observe)
     )
     assert counts == {(1, 0): 12, (1, 1): 12, (5, 0): 8, (5, 1): 8}
+
+
+def test_proposals_go_on_from_samples_that_were_stopped(optuna: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched, told = replace(adaptive(samples=12), scheduler="asha"), list[Any]()
+
+    def observe(cell: CellConfig, metric: str) -> Observation:
+        return Observation(True, loss_of(cell))
+
+    def noted(drawn: Any, known: list[Any], count: int, **options: Any) -> list[dict[str, Any]]:
+        told[:] = known
+        return propose(drawn, known, count, **options)
+
+    monkeypatch.setattr("sweeps.planning.sampling.propose", noted)
+    found = expand(searched, "mini", {}, observe=observe)
+    assert len(found) == 12 and found == expand(searched, "mini", {}, observe=observe)
+    stopped = [value for _, value in told if isinstance(value, StoppedEarly)]
+    assert 0 < len(stopped) < len(told) == 8 and {value.step for value in stopped} <= {594, 1782}
+    waiting = expand(searched, "mini", {}, observe=lambda cell, metric: Observation(False))
+    assert len(waiting) == 8
 
 
 def test_samples_without_a_number_do_not_stop_a_search(optuna: None) -> None:

@@ -108,3 +108,12 @@ def test_a_speed_that_was_measured_here_is_used_unless_another_is_named(
     named = replace(plan, chosen=cost.gpu("h100"))
     (other,) = [p for p in named.stages if p.stage.kind == "pretrain" and p.state == "to do"]
     assert other.seconds == other.flops / (0.4 * 989e12) and not summary.totals(named)["flops_per_second_measured"]
+
+
+def test_a_trial_that_pauses_takes_its_share_of_the_time(planned: Planner, tiny: Callable[..., Sweep]) -> None:
+    drawn = tiny({"train.learning_rate": tune.loguniform(1e-4, 1e-2)})
+    plan = planned(replace(drawn, samples=4, scheduler="asha", metric="train/loss"))
+    whole, share = summary.by_trial(plan), summary.by_trial(plan, to_pause=True)
+    pretrain = {p.stage.key: p.seconds for p in plan.stages}
+    assert share == pytest.approx({name: pretrain[name] * 6 / 60 for name in plan.trials()})
+    assert all(share[name] < whole[name] for name in whole)

@@ -312,6 +312,13 @@ def test_every_state_is_told(tracker: Tracker, planned: Planner, publish: Callab
     assert states[fourth.key] == ("planned", "SCHEDULED")
 
 
+def test_a_sample_that_was_stopped_is_told_and_has_not_failed(tracker: Tracker, planned: Planner) -> None:
+    plan, state = planned(seed=[0]), "stopped early: at step 6 of 60 by asha"
+    tracker.sync(replace(plan, cells=(replace(plan.cells[0], state=state), *plan.cells[1:])))
+    run = runs(tracker)[plan.cells[0].key]
+    assert (tags(run)["ktrain.state"], run.info.status) == (state, "KILLED")
+
+
 def test_a_larger_grid_adds_only_what_is_new(tracker: Tracker, planned: Planner, done: Plan) -> None:
     tracker.sync(done)
     before = ids(tracker)

@@ -3,8 +3,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from sweeps.execution.stage_history import HEADERS, devices, last_finished, stage_lines
 from sweeps.planning.plan import Plan
-from sweeps.planning.stage_history import HEADERS, devices, last_finished, stage_lines
 
 Planner = Callable[..., Plan]
 
