@@ -21,6 +21,8 @@ from analysis.measurements.table_rows import Row, attributes, rows
 
 SECONDS = ("birth_city", "major", "company_city")
 """The second attribute of each coupled pair; the first one gives it away."""
+MOST_SETS = 128
+"""Sets of attributes that a map has room for: those of eight attributes in any order. Each further one doubles them."""
 CELL, LINE, DOT = 0.46, 0.4, 0.17
 """Width and height of a cell, and height of a line of dots, in inches."""
 ProbedRow = tuple[Row, ProbeTarget]
@@ -30,13 +32,15 @@ def draw_prefix_heatmaps(results: Results, targets: Sequence[str] = SECONDS) -> 
     """Draws one heat map for each target and each attribute besides the six, with a column for each set of attributes
     seen before (dots) and n below values.
 
-    Returns `None` if no cell recorded such accuracies.
+    Returns `None` if no cell recorded such accuracies, or each of more than `MOST_SETS` sets.
     """
     table = [row for row in rows(results, ("p_probe",)) if row.replicates["p_probe"].done]
     asked = attributes(table)
     drawn = (*targets, *asked[len(ATTRIBUTES) :])
     panels = [
-        (attribute, lines, _sets(lines, attribute)) for attribute in drawn if (lines := _having(table, attribute))
+        (attribute, lines, sets)
+        for attribute in drawn
+        if (lines := _having(table, attribute)) and len(sets := _sets(lines, attribute)) <= MOST_SETS
     ]
     if not panels:
         return None

@@ -111,6 +111,15 @@ def test_heat_maps_by_what_was_read_have_it_as_target_and_as_read(make: Make) ->
     assert texts["hobby"] == 1 and texts["major"] == 2
 
 
+def test_more_sets_than_a_map_has_room_for_are_not_drawn(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = make(0.5, own=("hobby",), readout="p_probe", **BEST)
+    sets = {p_probe_after("first", chosen, "hobby"): 0.1 for chosen in ((), ("major",), ("company",))}
+    results = Results("s", (Cell(**vars(cell) | {"metrics": dict(cell.metrics) | sets}),))
+    for most, drawn in ((3, True), (2, False)):
+        monkeypatch.setattr(prefix_heatmap, "MOST_SETS", most)
+        assert (prefix_heatmap.draw_prefix_heatmaps(results) is not None) == drawn
+
+
 def test_tables_of_probes_have_it(make: Make) -> None:
     first, whole = probe_table.sheets(Results("s", (make(0.5, own=("hobby",), readout="q_probe", **BEST),)))
     assert first.headers[8] == whole.headers[7] == "hobby" and first.lines[1][8] == "56.0"
