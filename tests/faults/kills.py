@@ -25,8 +25,8 @@ from tests.faults.work import Run, Wrong, pause, until
 
 STOPPED = 130
 """The exit code of a run that a signal has stopped."""
-STARTS = 5
-"""Runs until one has started Ray."""
+STARTS = 10
+"""Runs until one has started Ray, which ends itself if its agents have not been imported within 20 s."""
 NO_RAY = "end what fills the machine"
 """A refusal says this if Ray does not start in its time."""
 Way = Callable[[Run, Extent], str | None]
@@ -57,7 +57,7 @@ def interrupted(way: str, moment: str, site: Site, extent: Extent, rng: random.R
 def _start(site: Site, reach: Callable[[Run], None]) -> Run:
     """Starts a run that has to `reach` something. One that was refused because Ray does not start on a machine that is
     too busy is no fault, and is started again. Raises `NotHere` where that does not help."""
-    command = ["-m", "tests.faults.patient", "run", "demo", *site.work.axes, "--store", site.address, "--no-compile"]
+    command = ["-m", "sweeps.cli", "run", "demo", *site.work.axes, "--store", site.address, "--no-compile"]
     command += ["--checkpoint-seconds", str(SECONDS)]
     for _ in range(STARTS):
         run = site.begin(command, {"RAY_ADDRESS": "", "MLFLOW_TRACKING_URI": ""})
