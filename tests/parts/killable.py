@@ -18,7 +18,8 @@ from ktrain.store.open import open_store
 from sweeps.generation.command import GenerationOptions, write_stage
 
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload([__name__])
+# Not this module: the server looks for modules without pytest's paths, and says nothing of one that it does not find.
+_SERVER.set_forkserver_preload([corpus.__name__, "ktrain.generation.drafts", "sweeps.generation.command"])
 
 
 def begun(work: Callable[..., None], *arguments: Any) -> BaseProcess:
