@@ -23,7 +23,7 @@ from analysis.claims.selection import (
 from analysis.claims.verdict import FAILS, HOLDS, OPEN, Outcome, Verdict
 from analysis.measurements.best_settings import shown_groups
 from analysis.measurements.cells import Cell, ReplicateGroup, Results
-from analysis.measurements.table_rows import setting
+from analysis.measurements.table_rows import own_attributes, setting
 from analysis.presentation.number_format import percent, ranged
 
 Point = tuple[str, SelectedCells, SelectedCells]
@@ -61,9 +61,11 @@ def judge(
 
 
 def _by_setting(results: Results, cells: Iterable[Cell]) -> GroupsBySetting:
+    """The results of these cells, but for those of people with attributes besides the six: their means are others."""
     groups: dict[str, list[ReplicateGroup]] = {}
     for replicates in shown_groups(replace(results, cells=tuple(cells))):
-        groups.setdefault(setting(replicates.params), []).append(replicates)
+        if not own_attributes([replicates]):
+            groups.setdefault(setting(replicates.params), []).append(replicates)
     return groups
 
 

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from analysis.figures.drawing import COLOURS, FAINT, INK, MUTED, PAGE, STYLE, Plot, brief
 from analysis.figures.heat_map import MEAN, Entry, Group, Line, Panel, draw_heat_maps
 from analysis.measurements.cells import Results
-from analysis.measurements.names import COUNTED, GROUPS, majority, metric
+from analysis.measurements.names import COLUMNS, GROUPS, counted, majority, metric
 from analysis.measurements.table_rows import (
     Row,
     attributes,
@@ -97,7 +97,9 @@ def _cells(
         if paper is not None:
             return Entry(published(paper, row.setting if row else BASELINE, metric(name, column)), bold=bold)
         if row is None:
-            return Entry(baseline(table, majority(name, "whole", column)), bold=bold)
+            guess = baseline(table, majority(name, "whole", column))
+            # Rows with different attributes have no such mean in common.
+            return None if guess is None and bold and len(columns) > len(COLUMNS) else Entry(guess, bold=bold)
         value, bounds = row.value(name, column), row.interval(name, column)
         return Entry(value, ranged(value, bounds) if bold else None, bold)
 
@@ -135,7 +137,7 @@ def _clusters(axes: Axes, table: Sequence[Row], name: str, paper: pd.DataFrame |
     axes.set_xlim(-0.55, centres[-1] + 0.55)
     axes.set_ylim(0, 108)
     axes.set_yticks(range(0, 101, 25))
-    axes.set_xticks(centres, [f"mean of {COUNTED[len(columns) - 1]}", *(c.replace("_", " ") for c in columns[1:])])
+    axes.set_xticks(centres, [f"mean of {counted(len(columns) - 1)}", *(c.replace("_", " ") for c in columns[1:])])
     axes.get_xticklabels()[0].set_fontweight("bold")
     axes.tick_params(length=0)
     axes.tick_params(axis="x", pad=16)

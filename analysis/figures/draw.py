@@ -22,7 +22,8 @@ from analysis.measurements.cells import Results
 from analysis.measurements.curves import mean_over_seeds
 from analysis.measurements.names import LEARNING, PROBES, QUESTIONS
 from analysis.measurements.probe_updates import confined_note
-from analysis.measurements.table_rows import column_group, rows, tidy
+from analysis.measurements.table_rows import column_group, rows
+from analysis.measurements.tidy_frame import tidy
 from analysis.paper.comparison import Comparison
 from analysis.presentation.section import Picture, Section
 

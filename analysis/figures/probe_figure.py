@@ -136,5 +136,8 @@ def _passed(row: Row, column: Square) -> bool:
         return False
     axes = row.replicates["p_probe"].params
     shuffled = axes.get("corpus.permute") or axes.get("corpus.couple") or axes.get("corpus.kind", "bioS") != "bioS"
+    if column.attribute not in row.attributes:
+        # A row without numbers does not tell which attributes its people have.
+        return False
     place = row.attributes.index(column.attribute)
     return column.position >= len(row.attributes) or (not shuffled and place < column.position)

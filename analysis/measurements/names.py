@@ -20,7 +20,6 @@ COLUMNS = ("mean", *ATTRIBUTES)
 POSITIONS = tuple(range(len(ATTRIBUTES)))
 """A P-probe's special positions: position i is right before the i-th attribute of an entry."""
 COUNTED = {3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten"}
-"""Numbers of attributes in words."""
 HEADERS = {
     "birth_date": "birth date",
     "birth_city": "birth city",
@@ -58,6 +57,11 @@ def in_order(attributes: Iterable[str]) -> tuple[str, ...]:
 def attributes_of(metrics: Iterable[str]) -> tuple[str, ...]:
     """The attributes of the people whose readouts recorded these metrics: the six and any others."""
     return in_order([*ATTRIBUTES, *(found[1] for name in metrics if (found := BASELINES.fullmatch(name)))])
+
+
+def counted(number: int) -> str:
+    """A number of attributes in words, or in digits where rows of a table have many different ones."""
+    return COUNTED.get(number, str(number))
 
 
 def header(column: str) -> str:

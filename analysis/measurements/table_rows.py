@@ -91,8 +91,7 @@ class Row:
     @cached_property
     def attributes(self) -> tuple[str, ...]:
         """The attributes of the row's people, as far as its numbers tell."""
-        asked = [replicates for group, replicates in self.replicates.items() if group in GROUPS]
-        return attributes_of(name for replicates in asked for name in replicates.metrics)
+        return (*ATTRIBUTES, *own_attributes(self.replicates.values()))
 
     def asks(self, column: str) -> bool:
         """Whether a number of this column is missing where the row has none: its people may not have the attribute."""
@@ -121,10 +120,17 @@ def setting(axes: Mapping[str, Axis]) -> str:
     return "+".join(parts + [flag for flag, axis in flags.items() if axes.get(axis)])
 
 
-def paper_setting(replicates: ReplicateGroup) -> str:
-    """The paper's row name; where people have attributes besides the six, that of no row of the paper."""
-    own = attributes_of(replicates.metrics)[len(ATTRIBUTES) :] if column_group(replicates.params) in GROUPS else ()
-    return setting(replicates.params) + (f" with {' and '.join(own)}" if own else "")
+def own_attributes(replicate_groups: Iterable[ReplicateGroup]) -> tuple[str, ...]:
+    """The attributes besides the six that the people of these results have, as far as the numbers tell."""
+    asked = [replicates for replicates in replicate_groups if column_group(replicates.params) in GROUPS]
+    return attributes_of(name for replicates in asked for name in replicates.metrics)[len(ATTRIBUTES) :]
+
+
+def paper_setting(*row: ReplicateGroup) -> str:
+    """The paper's name of a row of results; where people have attributes besides the six, that of no row of the
+    paper."""
+    own = own_attributes(row)
+    return setting(row[0].params) + (f" with {' and '.join(own)}" if own else "")
 
 
 def column_group(axes: Mapping[str, Axis]) -> str:
@@ -147,14 +153,16 @@ def rows(results: Results, kinds: Iterable[str] = tuple(QUESTIONS), *, best_of: 
     for name in dict.fromkeys((*GROUPS, *sorted(kinds))):
         of_group = [replicates for replicates in kept if column_group(replicates.params) == name]
         naming_axes[name] = _without_implied_budgets(of_group, varied_axes(of_group) - set(best_of))
-    table: dict[str, tuple[str, dict[str, ReplicateGroup]]] = {}
+    table: dict[str, dict[str, ReplicateGroup]] = {}
     for replicates in kept:
-        base = setting(replicates.params)
-        family = replicates.params.get("model.family", "gpt2")
-        paper_name = paper_setting(replicates) + ("" if family == "gpt2" else f" ({family})")
-        _, by_group = table.setdefault(base + name_suffix(replicates, naming_axes), (paper_name, {}))
-        by_group[column_group(replicates.params)] = replicates
-    return tuple(Row(name, paper_name, by_group) for name, (paper_name, by_group) in table.items())
+        name = setting(replicates.params) + name_suffix(replicates, naming_axes)
+        table.setdefault(name, {})[column_group(replicates.params)] = replicates
+    return tuple(Row(name, _paper_name(tuple(by_group.values())), by_group) for name, by_group in table.items())
+
+
+def _paper_name(row: Sequence[ReplicateGroup]) -> str:
+    family = row[0].params.get("model.family", "gpt2")
+    return paper_setting(*row) + ("" if family == "gpt2" else f" ({family})")
 
 
 def row_names(results: Results) -> dict[str, str]:
@@ -220,44 +228,17 @@ def attributes(table: Sequence[Row]) -> tuple[str, ...]:
     return in_order([*ATTRIBUTES, *(name for row in table for name in row.attributes)])
 
 
-def tidy(table: Sequence[Row]) -> "pd.DataFrame":
-    """One line per row, column group and metric, as fractions of 1.
-
-    Columns: row, group, metric, value, low, high (95 % interval), n, seeds, state, keys (cells, separated by blanks).
-    A group without numbers has one line, whose metric is empty.
-    """
-    import pandas as pd
-
-    lines = []
-    for row in table:
-        for group, replicates in row.replicates.items():
-            own = [name for name in replicates.metrics if name.startswith(f"{group}/")] if replicates.done else []
-            for name in own or [""]:
-                low, high = replicates.interval.get(name) or (None, None)
-                lines.append(
-                    {
-                        "row": row.name,
-                        "group": group,
-                        "metric": name,
-                        "value": replicates.metrics.get(name),
-                        "low": low,
-                        "high": high,
-                        "n": replicates.n.get(name),
-                        "seeds": len(replicates.seeds),
-                        "state": replicates.state,
-                        "keys": " ".join(replicates.keys),
-                    }
-                )
-    columns = ["row", "group", "metric", "value", "low", "high", "n", "seeds", "state", "keys"]
-    return pd.DataFrame(lines, columns=columns).astype({"value": float, "low": float, "high": float, "n": "Int64"})
-
-
 def baseline(table: Sequence[Row], name: str, kinds: Iterable[str] = tuple(GROUPS)) -> float | None:
-    """Majority baseline by its metric name: the mean over the rows that recorded it, a fraction of 1."""
+    """Majority baseline by its metric name: the mean over the rows that recorded it, a fraction of 1.
+
+    `None` for the mean of the attributes where rows have different ones: it would be that of no row.
+    """
     kinds = set(kinds)
-    recorded = [replicates.metrics for row in table for kind, replicates in row.replicates.items() if kind in kinds]
-    values = [metrics[name] for metrics in recorded if name in metrics]
-    return sum(values) / len(values) if values else None
+    recorded = [(row, group) for row in table for kind, group in row.replicates.items() if kind in kinds]
+    recorded = [(row, group) for row, group in recorded if name in group.metrics]
+    if not recorded or (name.endswith("/mean") and len({row.attributes for row, _ in recorded}) > 1):
+        return None
+    return sum(group.metrics[name] for _, group in recorded) / len(recorded)
 
 
 def published(paper: "pd.DataFrame | None", row: str, column: str) -> float | None:
@@ -266,6 +247,11 @@ def published(paper: "pd.DataFrame | None", row: str, column: str) -> float | No
         return None
     value = float(paper.at[row, column])  # type: ignore[arg-type]  # the stubs do not know the dtype
     return None if math.isnan(value) else value
+
+
+def published_baseline(paper: "pd.DataFrame | None", table: Sequence[Row], column: str) -> float | None:
+    """The paper's majority baseline; `None` beside people with attributes besides the six, whose mean is another."""
+    return None if len(attributes(table)) > len(ATTRIBUTES) else published(paper, "baseline", column)
 
 
 def with_any_column(paper: "pd.DataFrame | None", columns: Iterable[str]) -> "pd.DataFrame | None":

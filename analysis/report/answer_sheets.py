@@ -54,7 +54,7 @@ def _ours(table: Sequence[Row], name: str) -> Sheet:
     columns = ("mean", *attributes(table))
     guesses = [percent(baseline(table, majority(name, "whole", column))) for column in columns]
     before = [percent(baseline(table, before_training(column))) for column in columns]
-    started = before[0] != MISSING
+    started = {*before} != {MISSING}
     after = (LEARNED, *AFTER) if started else AFTER
     lines = [("majority baseline", *guesses, *[""] * len(after))]
     if started:

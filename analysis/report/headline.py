@@ -94,7 +94,8 @@ def contrast(table: Sequence[Row], measure: Measure) -> tuple[Row, ...]:
     measured = [(value, k) for value, k in values if value is not None]
     if len(measured) < 2:
         return tuple(table[k] for _, k in measured)
-    plain = [(value, k) for value, k in measured if table[k].setting.endswith(" single")]
+    # A setting whose people have attributes besides the six says so at its end.
+    plain = [(value, k) for value, k in measured if table[k].setting.partition(" with ")[0].endswith(" single")]
     low = min(plain or measured)
     high = max(pair for pair in measured if pair != low)
     return table[low[1]], table[high[1]]

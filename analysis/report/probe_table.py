@@ -27,6 +27,7 @@ from analysis.measurements.table_rows import (
     baseline,
     column_groups,
     published,
+    published_baseline,
     rows,
     with_any_column,
 )
@@ -93,7 +94,7 @@ def _sheet(table: Sequence[Row], kind: str, target: ProbeTarget, paper: pd.DataF
         guesses.append(percent(baseline(table, column.baseline, (kind,))))
         if column.mean and paper is not None:
             headers.append("paper")
-            guesses.append(percent(published(paper, "baseline", column.metric)))
+            guesses.append(percent(published_baseline(paper, table, column.metric)))
     headers += ["n", "recall", "seeds", "state"]
     lines = [(*guesses, "", "", "", "")]
     for row in table:

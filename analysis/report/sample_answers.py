@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.measurements.cells import Cell, Results
-from analysis.measurements.names import ATTRIBUTES, COUNTED, QUESTIONS, in_order
+from analysis.measurements.names import ATTRIBUTES, QUESTIONS, counted, in_order
 from analysis.measurements.table_rows import rows
 from analysis.presentation.number_format import percent
 from analysis.presentation.section import Sheet
@@ -61,17 +61,13 @@ def sheet(answers: Sequence[tuple[str, pd.DataFrame]]) -> Sheet | None:
     )
     exact = tested[-1][1]["exact"]
     note = (
-        f"Of the {_counted(len(attributes) // 2)} attributes that {last} answers best, the first person about whom it "
+        f"Of the {counted(len(attributes) // 2)} attributes that {last} answers best, the first person about whom it "
         f"is right, of the others the first about whom it is wrong, as far as there is one; {RIGHT} is an exact match. "
         f"Of all its {len(exact):,} answers about people never asked about, {percent(float(exact.mean()))} % are right."
     )
     headers = ("question", "right answer", *(name for name, _ in shown))
-    title = f"{_counted(len(attributes)).capitalize()} questions about people never asked about"
+    title = f"{counted(len(attributes)).capitalize()} questions about people never asked about"
     return Sheet(title, headers, lines, note, words=True)
-
-
-def _counted(number: int) -> str:
-    return COUNTED.get(number, str(number))
 
 
 def _picked(frame: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:

@@ -26,6 +26,7 @@ from analysis.measurements.table_rows import (
     baseline,
     column_groups,
     published,
+    published_baseline,
     rows,
     with_any_column,
 )
@@ -78,10 +79,14 @@ def comparison(results: Results, paper: pd.DataFrame | None = None, *, best_of: 
             line[f"{mean}/seeds"] = len(replicates.seeds) if replicates else 0
             line[f"{mean}/state"] = row.state(name)
             line[f"{name}/{RECALL}"] = replicates.metrics.get(RECALL) if replicates else None
-    settings = {row.name: row.setting for row in table} | {"baseline": "baseline"}
+    settings = {row.name: row.setting for row in table}
     for name, line in lines.items() if paper is not None else ():
         for column in [metric(g, c) for g in column_groups(table) for c in columns]:
-            theirs, ours = published(paper, settings[name], column), line.get(column)
+            ours = line.get(column)
+            if name == "baseline":
+                theirs = published_baseline(paper, table, column)
+            else:
+                theirs = published(paper, settings[name], column)
             line[f"paper/{column}"] = theirs
             line[f"difference/{column}"] = ours - theirs if isinstance(ours, float) and theirs is not None else None
     frame = pd.DataFrame.from_dict(lines, orient="index")
@@ -126,7 +131,7 @@ def _one_table(table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> C
     beside = () if paper is None else (Column("paper", essential=True), Column("diff."))
     asked = attributes(table)
     before = [percent(baseline(table, before_training(column))) for column in ("mean", *asked)]
-    started = before[0] != MISSING
+    started = {*before} != {MISSING}
     columns = (
         Column("setting", "words", essential=True),
         Column("mean [95 %]", essential=True),
@@ -140,7 +145,7 @@ def _one_table(table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> C
         Column("state", "words", essential=True),
     )
     means = [percent(baseline(table, majority(name, "whole", column))) for column in ("mean", *asked)]
-    theirs = [] if paper is None else [percent(published(paper, "baseline", metric(name, "mean"))), ""]
+    theirs = [] if paper is None else [percent(published_baseline(paper, table, metric(name, "mean"))), ""]
     empty = [""] * (len(theirs) + started)
     lines = [("majority baseline", means[0], *theirs, *[""] * started, *means[1:], *[""] * 5)]
     if started:

@@ -7,17 +7,18 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
+from analysis.claims.judge import judge
 from analysis.figures import answer_bars, prefix_heatmap, probe_figure
 from analysis.figures.draw import draw_figures
 from analysis.figures.drawing import Plot
-from analysis.measurements.cells import Cell, Results, group_replicates
+from analysis.measurements.cells import Axis, Cell, Results, group_replicates
 from analysis.measurements.compact_frame import compact
 from analysis.measurements.names import ATTRIBUTES, attributes_of, in_order, p_probe_after
-from analysis.measurements.table_rows import attributes, rows
+from analysis.measurements.table_rows import attributes, baseline, rows
 from analysis.paper import tables
 from analysis.paper.matching import candidates_by_place
 from analysis.presentation.number_format import MISSING
-from analysis.report import answer_sheets, probe_table, sample_answers, table
+from analysis.report import answer_sheets, headline, probe_table, sample_answers, table
 
 Make = Callable[..., Cell]
 OWN = ("favourite_colour", "hobby")
@@ -28,6 +29,11 @@ TEXT = "{http://www.w3.org/2000/svg}text"
 def words(svg: str) -> Counter[str]:
     """The texts of a figure; the lines of a label are texts of their own."""
     return Counter("".join(element.itertext()) for element in ET.fromstring(svg).iter(TEXT))
+
+
+def unmeasured(make: Make, **axes: Axis) -> Cell:
+    """A planned cell: nothing tells which attributes its people have."""
+    return Cell(**vars(make(0.1, state="planned", **axes)) | {"metrics": {}, "n": {}, "interval": {}})
 
 
 @pytest.fixture
@@ -146,3 +152,44 @@ def test_no_number_of_the_paper_stands_beside_people_with_more_attributes(answer
     matched = {r.keys for place in candidates_by_place(group_replicates(answers), numbers).values() for r in place}
     assert matched == {(answers.cells[0].key,)}
     assert [drawing.name for drawing in draw_figures(answers, paper)] == ["figure"]
+
+
+def test_a_row_that_is_not_measured_yet_has_gaps(make: Make) -> None:
+    """In a report on a sweep that has not ended."""
+    probed = make(0.5, own=("hobby",), readout="p_probe", **BEST)
+    svg = probe_figure.draw_probes(Results("s", (probed, unmeasured(make, readout="p_probe")))).svg
+    assert words(svg)["hobby"] == 7 * 2 and "url(#h" in svg
+
+
+def test_figures_have_room_for_as_many_as_rows_have_together(make: Make) -> None:
+    cells = make(0.2, own=("a", "b", "c")), make(0.8, own=("d", "e", "f"), **BEST)
+    assert "mean of 12" in answer_bars.bars(Results("s", cells)).svg
+
+
+def test_no_number_of_the_paper_stands_in_a_row_whose_first_readout_is_not_measured(make: Make) -> None:
+    (row,) = rows(Results("s", (unmeasured(make, **BEST), make(0.8, own=("hobby",), readout="mixed", **BEST))))
+    assert row.setting == "bioS multi5+permute with hobby"
+
+
+def test_a_baseline_is_not_a_mean_over_different_attributes(make: Make, answers: Results) -> None:
+    name = "baseline/test/mean"
+    assert baseline(rows(answers), name) is None and baseline(rows(answers), "baseline/test/major") == 0.07
+    alike = Results("s", (make(0.2, own=OWN), make(0.8, own=OWN, **BEST)))
+    assert baseline(rows(alike), name) == 0.07
+    frame = table.comparison(alike, tables.figure("fig3"))
+    plain = table.comparison(Results("s", (make(0.2),)), tables.figure("fig3"))
+    beside = "paper/qa/exact_match/test/mean"
+    assert pd.isna(frame.at["baseline", beside]) and plain.at["baseline", beside] > 0
+
+
+def test_a_headline_contrasts_the_plainest_setting_as_ever(make: Make) -> None:
+    cells = make(0.5, own=OWN), make(0.2, own=OWN, multi=2), make(0.8, own=OWN, **BEST)
+    assert "bioS single 50.0 % vs bioS multi5+permute 80.0 %" in headline.find_headline(Results("s", cells)).headline
+
+
+def test_no_claim_is_judged_on_it(make: Make) -> None:
+    """A claim is about means over the six."""
+    cells = [make(0.05), make(0.9, **BEST)]
+    own = [make(0.05, own=OWN), make(0.9, own=OWN, **BEST)]
+    judged = [judge(Results("s", tuple(some))) for some in (cells, own)]
+    assert [any(part.covered for verdict in every for part in verdict.parts) for every in judged] == [True, False]

@@ -7,7 +7,7 @@ import pytest
 
 from analysis.measurements.cells import Axis, Cell, Results
 from analysis.measurements.names import PROBES
-from analysis.measurements.table_rows import baseline, published, rows, setting, tidy
+from analysis.measurements.table_rows import baseline, published, rows, setting
 from analysis.paper import tables
 
 
@@ -86,16 +86,6 @@ def test_another_family_finds_its_own_numbers_of_the_paper(make: Callable[..., C
     mean = "qa/exact_match/test/mean"
     assert [published(tables.figure("fig3"), row.setting, mean) for row in table] == [0.097, None]
     assert [published(tables.figure("fig12c"), row.setting, mean) for row in table] == [None, 0.035]
-
-
-def test_numbers_as_data_have_a_line_each(contrast: Results) -> None:
-    frame = tidy(rows(contrast))
-    assert len(frame) == 2 * 7 + 2 and set(frame["group"]) == {"qa"}
-    first = frame[frame["metric"] == "qa/exact_match/test/mean"].iloc[0]
-    assert (first["row"], first["n"], first["seeds"], first["state"]) == ("bioS single", 1500, 1, "done")
-    assert first[["value", "low", "high"]].tolist() == pytest.approx([0.021, 0.0, 0.051])
-    assert frame["metric"].tolist()[-2:] == ["", ""] and frame["state"].iloc[-2] == "blocked: recall 71 %"
-    assert len(tidy(rows(Results("s", ())))) == 0
 
 
 def test_a_further_axis_is_told_only_where_it_differs(make: Callable[..., Cell]) -> None:
