@@ -12,6 +12,7 @@ from analysis.measurements.cells import ReplicateGroup, Results, group_replicate
 from analysis.measurements.table_rows import setting
 from analysis.presentation.number_format import percent, ranged
 
+DEMO_PEOPLE = 300
 ATTRIBUTES = [attribute.replace("_", " ") for attribute in names.ATTRIBUTES]
 
 
@@ -68,7 +69,7 @@ def seeds(group: ReplicateGroup) -> str:
 
 def demo(numbers: Numbers) -> str:
     """README: the demo's contrast, a column for each attribute."""
-    single, augmented = (finetuned(numbers, row, 500) for row in ("bioS single", "bioS multi5+permute"))
+    single, augmented = (finetuned(numbers, row, DEMO_PEOPLE) for row in ("bioS single", "bioS multi5+permute"))
 
     def line(label: str, group: ReplicateGroup, prefix: str, mean: str) -> list[str]:
         return [label, mean, *(percent(group.metrics[f"{prefix}/{attribute}"]) for attribute in names.ATTRIBUTES)]
@@ -96,7 +97,7 @@ def demo_by_seed(numbers: Numbers) -> str:
     """docs/miniature.md: the demo, a row for each seed."""
     lines = []
     for row in ("bioS single", "bioS multi5+permute"):
-        keys = finetuned(numbers, row, 500).counted
+        keys = finetuned(numbers, row, DEMO_PEOPLE).counted
         for cell in sorted((c for c in numbers.results.cells if c.key in keys), key=lambda c: str(c.axes["seed"])):
             held_out = [percent(cell.metrics[f"qa/exact_match/test/{column}"]) for column in names.COLUMNS]
             trained, recalled = cell.metrics["qa/exact_match/train/mean"], cell.metrics[names.RECALL]

@@ -58,7 +58,7 @@ def cell(row: str, kind: str, seed: int = 0, people: int = 1000, base: float = 0
 def demo(seeds: int = 3) -> list[Cell]:
     shown = (("single", 0.05), ("multi5+permute", 0.8))
     return [
-        cell(row, "qa_finetune", seed, 500, base + seed / 100) for (row, base), seed in product(shown, range(seeds))
+        cell(row, "qa_finetune", seed, 300, base + seed / 100) for (row, base), seed in product(shown, range(seeds))
     ]
 
 
@@ -143,7 +143,7 @@ def test_every_table_stands_on_a_page_once() -> None:
     blocks = [block for page in fill_tables.PAGES for block in fill_tables.BLOCK.finditer((ROOT / page).read_text())]
     assert sorted(block["name"] for block in blocks) == sorted(doc_tables.TABLES)
     commands = [block["command"] for block in blocks]
-    assert all(re.fullmatch(r"ktrain run (demo|claims) seed=[\d,]+", command) for command in commands)
+    assert all(re.fullmatch(r"ktrain run (demo|claims)( seed=[\d,]+)?", command) for command in commands)
 
 
 def test_the_command_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

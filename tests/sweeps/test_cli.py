@@ -163,7 +163,7 @@ WRONG = {
     "no axis": ("plan demo seed", "seed: an axis is set as axis=v1,v2"),
     "no workers": ("run demo --workers 0", "workers=0"),
     "no threads": ("run demo --threads 0", "threads=0"),
-    "workers that divide no batch": ("run demo --workers 3", "workers=3: does not divide train.batch="),
+    "workers that divide no batch": ("run demo --workers 4", "workers=4: does not divide train.batch="),
     "no time between resume points": ("run demo --checkpoint-seconds 0", "checkpoint-seconds=0: must be above 0"),
     "no number of seconds": ("run demo --checkpoint-seconds nan", "checkpoint-seconds=nan: must be above 0"),
     "more threads than any machine has": ("run demo --threads 99999999", "threads=99999999: must be workers at most "),

@@ -314,9 +314,9 @@ def test_the_answer_is_told_to_programs(done: Callable[..., str], command: Calla
 
 
 def test_the_plan_of_a_sweep_makes_its_cells_known(command: Callable[..., Any]) -> None:
-    code, out, error = command("single-n500-s7", "seed=7", "--sweep", "demo")
-    assert (code, error) == (0, "") and "single-n500-s7-" in out and "planned" in out
+    code, out, error = command("single-n300-s7", "seed=7", "--sweep", "demo")
+    assert (code, error) == (0, "") and "single-n300-s7-" in out and "planned" in out
     assert "there is no other qa_finetune to compare it with" in out
-    assert command("single-n500-s7", "--sweep", "demo", "--scale", "small")[0] == 2
+    assert command("single-n300-s7", "--sweep", "demo", "--scale", "small")[0] == 2
     code, _, error = command("single", "seed=7")
     assert code == 2 and error == "ktrain: seed=7: axes are those of a sweep, which --sweep names\n"
