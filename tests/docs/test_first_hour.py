@@ -17,6 +17,7 @@ TINY = {
     "train.warmup": 2,
     "train.batch": 4,
     "train.context": 64,
+    "train.windows": "cut",
     "readout.steps": 4,
     "readout.batch": 8,
     "readout.recall_gate": 0.0,
