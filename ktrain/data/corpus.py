@@ -176,7 +176,8 @@ def _prefixed(prefix: str, arrays: TokenizedTexts | EntryTexts | None) -> dict[s
 
 
 def load_corpus(folder: Path, setting: CorpusConfig, seed: int) -> Corpus:
-    """Reads the corpus that `Corpus.save` wrote; neither pools nor templates are needed.
+    """Reads the corpus that `Corpus.save` wrote; neither pools nor templates are needed, unless attributes are the user's
+    own: their first wordings are read from the questions folder.
 
     A stored corpus has the first wordings, whatever is asked of its readers: those of the setting are encoded.
     """
