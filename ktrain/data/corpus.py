@@ -176,9 +176,7 @@ def _prefixed(prefix: str, arrays: TokenizedTexts | EntryTexts | None) -> dict[s
 
 
 def load_corpus(folder: Path, setting: CorpusConfig, seed: int) -> Corpus:
-    """Reads the corpus that `Corpus.save` wrote; neither pools nor templates are needed.
-
-    Attributes of the user's own need the folder of questions, from which their first wordings are read.
+    """Reads the corpus that `Corpus.save` wrote, without pools and templates; own attributes need their questions.
 
     A stored corpus has the first wordings, whatever is asked of its readers: those of the setting are encoded.
     """
