@@ -8,7 +8,7 @@ from sweeps.recipes.readouts import WHOLE_WINDOWS
 
 ROWS = ({"corpus.multi": 1, "corpus.permute": 0}, {"corpus.multi": 5, "corpus.permute": 1})
 SHORT = {**WHOLE_WINDOWS, "corpus.people": 300, "train.steps": 2_700, "readout.steps": 300}
-"""The smallest budget of the miniature that shows the contrast, chosen on seed 100 (docs/miniature.md)."""
+"""Half of the miniature's tokens for the same contrast; docs/miniature.md says what was tried on seed 100."""
 
 
 def grid(scale: str) -> Mapping[str, Any]:
