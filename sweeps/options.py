@@ -49,7 +49,9 @@ AxisWords = Annotated[
         autocompletion=_axis_names,
     ),
 ]
-ScaleName = Annotated[str, Option("--scale", metavar="SCALE", help="mini, small or full.", autocompletion=_scale_names)]
+ScaleName = Annotated[
+    str, Option("--scale", metavar="SCALE", help="mini, small, medium or full.", autocompletion=_scale_names)
+]
 StoreAddress = Annotated[
     str,
     Option(

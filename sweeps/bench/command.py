@@ -22,7 +22,7 @@ def bench(
     as_json: AsJson = False,
     scale: Annotated[
         str | None,
-        Option("--scale", metavar="SCALE", help="mini, small or full; else mini, and for schedule full."),
+        Option("--scale", metavar="SCALE", help="mini, small, medium or full; else mini, and for schedule full."),
     ] = None,
     seconds: Annotated[
         float | None,

@@ -15,6 +15,7 @@ from sweeps.recipes.readouts import (
     q_probe,
     whole,
 )
+from sweeps.recipes.scales import MINIATURES
 
 MANY, FEW, FEWEST = PEOPLE_PROBED, PEOPLE, PEOPLE // 2
 """People of the miniature. Probes that are compared with answers need many. Celebrities and GBERT take longer to learn
@@ -30,8 +31,8 @@ WORDINGS = (
 
 
 def everything(scale: str, row: str) -> list[Variant]:
-    """Finetuning of the whole network: once at `mini`, elsewhere the paper's six settings, of which the best counts."""
-    return finetuned(scale, row) if scale == "mini" else whole(scale, row)
+    """Finetuning of the whole network: a miniature once, else in the paper's six settings, of which the best counts."""
+    return finetuned(scale, row) if scale in MINIATURES else whole(scale, row)
 
 
 sweep = Sweep(

@@ -12,8 +12,8 @@ SHORT = {**WHOLE_WINDOWS, "corpus.people": 300, "train.steps": 2_700, "readout.s
 
 
 def grid(scale: str) -> Mapping[str, Any]:
-    """Returns both rows; at `mini` with the smallest budget."""
-    budget = SHORT if scale == "mini" else {}
+    """Returns both rows; at `mini` with the smallest budget, at `small` with whole windows."""
+    budget = {"mini": SHORT, "small": WHOLE_WINDOWS}.get(scale, {})
     return {"setting": grid_search([{**row, **budget} for row in ROWS])}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from sweeps import Sweep
 from sweeps.recipes.readouts import QA_RATIO_MINI, Variant
 from sweeps.recipes.rows import axes_of
+from sweeps.recipes.scales import MINIATURES
 from sweeps.recipes.search import grid_search
 
 ROWS = ("bioS single", "bioS multi5", "bioS single+permute5", "bioS multi5+permute")
@@ -30,7 +31,7 @@ tuned, so every network is asked, and tables show beside its answers how much it
 
 def cells(scale: str) -> Mapping[str, Any]:
     """Returns ten cells: five ways of reading, each by two ways of training."""
-    budget = MINI if scale == "mini" else {}
+    budget = MINI if scale in MINIATURES else {}
     reads: list[Variant] = [{**axes_of(row), "readout.kind": "qa_finetune"} for row in ROWS]
     reads.append({**axes_of(ROWS[0]), "train.qa_ratio": QA_RATIO_MINI, "readout.kind": "mixed"})
     variants = [{**budget, **read, **method} for read in reads for method in METHODS.values()]

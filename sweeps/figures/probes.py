@@ -6,11 +6,12 @@ from typing import Any
 from sweeps import Sweep
 from sweeps.recipes.readouts import PEOPLE_PROBED, grid, p_control, p_probe, q_control, q_probe
 from sweeps.recipes.rows import BIOS
+from sweeps.recipes.scales import MINIATURES
 
 
 def cells(scale: str) -> Mapping[str, Any]:
-    """Returns the sixteen rows of Figure 3 under every probe; at `mini` the demo's two rows, without the controls."""
-    if scale == "mini":
+    """Returns the sixteen rows of Figure 3 under every probe; for a miniature the demo's two, without the controls."""
+    if scale in MINIATURES:
         return grid(("bioS single", "bioS multi5+permute"), p_probe, q_probe, people=PEOPLE_PROBED)(scale)
     return grid(BIOS, p_probe, p_control, q_probe, q_control)(scale)
 

@@ -16,6 +16,7 @@ from sweeps.planning.grid import MOST_CELLS, cells_by_part, searches
 from sweeps.planning.sampling import Search
 from sweeps.planning.sweep import Sweep
 from sweeps.recipes.halving import TO_THE_END, Fate
+from sweeps.recipes.scales import MINIATURES
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class Plan:
     def device(self) -> Device:
         """The device that estimates of time assume."""
         small = all(cost.parameters(cell.cell) < cost.MOST_ON_A_CORE for cell in self.cells)
-        on_a_core = small or self.scale == "mini"
+        on_a_core = small or self.scale in MINIATURES
         return self.chosen or (cost.CORE if on_a_core else cost.gpu("h100"))
 
     def speed(self, cell: CellConfig) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sweeps.recipes.rows import axes_of
+from sweeps.recipes.scales import MINIATURES
 from sweeps.recipes.search import grid_search
 
 Variant = dict[str, Any]
@@ -19,15 +20,15 @@ NETWORKS = {"bioS": ("124m", 80_000), "bioR": ("302m", 150_000)}
 LARGEST_STEPS = 200_000
 """Training steps of the 682M networks of Figure 2."""
 GBERT_STEPS, GBERT_RATE = 150_000, 3e-4
-SMALL_SHARE = 4
-"""`small` has a quarter of the paper's steps: a guess, not measured."""
+MEDIUM_SHARE = 4
+"""`medium` has a quarter of the paper's steps: a guess, not measured."""
 
 PEOPLE, PEOPLE_PROBED = 500, 1_000
 """People of the miniature. With fewer than 1,000, classes of probes would have too few people (docs/miniature.md)."""
 STEPS = {"plain": 5_400, "mixed": 10_800, "celebrity": 16_200, "gbert": 43_200}
-"""Training steps of the miniature for 500 people, in proportion for other numbers. With these, networks of the sweep
-`claims` recall what they have read (docs/miniature.md). Questions, celebrities and masks leave fewer tokens for the
-biographies of the people under test, so those networks take more steps."""
+"""Training steps of `mini` for 500 people, in proportion for other numbers; `small` takes more. With these, networks of
+the sweep `claims` recall what they have read (docs/miniature.md). Questions, celebrities and masks leave fewer tokens
+for the biographies of the people under test, so those networks take more steps."""
 FREE_TEXT = 2
 """Factor on the steps for bioR, whose entries are longer and less alike; the paper has 150,000 in place of 80,000."""
 WHOLE_WINDOWS: Variant = {"train.windows": "whole", "train.context": 176, "train.batch": 6}
@@ -83,8 +84,8 @@ def grid(
 
 
 def finetuned(scale: str, row: str) -> list[Variant]:
-    """QA finetuning with two adapters, the better of which counts; at `mini`, of the whole network, once."""
-    return [_qa_finetune(row)] if scale == "mini" else adapted(scale, row)
+    """QA finetuning with two adapters, the better of which counts; of a miniature's whole network, once."""
+    return [_qa_finetune(row)] if scale in MINIATURES else adapted(scale, row)
 
 
 def adapted(scale: str, row: str) -> list[Variant]:
@@ -111,15 +112,15 @@ def whole(scale: str, row: str) -> list[Variant]:
 
 
 def gbert_finetuned(scale: str, row: str) -> list[Variant]:
-    """QA finetuning with four adapters, the best of which counts; at `mini`, of the whole network, once."""
-    if scale == "mini":
+    """QA finetuning with four adapters, the best of which counts; of a miniature's whole network, once."""
+    if scale in MINIATURES:
         return [{**_qa_finetune(row), "train.mask_share": MASK_SHARE_GBERT_MINI}]
     return [{**variant, **GBERT_LINEAR} for variant in _adapters(scale, row, (8, 32), (128, "full"))]
 
 
 def mixed(scale: str, row: str) -> list[Variant]:
     """Mixed training at the usual share of questions."""
-    return mixed_at(QA_RATIO_MINI if scale == "mini" else QA_RATIO)(scale, row)
+    return mixed_at(QA_RATIO_MINI if scale in MINIATURES else QA_RATIO)(scale, row)
 
 
 def mixed_any_ratio(scale: str, row: str) -> list[Variant]:
@@ -128,8 +129,8 @@ def mixed_any_ratio(scale: str, row: str) -> list[Variant]:
 
 
 def gbert_mixed(scale: str, row: str) -> list[Variant]:
-    """Mixed training at two shares of questions, the better of which counts; at `mini` at one."""
-    if scale == "mini":
+    """Mixed training at two shares of questions, the better of which counts; a miniature's at one."""
+    if scale in MINIATURES:
         return [
             {**variant, "train.masked_answers": MASKED_ANSWERS_GBERT_MINI}
             for variant in mixed_at(QA_RATIO_GBERT_MINI)(scale, row)
@@ -169,18 +170,18 @@ def _qa_finetune(row: str) -> Variant:
 
 
 def _adapters(scale: str, row: str, qv: tuple[int, ...], embedding: tuple[int | str, ...]) -> list[Variant]:
-    chosen = {**_qa_finetune(row), **(ADAPTED_MINI if scale == "mini" else ADAPTED)}
+    chosen = {**_qa_finetune(row), **(ADAPTED_MINI if scale in MINIATURES else ADAPTED)}
     return [{**chosen, "readout.rank_qv": r, "readout.rank_embedding": e} for e in embedding for r in qv]
 
 
 def _budget(scale: str, axes: Mapping[str, Any], size: str, people: int) -> Variant:
-    """Network size, training and finetuning steps and, at `mini`, people and windows."""
+    """Network size, training and finetuning steps and, for a miniature, people and windows."""
     gbert, mixes = axes["model.family"] == "gbert", bool(axes.get("train.qa_ratio"))
-    if scale == "mini":
+    if scale in MINIATURES:
         arm = "gbert" if gbert else "mixed" if mixes else "plain"
         if axes.get("corpus.celebrity_fraction"):
             arm = "celebrity"
-        times = FREE_TEXT if axes["corpus.kind"] == "bioR" else 1
+        times = MINIATURES[scale] * (FREE_TEXT if axes["corpus.kind"] == "bioR" else 1)
         budget: Variant = {"corpus.people": people, "train.steps": times * STEPS[arm] * people // PEOPLE}
         if axes["corpus.kind"] == "bioS":
             budget |= WHOLE_WINDOWS
@@ -191,6 +192,6 @@ def _budget(scale: str, axes: Mapping[str, Any], size: str, people: int) -> Vari
         return budget
     usual, steps = NETWORKS[axes["corpus.kind"]]
     steps = GBERT_STEPS if gbert else LARGEST_STEPS if size == "682m" else steps
-    share = SMALL_SHARE if scale == "small" else 1
+    share = MEDIUM_SHARE if scale == "medium" else 1
     budget = {"model.size": size or usual, "train.steps": steps // share}
     return {**budget, "train.learning_rate": GBERT_RATE} if gbert else budget

@@ -28,7 +28,16 @@ MINI = CellConfig(
 )
 """Minutes on two cores. docs/miniature.md says what was tried, and why these numbers."""
 
-SMALL = CellConfig(
+MINIATURES = {"mini": 1, "small": 4}
+"""Scales of small networks and texts, with their factor on the training steps of `mini`. The paper shows a biography
+540 times, `mini` 150 times."""
+
+SMALL = MINI.model_copy(
+    update={"train": MINI.train.model_copy(update={"steps": MINIATURES["small"] * MINI.train.steps})}
+)
+"""The miniature, read about as often as the paper's biographies are: a night on two cores. Not measured yet."""
+
+MEDIUM = CellConfig(
     corpus=CorpusConfig(
         people=10_000,
         pools=PoolsConfig(birth_years=100, birth_cities=100, universities=100, majors=100, companies=100),
@@ -42,7 +51,7 @@ FULL = CellConfig(readout=ReadoutConfig(packed=True))
 """The paper: 100,000 people, GPT-2's tokenizer, 124M parameters, 80,000 steps of 96 x 512 tokens, finetuning on windows
 of as many."""
 
-SCALES: dict[str, CellConfig] = {"mini": MINI, "small": SMALL, "full": FULL}
+SCALES: dict[str, CellConfig] = {"mini": MINI, "small": SMALL, "medium": MEDIUM, "full": FULL}
 
 PROBE = {
     "rank_qv": 0,
@@ -68,12 +77,14 @@ PROBE_MINI = {
 """With a hundredth of the paper's steps, probes need ten times its rate. With a hundredth of its people, updates of the
 tokens that tell people apart would overfit (docs/miniature.md)."""
 
+PROBES_MINI = {
+    "p_probe": P_PROBE.model_copy(update={**PROBE_MINI, "steps": 100, "token_share": 0.1}),
+    "q_probe": Q_PROBE.model_copy(update={**PROBE_MINI, "steps": 300, "batch": 100, "token_share": 0.5}),
+}
 PROBES: dict[str, dict[str, ReadoutConfig]] = {
-    "mini": {
-        "p_probe": P_PROBE.model_copy(update={**PROBE_MINI, "steps": 100, "token_share": 0.1}),
-        "q_probe": Q_PROBE.model_copy(update={**PROBE_MINI, "steps": 300, "batch": 100, "token_share": 0.5}),
-    },
-    "small": {
+    "mini": PROBES_MINI,
+    "small": PROBES_MINI,
+    "medium": {
         "p_probe": P_PROBE.model_copy(update={"steps": 10_000}),
         "q_probe": Q_PROBE.model_copy(update={"steps": 10_000}),
     },

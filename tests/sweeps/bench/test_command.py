@@ -11,7 +11,7 @@ from sweeps.bench import command
     [
         (("train", "--seconds", "0"), "seconds=0: must be above 0"),
         (("corpus", "--seconds", "-1"), "seconds=-1: must be above 0"),
-        (("fleet", "--scale", "large"), "scale=large: must be one of mini, small, full"),
+        (("fleet", "--scale", "large"), "scale=large: must be one of mini, small, medium, full"),
         (("trial", "--seconds", "nan"), "seconds=nan: must be above 0"),
         (("coprus",), "trial, schedule, profile; did you mean corpus?"),
     ],

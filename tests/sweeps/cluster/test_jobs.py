@@ -94,7 +94,7 @@ def closed() -> str:
         ("submit mine.py corpus.mult=2", "axis corpus.mult: no such axis; did you mean corpus.multi?"),
         ("submit mine.py corpus.multi=few", "corpus.multi=few: "),
         ("submit mine.py corpus.multi", "corpus.multi: an axis is set as axis=v1,v2"),
-        ("submit mine.py --scale mimi", "scale=mimi: must be one of mini, small, full; did you mean mini?"),
+        ("submit mine.py --scale mimi", "scale=mimi: must be one of mini, small, medium, full; did you mean mini?"),
         ("submit mine.py --workers 0", "workers=0, threads=1: must be at least 1"),
         ("submit mine.py --workers 7", "workers=7: does not divide train.batch="),
         ("submit mine.py --checkpoint-seconds 0", "checkpoint-seconds=0: must be above 0"),

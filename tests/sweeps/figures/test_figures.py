@@ -20,7 +20,7 @@ from sweeps.planning import cost, memory
 from sweeps.planning.departures import departures
 from sweeps.planning.grid import expand, load
 from sweeps.recipes.rows import name_of
-from sweeps.recipes.scales import SCALES
+from sweeps.recipes.scales import MINIATURES, SCALES
 
 CELLS = {
     "fig1": (2, 2),
@@ -42,7 +42,7 @@ CELLS = {
     "fig18": (9, 9),
     "fig19": (18, 27),
 }
-"""At `mini`, where everything is finetuned once and nothing is larger than the rest, and above."""
+"""Of a miniature, where everything is finetuned once and nothing is larger than the rest, and else."""
 FAMILY = {"fig9": "gbert", "fig12b": "llama", "fig12c": "llama"}
 RANKS = {
     "fig13b": 4,
@@ -92,8 +92,8 @@ def test_every_figure_with_data_has_a_sweep() -> None:
 @pytest.mark.parametrize(("name", "scale"), itertools.product(CELLS, SCALES))
 def test_a_figure_has_its_cells_at_every_scale(name: str, scale: str) -> None:
     found = cells(name, scale)
-    assert len(found) == CELLS[name][scale != "mini"]
-    if scale == "mini":
+    assert len(found) == CELLS[name][scale not in MINIATURES]
+    if scale in MINIATURES:
         assert {cell.model.size for cell in found} == {"mini"}
     assert {cell.seed for cell in found} == {0}
 
@@ -270,7 +270,7 @@ def test_the_pretrainings_of_the_whole_paper_are_as_many_as_the_paper_has() -> N
     assert found.total() == 64 + 24 + 60 + 1 + 2 + 3 + 5 + 2 + 48
 
 
-@pytest.mark.parametrize("scale", ["small", "full"])
+@pytest.mark.parametrize("scale", ["medium", "full"])
 def test_claims_are_part_of_the_paper(scale: str) -> None:
     found = set(cells("claims", scale))
     assert found <= set(cells("paper", scale)) and len(pretrainings(tuple(found))) == 12

@@ -368,7 +368,7 @@ def test_a_grid_search_over_nothing_is_told() -> None:
 
 def test_a_scale_that_does_not_exist_is_told() -> None:
     message = refusal(lambda: expand(Sweep("g", {}), "minni", {}))
-    assert message == "scale=minni: must be one of mini, small, full; did you mean mini?"
+    assert message == "scale=minni: must be one of mini, small, medium, full; did you mean mini?"
 
 
 # Wholes.

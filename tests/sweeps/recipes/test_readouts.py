@@ -1,3 +1,4 @@
+import itertools
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from sweeps.recipes.readouts import (
     p_probe,
     q_control,
 )
-from sweeps.recipes.scales import SCALES
+from sweeps.recipes.scales import MINIATURES, SCALES
 
 
 def cells(scale: str, row: str, *readouts: Readout, **options: Any) -> list[CellConfig]:
@@ -41,10 +42,10 @@ def test_every_row_meets_every_readout() -> None:
         ("bioS single", {"family": "gbert"}, ("124m", 150_000, 3e-4)),
     ],
 )
-def test_networks_have_the_papers_size_steps_and_rate_and_small_a_quarter_of_the_steps(
+def test_networks_have_the_papers_size_steps_and_rate_and_medium_a_quarter_of_the_steps(
     row: str, options: dict[str, str], network: tuple[str, int, float]
 ) -> None:
-    for scale, share in (("full", 1), ("small", 4)):
+    for scale, share in (("full", 1), ("medium", 4)):
         (cell,) = cells(scale, row, p_probe if options.get("family") != "gbert" else q_control, **options)
         size, steps, rate = network
         assert (cell.model.size, cell.train.steps, cell.train.learning_rate) == (size, steps // share, rate)
@@ -62,12 +63,13 @@ def test_networks_have_the_papers_size_steps_and_rate_and_small_a_quarter_of_the
         ("bioS single", finetuned, {"family": "llama", "size": "682m"}, 5_400),
     ],
 )
-def test_the_miniature_has_its_own_steps_in_proportion_to_its_people(
+def test_a_miniature_has_its_own_steps_in_proportion_to_its_people(
     row: str, readout: Readout, options: dict[str, str], steps: int
 ) -> None:
-    for people in (500, 1000):
-        (cell,) = cells("mini", row, readout, people=people, **options)
-        assert (cell.corpus.people, cell.train.steps, cell.model.size) == (people, steps * people // 500, "mini")
+    for people, (scale, longer) in itertools.product((500, 1000), MINIATURES.items()):
+        (cell,) = cells(scale, row, readout, people=people, **options)
+        taken = longer * steps * people // 500
+        assert (cell.corpus.people, cell.train.steps, cell.model.size) == (people, taken, "mini")
         assert cell.train.learning_rate == 2e-3
         assert cell.train.qa_ratio == {mixed: 0.5, gbert_mixed: 0.2}.get(readout, 0.0)
         if cell.readout.kind == "qa_finetune":
