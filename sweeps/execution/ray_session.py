@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,17 @@ def prepare() -> None:
     """Sets up Ray and the libraries' caches for this process and for a Ray that it starts, and keeps requests to this
     machine away from proxies.
 
-    Variables that the user has set stay, except for those of a launcher. Processes of a cluster get these settings with
-    the job, and their caches from their own machine.
+    Variables that the user has set stay, except for those of a launcher and `PYTHONDONTWRITEBYTECODE`. Processes of a
+    cluster get these settings with the job, and their caches from their own machine.
     """
     forget_launcher()
     expand_home()
     never_proxied()
     use_machine_caches(Path(".cache"))
+    # Ray starts a dozen processes for a trial. Where containers forbid Python to keep the modules that it compiles, each
+    # process compiles a thousand, which takes three times as long.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     # The commit too, as it is now: while a sweep trains, the checkout may move on.
     for name, value in (SETTINGS | as_environment()).items():
         os.environ.setdefault(name, value)

@@ -1,4 +1,5 @@
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import ray
 from ray.exceptions import AuthenticationError, OutOfMemoryError
 
 from ktrain.errors import WrongRequest
-from sweeps.execution.ray_session import RayEnded, connected
+from sweeps.execution.ray_session import RayEnded, connected, prepare
 
 LATE = "The current node timed out during startup. This could happen because the GCS has become overloaded."
 
@@ -123,3 +124,11 @@ def test_a_ray_that_ends_its_processes_for_lack_of_memory_is_one_line_that_names
 def test_any_other_end_of_ray_is_the_first_line_of_its_error() -> None:
     assert str(RayEnded(RuntimeError("The GCS is gone\nand\nmore"))) == "Ray ended: The GCS is gone"
     assert str(RayEnded(RuntimeError())) == "Ray ended: RuntimeError"
+
+
+def test_processes_of_a_run_keep_what_they_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in containers that set the variable: a dozen processes for a trial would each compile a thousand modules."""
+    monkeypatch.setattr(os, "environ", os.environ.copy() | {"PYTHONDONTWRITEBYTECODE": "1"})
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    prepare()
+    assert "PYTHONDONTWRITEBYTECODE" not in os.environ and not sys.dont_write_bytecode
