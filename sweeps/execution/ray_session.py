@@ -62,8 +62,8 @@ def prepare() -> None:
     expand_home()
     never_proxied()
     use_machine_caches(Path(".cache"))
-    # Ray starts a dozen processes for a trial. Where containers forbid Python to keep the modules that it compiles, each
-    # process compiles a thousand, which takes three times as long.
+    # Ray starts a dozen processes for a trial. Where a container forbids Python to keep the modules that it compiles,
+    # each process compiles a thousand, which takes three times as long.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
     # The commit too, as it is now: while a sweep trains, the checkout may move on.

@@ -41,6 +41,8 @@ MOST_SAMPLES = 100_000
 UNDRAWN = ("seed", "readout.kind", "corpus.validation_share")
 """Axes whose values are no settings to choose the best of: every sample has all seeds and kinds of readout, and is
 chosen by the same people."""
+READ = ("corpus.", "train.qa_ratio", "train.windows", "train.context", "train.mask", "model.start")
+"""Axes that change what a network reads, or in which tokens, so that the losses of two samples are of other texts."""
 _DRAWABLE = "tune.uniform, loguniform, randint, lograndint, their quantized forms and choice can"
 
 
@@ -165,6 +167,8 @@ def check_scheduler(sweep: str, scheduler: str, drawn: Collection[str], cells: I
     line = ""
     if "train.steps" in drawn:
         line = "train.steps is drawn, and losses are compared after equally many steps"
+    elif text := next((axis for axis in drawn if axis.startswith(READ)), ""):
+        line = f"{text} is drawn, and losses are compared on the same text"
     elif all(axis.startswith("readout.") for axis in drawn):
         line = f"no axis that is drawn ({', '.join(drawn)}) changes the pretraining, which it would stop"
     elif short := next((cell.train.steps for cell in cells if not rungs(cell.train.steps)), None):

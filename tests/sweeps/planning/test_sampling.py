@@ -113,6 +113,10 @@ def test_a_plan_knows_its_searches() -> None:
             "scheduler=asha: train.steps is drawn, and losses are compared after equally many steps",
         ),
         (
+            {"scheduler": "asha", "metric": "train/loss", "grid": {"corpus.multi": tune.choice([1, 5])}},
+            "scheduler=asha: corpus.multi is drawn, and losses are compared on the same text",
+        ),
+        (
             {"scheduler": "asha", "metric": "train/loss", "grid": {"readout.learning_rate": tune.uniform(0.1, 1)}},
             "no axis that is drawn (readout.learning_rate) changes the pretraining, which it would stop",
         ),
