@@ -7,6 +7,12 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from ktrain import pipeline
+from ktrain.config import RuntimeConfig
+from ktrain.store.open import open_store
+from sweeps.planning.grid import load
+from sweeps.planning.plan import make
+
 ROOT = Path(__file__).parents[2]
 TINY = {
     "corpus.people": 60,
@@ -24,12 +30,11 @@ TINY = {
 }
 
 
-@pytest.mark.ray
 def test_every_cell_runs_and_shows_what_it_is_there_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the folder `docs`, as Jupyter does; what it writes goes to the folder above."""
+    """From the folder `docs`, as Jupyter does; what it writes goes to the folder above. The sweep is trained before,
+    without Ray: that a run trains is the affair of other tests."""
+    train(str(tmp_path / "results"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=":")
-    # Ten steps do not repay a compiler.
-    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
     (tmp_path / "docs").mkdir()
     shutil.copy(ROOT / "docs" / "first_hour.ipynb", tmp_path / "docs")
     notebook = nbformat.read(tmp_path / "docs" / "first_hour.ipynb", as_version=4)
@@ -49,6 +54,12 @@ def test_every_cell_runs_and_shows_what_it_is_there_for(tmp_path: Path, monkeypa
     assert "qa/exact_match/test/mean" in rows and answers.count("right:") == 6
     assert any("image/png" in output.get("data", {}) for cell in code for output in cell["outputs"])
     assert (tmp_path / "results" / "stages").is_dir()
+
+
+def train(store: str) -> None:
+    plan = make(load("demo"), "mini", {axis: [value] for axis, value in TINY.items()}, open_store(store))
+    for cells in plan.trials().values():
+        pipeline.run([cell.cell for cell in cells], RuntimeConfig(store=store, compile=False), lambda *_: None)
 
 
 def test_no_output_is_kept_in_the_notebook() -> None:

@@ -43,11 +43,11 @@ CORE = {
 ALL = CLUSTER | CORE | kills.SCENARIOS
 
 
-STEPS = 1_500
+STEPS = 4_000
 """Steps of pretraining in a scenario on a cluster: half a minute in which faults are injected."""
-ALONE = 600
+ALONE = 1_000
 """Steps of pretraining in a run on this machine that is ended."""
-FEW = 200
+FEW = 400
 """Steps of pretraining without a cluster."""
 
 
@@ -85,7 +85,7 @@ def main(words: list[str] | None = None) -> int:
     extent = Extent(options.kills, options.away)
     works = {name: Work(_steps(name, options.steps)) for name in options.scenarios or ALL}
     if "nodes-removed" in works and not options.steps:
-        works["nodes-removed"] = Work(STEPS + 250 * options.kills)
+        works["nodes-removed"] = Work(STEPS + 700 * options.kills)
     # SIGTERM must not leave a cluster behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="ktrain-faults-"))

@@ -19,6 +19,8 @@ from tests.faults.work import Work
 
 CLOCK = "FAULTS_CLOCK"
 """Names the file by which the clock is off."""
+SIGNAL = "FAULTS_SIGNAL"
+"""Names the file whose appearance starts the work."""
 
 
 def main(store: str, steps: int, seconds: float) -> None:
@@ -59,4 +61,6 @@ def _say(key: str, progress: Progress) -> None:
 if __name__ == "__main__":
     if CLOCK in os.environ:
         _wrong_clock(Path(os.environ[CLOCK]))
+    while SIGNAL in os.environ and not Path(os.environ[SIGNAL]).exists():
+        time.sleep(0.05)
     main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))

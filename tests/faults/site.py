@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ class Site:
             points = [entry.name.split("/")[-2] for entry in objects if entry.name.endswith("/point.json")]
         return max((int(point.partition("~")[0].removeprefix("step-")) for point in points), default=0)
 
-    @property
+    @cached_property
     def pretrainings(self) -> list[str]:
         """The keys of both."""
         return [cell.stages.pretrain.key for cell in self.work.plan(self.address).cells]

@@ -1,5 +1,7 @@
 """Who can reach a Ray that a run starts for itself: the sockets of a real run, its token, and the folder it lies in."""
 
+import contextlib
+import json
 import logging
 import os
 import shutil
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import toy_kind
 from ray._private import ray_constants
 from ray._private.runtime_env import uv_runtime_env_hook
 from ray._private.worker import _maybe_modify_runtime_env
@@ -22,26 +25,6 @@ from sweeps.execution import local_ray
 from sweeps.execution.local_ray import LONGEST_SOCKET, PREFIX, SOCKET, make_private_folder
 
 ROOT = Path(__file__).parents[3]
-SWEEP = """
-from sweeps import Sweep
-
-sweep = Sweep(
-    name="tiny",
-    grid={
-        "corpus.people": 60,
-        "corpus.tokenizer": "bpe-600",
-        "corpus.pools.birth_years": 5,
-        "train.steps": 40,
-        "train.warmup": 10,
-        "train.batch": 4,
-        "train.context": 64,
-        "train.windows": "cut",
-        "readout.steps": 10,
-        "readout.batch": 8,
-        "readout.recall_gate": 0.0,
-    },
-)
-"""
 CLIENT = """
 import sys
 from ray._raylet import GcsClient
@@ -50,13 +33,18 @@ print(GcsClient(address=sys.argv[1]).internal_kv_keys(b"", b"fun"))
 PATIENCE = 900.0
 
 
+def plain_environment() -> dict[str, str]:
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") and k != "MLFLOW_TRACKING_URI"}
+    return plain | {"KTRAIN_CACHE": str(ROOT / ".cache"), "PYTHONPATH": str(ROOT)}
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`ktrain run` of a tiny sweep by two workers; what is left of it at the end is killed, by its id."""
-    (tmp_path / "tiny.py").write_text(SWEEP)
-    command = [sys.executable, "-m", "sweeps.cli", "run", "tiny.py", "--no-compile", "--workers", "2"]
-    env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") and k != "MLFLOW_TRACKING_URI"}
-    env |= {"KTRAIN_CACHE": str(ROOT / ".cache"), "PYTHONPATH": str(ROOT)}
+    """`ktrain run` of a tiny sweep with a kind of its own by two workers; what is left of it at the end is killed, by
+    its id."""
+    toy_kind.write(tmp_path)
+    command = [sys.executable, "-m", "sweeps.cli", "run", "recall.py", "--no-compile", "--workers", "2"]
+    env = plain_environment()
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, env=env, start_new_session=True)
     yield process
@@ -67,10 +55,12 @@ def run(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.ray
-def test_nobody_reaches_the_ray_of_a_run(run: subprocess.Popen[bytes], tmp_path: Path) -> None:
+def test_nobody_reaches_the_ray_of_a_run_whose_workers_find_its_own_kind(
+    run: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
     heard: dict[tuple[str, str], int] = {}
     refused, folder, begin = False, None, time.monotonic()
-    while run.poll() is None:
+    while is_running(run):
         assert time.monotonic() - begin < PATIENCE, (tmp_path / "log").read_text()
         for process in family(run.pid):
             try:
@@ -90,6 +80,18 @@ def test_nobody_reaches_the_ray_of_a_run(run: subprocess.Popen[bytes], tmp_path:
     assert {"gcs_server", "raylet"} <= names and any("RayTrainWorker" in name for name in names), heard
     assert [place for place in heard if not is_loopback(place[1])] == []
     assert refused and folder is not None and not folder.exists()
+
+    words = [sys.executable, "-m", "sweeps.cli", "results", "recall.py", "--format", "json"]
+    shown = subprocess.run(words, cwd=tmp_path, env=plain_environment(), capture_output=True, text=True)
+    (cell,) = json.loads(shown.stdout)["cells"]
+    assert cell["state"] == "done" and f"{toy_kind.NAME}/birth_city" in cell["metrics"]
+
+
+def is_running(run: subprocess.Popen[bytes]) -> bool:
+    """Whether it runs on after a moment, in which it has the processor for itself."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        run.wait(0.1)
+    return run.returncode is None
 
 
 def family(process: int) -> list[psutil.Process]:

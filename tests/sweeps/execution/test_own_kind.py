@@ -1,15 +1,18 @@
-"""A kind of readout from a file outside the packages, through plan, trial, MLflow, `results` and the report."""
+"""A kind of readout from a file outside the packages, through plan, trial, MLflow, `results` and the report.
+
+`test_local_ray.py` runs it with workers of Ray.
+"""
 
 import json
-import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import toy_kind
 from mlflow import MlflowClient
+from toy_kind import NAME
 
 from analysis.figures import draw
 from analysis.measurements import recorded
@@ -24,14 +27,6 @@ from sweeps.planning.plan import Plan, make
 from sweeps.tracking.sync import Tracker
 from sweeps.tracking.views import prepare
 
-ROOT = Path(__file__).parents[3]
-EXAMPLE = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.DOTALL)[0]
-NAME = "recall_by_attribute"
-AXES = {
-    "corpus.people": 60, "corpus.tokenizer": "bpe-600", "corpus.pools.birth_years": 5, "corpus.pools.birth_cities": 5,
-    "train.steps": 20, "train.warmup": 5, "train.batch": 4, "train.context": 64, "readout.recall_gate": 0.0,
-}  # fmt: skip
-
 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
@@ -43,12 +38,7 @@ def forgotten() -> Iterator[None]:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """The example of docs/extending.md at a size that trains in seconds."""
-    path = tmp_path / "recall.py"
-    axes = {"readout.kind": NAME, **AXES}
-    path.write_text(EXAMPLE.replace(f'{{"readout.kind": "{NAME}"}}', repr(axes)))
-    assert str(axes) in path.read_text()
-    return path
+    return toy_kind.write(tmp_path)
 
 
 @pytest.fixture
@@ -136,20 +126,3 @@ def test_a_built_in_kind_keeps_its_name() -> None:
         class Mine(ReadoutKind):
             name = "mixed"
             title = "Mine"
-
-
-@pytest.mark.ray
-def test_workers_of_ray_find_it(file: Path) -> None:
-    env = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")}
-    env |= {"KTRAIN_CACHE": str(ROOT / ".cache"), "PYTHONPATH": str(ROOT)}
-
-    def ktrain(*words: str) -> str:
-        command = [sys.executable, "-m", "sweeps.cli", *words]
-        ended = subprocess.run(command, cwd=file.parent, env=env, capture_output=True, text=True, timeout=500)
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        return ended.stdout
-
-    ktrain("run", "recall.py", "--no-compile")
-    shown = ktrain("results", "recall.py", "--format", "json")
-    (cell,) = json.loads(shown)["cells"]
-    assert cell["state"] == "done" and f"{NAME}/birth_city" in cell["metrics"]
