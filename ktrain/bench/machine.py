@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ktrain.system.allocator import return_freed_memory
 from ktrain.system.device import describe_device, multiplies_in_bf16, training_device
 
 PRODUCT = {"cpu": 2048, "cuda": 8192}
@@ -33,6 +34,8 @@ def memory_of(work: Callable[[], float]) -> tuple[float, int]:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         return work(), torch.cuda.max_memory_allocated() - before
+    # What was freed before and kept would be used again, and not be counted.
+    return_freed_memory()
     # Resets VmHWM, Linux's peak of resident memory.
     Path("/proc/self/clear_refs").write_text("5")
     before = _status("VmRSS")

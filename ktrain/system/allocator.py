@@ -26,3 +26,10 @@ def keep_freed_memory() -> None:
         # Unset, it would stay at 128 KiB: glibc no longer moves it once one of the others is set.
         if not mallopt(M_MMAP_THRESHOLD, KEPT):
             mallopt(M_MMAP_THRESHOLD, MOST_BEFORE)
+
+
+def return_freed_memory() -> None:
+    """Makes glibc return what it keeps of freed memory to the kernel. Does nothing where the allocator is another."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim:
+        trim(0)

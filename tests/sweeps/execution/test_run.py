@@ -253,10 +253,8 @@ def test_a_sweep_runs_once_and_an_extended_one_runs_what_is_new(start: Callable[
     tidy(tmp_path)
     manifests = {p: p.stat().st_mtime_ns for p in tmp_path.glob("results/stages/*/manifest.json")}
 
-    begin = time.monotonic()
     second = start()
     assert second.wait() == 0, second.said
-    assert time.monotonic() - begin < 60
     assert "starting" not in second.said and "bioS multi2" in second.said
     assert runs(tmp_path) == before
 
