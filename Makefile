@@ -42,14 +42,18 @@ docs-numbers: $(INSTALLED)
 install: $(TESTED)
 
 # Installs $(1) with uv, which loads and unpacks several packages at once, or, where uv cannot, with pip. uv does not read
-# pip's settings, so it is told of indexes, a certificate and folders of wheels that they name. As for pip, what a
-# variable (:env:, here z, which is last) says goes before a file, and the best version of any index is taken.
+# pip's settings, so it is told of indexes, trusted hosts, a certificate, a proxy and folders of wheels that they name, or
+# that there is to be no index. As for pip, what a variable (:env:, here z, which is last) says goes before a file, and the
+# best version of any index is taken.
 define installed
 	@$(BIN)/pip install --quiet -c constraints.txt uv || true
 	@eval "$$($(BIN)/pip config list | sed -e 's/^:env:/z/' -e 's/\\n/ /g' -e "s/=' */='/" | LC_ALL=C sort | sed -n \
 		-e "/\.find-links='/s/  */,/g" \
 		-e "s/^.*\.index-url=\('[^']*'\)$$/export UV_DEFAULT_INDEX=\1/p" \
 		-e "s/^.*\.extra-index-url=\('[^']*'\)$$/export UV_INDEX_STRATEGY=unsafe-best-match UV_INDEX=\1/p" \
+		-e "s/^.*\.no-index='\(1\|true\|yes\|on\)'$$/export UV_OFFLINE=1/p" \
+		-e "s/^.*\.proxy=\('[^']*'\)$$/export HTTP_PROXY=\1 HTTPS_PROXY=\1/p" \
+		-e "s/^.*\.trusted-host=\('[^']*'\)$$/export UV_INSECURE_HOST=\1/p" \
 		-e "s/^.*\.cert=\('[^']*'\)$$/export SSL_CERT_FILE=\1/p" \
 		-e "s/^.*\.find-links=\('[^']*'\)$$/export UV_FIND_LINKS=\1/p")"; \
 	$(BIN)/uv pip install --quiet --python $(BIN)/python $(1) \

@@ -9,7 +9,7 @@ PIP = """#!/bin/sh
 test "$1" != config || cat config
 """
 UV = """#!/bin/sh
-{ env | grep -E '^(UV_|SSL_CERT_FILE)'; echo "$*"; } > said
+{ env | grep -E '^(UV_|SSL_CERT_FILE|HTTPS?_PROXY)'; echo "$*"; } > said
 exit 0
 """
 
@@ -58,3 +58,18 @@ global.index-url="https://o'brien/simple"
         "UV_INDEX": "https://a:p$b&c@x/simple https://b/simple", "UV_INDEX_STRATEGY": "unsafe-best-match",
     }  # fmt: skip
     assert told(tmp_path / "b", "") == {"UV_NO_CACHE": ""}
+
+
+def test_a_machine_behind_a_proxy_and_one_without_a_network(tmp_path: Path) -> None:
+    """A trusted host is one whose certificate nobody checks."""
+    config = """:env:.proxy='http://user:p@proxy:3128'
+global.proxy='http://other:1'
+global.trusted-host='\\na.example\\nb.example:8443'
+"""
+    assert told(tmp_path / "a", config) == {
+        "UV_NO_CACHE": "", "HTTP_PROXY": "http://user:p@proxy:3128", "HTTPS_PROXY": "http://user:p@proxy:3128",
+        "UV_INSECURE_HOST": "a.example b.example:8443",
+    }  # fmt: skip
+    offline = "global.find-links='/wheels'\ninstall.no-index='true'\n"
+    assert told(tmp_path / "b", offline) == {"UV_NO_CACHE": "", "UV_FIND_LINKS": "/wheels", "UV_OFFLINE": "1"}
+    assert told(tmp_path / "c", "global.no-index='false'\n") == {"UV_NO_CACHE": ""}
