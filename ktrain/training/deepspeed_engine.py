@@ -13,8 +13,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ktrain.config import ReadoutConfig, TrainConfig
-from ktrain.fingerprint import digest
-from ktrain.system.compile_turn import compile_turn
 from ktrain.system.device import multiplies_in_bf16, training_device
 from ktrain.system.process_group import join_alone
 
@@ -78,14 +76,13 @@ class Engine:
         self._clip, self._limit = clip or (None if setting.zero else whole), setting.clip
         self._zero = setting.zero
         self._module = module
-        self._bf16 = multiplies_in_bf16(setting.precision, training_device())
         config = {
             "train_micro_batch_size_per_gpu": rows,
             "gradient_accumulation_steps": 1,
             "gradient_clipping": 0.0 if self._clip else setting.clip,
             "zero_optimization": {"stage": setting.zero},
             "torch_autocast": {
-                "enabled": self._bf16,
+                "enabled": multiplies_in_bf16(setting.precision, training_device()),
                 "dtype": "bfloat16",
                 # By default DeepSpeed reduces the gradients of linear layers in bf16 at ZeRO 1 to 3.
                 "lower_precision_safe_modules": [],
@@ -98,7 +95,6 @@ class Engine:
         if dist.get_world_size() == 1 and not setting.zero:
             # DeepSpeed would copy all gradients into one buffer and back.
             self._engine.enable_backward_allreduce = False
-        self._compiles = compile
         if compile:
             self._engine.compile()
 
@@ -106,19 +102,6 @@ class Engine:
     def device(self) -> torch.device:
         """The device that batches belong on."""
         return torch.device(self._engine.device)
-
-    @contextmanager
-    def compiling(self, *batch: Tensor) -> Iterator[None]:
-        """Inside, the first step on a batch of this shape compiles, in turn with other processes of this machine that
-        need the same code. Ranks of a job take no turns, because in a step they wait for each other."""
-        if not self._compiles or dist.get_world_size() > 1:
-            yield
-            return
-        shapes = [(name, tuple(each.shape), str(each.dtype)) for name, each in self._module.named_parameters()]
-        batches = [(tuple(each.shape), str(each.dtype)) for each in batch]
-        surroundings = [torch.__version__, self._bf16, torch.get_num_threads(), type(self._module).__name__]
-        with compile_turn(digest([surroundings, shapes, batches])):
-            yield
 
     def step(self, *batch: Tensor, learning_rate: float) -> Tensor:
         """Takes one optimizer step on the sum of the losses; returns this rank's losses, detached, without a sync."""

@@ -60,17 +60,14 @@ def train(
     first = resumed.step if resumed else 0
     next_sync = first
     for step in range(first, schedule.steps):
-        batch, done = batches(step), step + 1
+        loss = _step(engine, batches(step), schedule.rate(step), resumed if step == first else None)
+        done = step + 1
         if step == first:
-            # This step compiles, so the clocks start after it.
-            with engine.compiling(*batch):
-                loss = _step(engine, batch, schedule.rate(step), resumed)
-                loss.sum().item()
+            # The first step compiles, so the clocks start after it.
+            loss.sum().item()
             timer.start(done)
             policy.start()
             next_sync = step + timer.steps_to_sync
-        else:
-            loss = _step(engine, batch, schedule.rate(step), None)
         if done < next_sync and not curve.takes(done) and done not in evaluated:
             continue
 

@@ -7,14 +7,12 @@ optimizer and reductions are fp32. Reductions in bf16, DeepSpeed's default, were
 
 import copy
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from deepspeed.accelerator import get_accelerator
 from deepspeed.ops.op_builder.builder import OpBuilder
-from deepspeed.runtime.engine import DeepSpeedEngine
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GPTNeoXForCausalLM
@@ -22,7 +20,6 @@ from transformers import GPTNeoXForCausalLM
 from ktrain.config import TrainConfig
 from ktrain.model import chunked_cross_entropy, sizes
 from ktrain.model.forward import LanguageModelLoss
-from ktrain.training import deepspeed_engine
 from ktrain.training.deepspeed_engine import Engine
 
 FP32 = 1e-6
@@ -246,32 +243,3 @@ def test_no_step_waits_for_the_device(small: Make, random_batch: Batch, monkeypa
         loss.item()
         assert looks.count == 1
     engine.close()
-
-
-def test_engines_that_compile_the_same_code_take_turns_at_it(
-    small: Make, random_batch: Batch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same network on batches of the same shape, whatever its weights are, in a training without other ranks."""
-    turns: list[str] = []
-    monkeypatch.setattr(deepspeed_engine, "compile_turn", lambda code: turns.append(code) or nullcontext())
-    monkeypatch.setattr(DeepSpeedEngine, "compile", lambda engine: None)
-
-    def compiles(batch: tuple[Tensor, ...], *, compile: bool = True, **changes: object) -> None:
-        engine = Engine(LanguageModelLoss(small()), setting(**changes), 4, compile=compile)
-        with engine.compiling(*batch):
-            engine.step(*batch, learning_rate=1e-3)
-        engine.close()
-
-    batch = random_batch(0)
-    compiles(batch)
-    compiles(tuple(each.clone() for each in batch), learning_rate=1.0)
-    assert len(turns) == 2 and len(set(turns)) == 1
-    compiles(tuple(each[:, :16] for each in batch))
-    compiles(batch, precision="bf16")
-    assert len(set(turns)) == len(turns) - 1 == 3
-    compiles(batch, compile=False)
-    engine = Engine(LanguageModelLoss(small()), setting(), 4, compile=True)
-    monkeypatch.setattr(deepspeed_engine.dist, "get_world_size", lambda: 2)
-    with engine.compiling(*batch):
-        pass
-    assert len(turns) == 4
