@@ -153,9 +153,9 @@ def shrink(pools: Pools, sizes: PoolsConfig) -> Pools:
 
 
 def files(folder: str | None = None) -> list[Path]:
-    """The files that define the pools, for the corpus key."""
+    """The files that define the pools, for the corpus key; not hidden ones, which other systems leave beside files."""
     root = BUILTIN if folder is None else Path(folder)
-    found = sorted(p for p in root.iterdir() if p.suffix in {".csv", ".txt"})
+    found = sorted(p for p in root.iterdir() if p.suffix in {".csv", ".txt"} and not p.name.startswith("."))
     if folder is not None and own_attributes(folder) and _has_own_alone(root):
         found += files()
     return found

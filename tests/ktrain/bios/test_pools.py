@@ -112,6 +112,7 @@ def test_this_projects_files_are_read(ours: Path, hostile: Pools) -> None:
 def test_files_that_define_the_pools_are_all_listed(authors: Path, ours: Path) -> None:
     (ours / "NOTES.md").write_text("no pool")
     assert [p.name for p in pools.files(str(authors))] == sorted(FIELDS)
+    (ours / "._majors.csv").write_bytes(b"a Mac's notes on a file")
     assert [p.name for p in pools.files(str(ours))] == sorted(f"{name}.csv" for name in SIZES)
     assert [p.name for p in pools.files()] == sorted(f"{name}.csv" for name in SIZES)
 
