@@ -67,6 +67,7 @@ def run(
     written. `address` is that of `chosen_address`; `gpus_most` and `gpu_gib` are those of `measure_capacity`. Raises
     `WrongRequest` if the machine or cluster can never hold one of the trials, `Interrupted` on Ctrl-C, and `RayEnded`.
     """
+    _remove_records_of_killed(plan.store.scratch / "ray")
     if not plan.trials():
         begin()
         return []
@@ -240,20 +241,22 @@ def _trial(
 
 @contextlib.contextmanager
 def _ray_records(folder: Path) -> Iterator[Path]:
-    """Yields the folder for Ray's records of this run, which is removed at the end.
-
-    Also removes the folders of earlier drivers of this machine that were killed.
-    """
+    """Yields the folder for Ray's records of this run, which is removed at the end."""
     me = Process.current()
-    for old in folder.glob("*~*~*~*"):
-        host, namespace, pid, started = old.name.split("~")
-        if (host, namespace) == (me.host, me.namespace) and ended(int(pid), int(started) or None):
-            shutil.rmtree(old, ignore_errors=True)
     mine = folder / f"{me.host}~{me.namespace}~{me.pid}~{me.started or 0}"
     try:
         yield mine
     finally:
         shutil.rmtree(mine, ignore_errors=True)
+
+
+def _remove_records_of_killed(folder: Path) -> None:
+    """Removes the folders that earlier drivers of this machine would have removed at their ends."""
+    me = Process.current()
+    for old in folder.glob("*~*~*~*"):
+        host, namespace, pid, started = old.name.split("~")
+        if (host, namespace) == (me.host, me.namespace) and ended(int(pid), int(started) or None):
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _named(trainable: Any) -> Any:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.ray
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, dict[str, Any]]:
-    command = [sys.executable, "-m", "tests.faults", *SHORT, "--away", "3", "--steps", "1500", "--json"]
+    command = [sys.executable, "-m", "tests.faults", *SHORT, "--away", "3", "--steps", "2500", "--json"]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "RAY_ADDRESS": ""}, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stderr
     return {outcome["scenario"]: outcome for outcome in json.loads(done.stdout)}

@@ -19,11 +19,13 @@ from typing import Any
 import psutil
 import pytest
 from mlflow import MlflowClient
+from rich.console import Console
 
 from ktrain import ray_job
 from ktrain.config import CellConfig, RuntimeConfig
 from ktrain.fingerprint import stage_key
 from ktrain.store.open import store_at
+from ktrain.system.process import Process
 from sweeps.execution import run
 
 pytestmark = pytest.mark.ray
@@ -406,6 +408,18 @@ def test_a_loss_that_diverges_fails_no_trial_that_a_search_compares(
             compared=frozenset([name] if compared else []),
         )
     assert given == [6]
+
+
+def test_a_run_with_nothing_to_do_removes_what_a_killed_one_has_left(tmp_path: Path) -> None:
+    """The killed one may have died after its last trial, and then no later run starts Ray."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    me = Process.current()
+    for pid in (ended.pid, me.pid):
+        (tmp_path / "ray" / f"{me.host}~{me.namespace}~{pid}~0" / "tune").mkdir(parents=True)
+    plan: Any = SimpleNamespace(store=SimpleNamespace(scratch=tmp_path), trials=lambda: {})
+    assert run.run(plan, RuntimeConfig(), Console(), begin=list) == []
+    assert [path.name.split("~")[2] for path in (tmp_path / "ray").iterdir()] == [str(me.pid)]
 
 
 def test_ray_ends_while_another_thread_collects_garbage(tmp_path: Path) -> None:
