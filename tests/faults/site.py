@@ -19,7 +19,7 @@ from sweeps.execution.ray_session import prepare
 from tests.faults import checks
 from tests.faults.hosts import Hosts
 from tests.faults.services import Bucket, Tracking, bucket
-from tests.faults.work import ROOT, Run, Work, Wrong, begin, until
+from tests.faults.work import PATIENCE, ROOT, Run, Work, Wrong, begin, until
 
 SECONDS = 0.5
 """Between two resume points at most."""
@@ -65,8 +65,8 @@ class Site:
 
     @property
     def store(self) -> Store:
-        """The store, as others see it."""
-        return store_at(self.address)
+        """The store, as others see it. Storage on a machine that is busy is asked again."""
+        return store_at(self.address, patience=PATIENCE)
 
     def bucket(self) -> Bucket:
         """Object storage for the store, until the end of the scenario."""
