@@ -51,7 +51,9 @@ define installed
 		-e "/\.find-links='/s/  */,/g" \
 		-e "s/^.*\.index-url=\('[^']*'\)$$/export UV_DEFAULT_INDEX=\1/p" \
 		-e "s/^.*\.extra-index-url=\('[^']*'\)$$/export UV_INDEX_STRATEGY=unsafe-best-match UV_INDEX=\1/p" \
-		-e "s/^.*\.no-index='\(1\|true\|yes\|on\)'$$/export UV_OFFLINE=1/p" \
+		-e "s/^.*\.no-index='[1ty][a-z]*'$$/export UV_OFFLINE=1/p" \
+		-e "s/^.*\.no-index='on'$$/export UV_OFFLINE=1/p" \
+		-e "s/^.*\.no-index='.*$$/unset UV_OFFLINE/p" \
 		-e "s/^.*\.proxy=\('[^']*'\)$$/export HTTP_PROXY=\1 HTTPS_PROXY=\1/p" \
 		-e "s/^.*\.trusted-host=\('[^']*'\)$$/export UV_INSECURE_HOST=\1/p" \
 		-e "s/^.*\.cert=\('[^']*'\)$$/export SSL_CERT_FILE=\1/p" \

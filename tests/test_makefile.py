@@ -72,4 +72,5 @@ global.trusted-host='\\na.example\\nb.example:8443'
     }  # fmt: skip
     offline = "global.find-links='/wheels'\ninstall.no-index='true'\n"
     assert told(tmp_path / "b", offline) == {"UV_NO_CACHE": "", "UV_FIND_LINKS": "/wheels", "UV_OFFLINE": "1"}
-    assert told(tmp_path / "c", "global.no-index='false'\n") == {"UV_NO_CACHE": ""}
+    undone = offline + ":env:.no-index='off'\n"
+    assert told(tmp_path / "c", undone) == {"UV_NO_CACHE": "", "UV_FIND_LINKS": "/wheels"}

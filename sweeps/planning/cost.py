@@ -47,7 +47,7 @@ class Device:
 CORE = (
     Device("core", 1.1e11, "0.11 TFLOP/s, as measured on one core with AVX512-BF16 in training the miniature")
     if processor_has_bf16()
-    else Device("core", 5.0e10, "0.05 TFLOP/s, as measured on one core with AVX2 alone in training the miniature")
+    else Device("core", 3.2e10, "0.03 TFLOP/s, as measured with AVX2 alone on two cores that each train a miniature")
 )
 
 
