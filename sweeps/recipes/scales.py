@@ -35,7 +35,8 @@ MINIATURES = {"mini": 1, "small": 4}
 SMALL = MINI.model_copy(
     update={"train": MINI.train.model_copy(update={"steps": MINIATURES["small"] * MINI.train.steps})}
 )
-"""The miniature, read about as often as the paper's biographies are: a night on two cores with bf16 instructions. Not measured yet."""
+"""The miniature, read about as often as the paper's biographies are: a night on two cores with bf16 instructions. Not
+measured yet."""
 
 MEDIUM = CellConfig(
     corpus=CorpusConfig(
