@@ -74,13 +74,13 @@ class Lab:
         )
 
     @staticmethod
-    def until(true: Callable[[], Any], what: str) -> Any:
-        """What `true` returns as soon as it is true; fails where patience ends before."""
+    def until(true: Callable[[], Any], what: str, every: float = 0.1) -> Any:
+        """What `true` returns as soon as it is true, asked `every` so many seconds; fails where patience ends before."""
         end = time.monotonic() + PATIENCE
         while not (value := true()):
             if time.monotonic() > end:
                 pytest.fail(f"not within {PATIENCE:.0f} s: {what}")
-            time.sleep(0.1)
+            time.sleep(every)
         return value
 
     def processes(self, host: str) -> list[str]:

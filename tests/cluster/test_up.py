@@ -17,11 +17,12 @@ ROOT = Path(__file__).parents[2]
 AXES = (
     "corpus.multi=1 corpus.permute=0 corpus.people=60 corpus.tokenizer=bpe-600 "
     "corpus.pools.birth_years=5 corpus.pools.birth_cities=5 "
-    "train.steps=1200 train.warmup=10 train.batch=4 train.context=64 train.windows=cut "
+    "model.layers=1 model.heads=1 model.width=32 "
+    "train.steps=3000 train.warmup=10 train.batch=4 train.context=64 train.windows=cut "
     "readout.steps=20 readout.batch=8 readout.recall_gate=0"
 )
 """One cell of two, small enough to train in seconds, long enough to be stopped meanwhile."""
-EVERY = 12
+EVERY = 30
 """Steps between two lines of a curve; the first line of a training from the beginning is there."""
 SUBMIT = f"submit demo {AXES} --no-compile --checkpoint-seconds 0.5"
 SERVICES = (ROOT / "cluster" / "services" / "head.sh").is_file() and Path("/usr/lib/postgresql").is_dir()
@@ -87,7 +88,8 @@ def cluster(lab: Any) -> Iterator[Cluster]:
     def up() -> bool:
         return "3 local.cluster.node" in made.do(". .bashrc; ray status", host="head")
 
-    lab.until(up, "a head and two workers")
+    # The question takes seconds of a core, which the nodes that start need.
+    lab.until(up, "a head and two workers", every=3.0)
     yield made
 
 
