@@ -75,7 +75,7 @@ class Lab:
 
     @staticmethod
     def until(true: Callable[[], Any], what: str, every: float = 0.1) -> Any:
-        """What `true` returns as soon as it is true, asked `every` so many seconds; fails where patience ends before."""
+        """What `true` returns as soon as it is true, asked `every` so many seconds; fails after its patience."""
         end = time.monotonic() + PATIENCE
         while not (value := true()):
             if time.monotonic() > end:
