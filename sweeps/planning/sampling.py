@@ -150,6 +150,10 @@ def check_metric(sweep: str, metric: str, drawn: Collection[str], cells: Iterabl
     if metric == "train/loss" and (mixture := sorted(predicted & {*drawn})):
         raise WrongRequest(f"sweep {sweep}: metric={metric}: {mixture[0]} is drawn, which changes what the loss is of")
     prefix, cells = metric.partition("/")[0], list(cells)
+    families = {cell.model.family for cell in cells}
+    if metric == "train/loss" and "model.family" in drawn and "gbert" in families and len(families) > 1:
+        line = "model.family is drawn, and the loss of gbert is of masked words alone"
+        raise WrongRequest(f"sweep {sweep}: metric={metric}: {line}")
     if SET_ASIDE in metric and not all(cell.corpus.validation_share for cell in cells):
         line = f"metric={metric}: nobody is set aside to choose by; corpus.validation_share=0.2 would set a fifth aside"
         raise WrongRequest(f"sweep {sweep}: {line}")

@@ -128,6 +128,10 @@ def test_a_plan_knows_its_searches() -> None:
             },
             "train.steps=2: too few to compare after a third of them",
         ),
+        (
+            {"metric": "train/loss", "grid": {"model.family": tune.choice(["gpt2", "gbert"])}},
+            "metric=train/loss: model.family is drawn, and the loss of gbert is of masked words alone",
+        ),
         ({"search_seed": -1}, "search_seed=-1: must be a whole number from 0"),
         ({"metric": 3}, "metric=3: must be one of train/loss, "),
         ({"metric": "train/los"}, "did you mean train/loss?"),
