@@ -4,7 +4,6 @@ import json
 import os
 import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -99,76 +98,40 @@ def run(
 
     from ktrain.config import RuntimeConfig
     from sweeps.execution import summary_lines
-    from sweeps.execution.cluster_address import LOCAL, chosen_address
-    from sweeps.execution.rounds import run_rounds
     from sweeps.execution.run import check
-    from sweeps.execution.run import run as run_plan
     from sweeps.planning import reasons
     from sweeps.planning.grid import parse_overrides
     from sweeps.planning.plan import Plan, make
-    from sweeps.tracking import address, schema, sync
-    from sweeps.tracking.background_sync import BackgroundSync
+    from sweeps.run_sweep import SweepRun
 
     began, console = time.monotonic(), Console(stderr=True)
     with waiting(console, f"reading {shorten(sweep, 60)}, its store and MLflow"):
         check(workers, threads, checkpoint_seconds, gpus_max, gpu_memory)
         made = planned(sweep, axes, scale, store, workers=workers, writable=True, many_cells=many_cells)
-        to_do = bool(made.trials())
-        uri, place = address.default_uri(made.store), chosen_address() if to_do else LOCAL
-        schema.require_usable(uri, made.sweep.name)
-    if to_do:
-        header = summary_lines.header(made, here=place == LOCAL)
-        console.print(header, markup=False, highlight=False, soft_wrap=True)
-    runtime = RuntimeConfig(
-        store=made.store.address,
-        workers=workers,
-        threads=threads,
-        compile=not no_compile,
-        checkpoint_seconds=checkpoint_seconds,
-    )
+        runtime = RuntimeConfig(
+            store=made.store.address,
+            workers=workers,
+            threads=threads,
+            compile=not no_compile,
+            checkpoint_seconds=checkpoint_seconds,
+        )
 
-    def warn(line: str) -> None:
-        console.print(line, style="yellow", markup=False, soft_wrap=True)
+        def again() -> Plan:
+            # Not loaded again: the file may have been edited meanwhile.
+            return make(made.sweep, scale, parse_overrides(axes), made.store, workers, most=None)
 
-    trackers: list[sync.Tracker] = []
-    unsynced = None
-
-    def run_once(part: Plan) -> list[str]:
-        with ExitStack() as delivery:
-
-            def begin() -> list[BackgroundSync]:
-                part.store.ready(given=store)
-                trackers.append(sync.Tracker.open(uri, part.sweep.name))
-                return [delivery.enter_context(BackgroundSync(trackers[-1], part, warn))]
-
-            return run_plan(part, runtime, console, begin, address=place, gpus_most=gpus_max, gpu_gib=gpu_memory)
-
-    def again() -> Plan:
-        # Not loaded again: the file may have been edited meanwhile.
-        return make(made.sweep, scale, parse_overrides(axes), made.store, workers, most=None)
-
-    def announce(part: Plan) -> None:
-        console.print(summary_lines.header(part, here=place == LOCAL), markup=False, highlight=False, soft_wrap=True)
-
-    try:
-        failures = run_rounds(made, run_once, again, announce)
-    finally:
-        # A run that was refused, or stopped before it began, leaves nothing behind.
-        if trackers:
-            made = again()
-            unsynced = sync.sync_with_retry(trackers[0], made)
-    for line in failures:
+        sweep_run = SweepRun(made, again, runtime, store=store, gpus_most=gpus_max, gpu_gib=gpu_memory)
+    outcome = sweep_run(console)
+    for line in outcome.failures:
         console.print(line, style="red", markup=False, soft_wrap=True)
-    for line in reasons.reasons(made, ("blocked",)):
-        warn(line)
-    if unsynced:
-        warn(unsynced)
-    else:
+    for line in filter(None, (*reasons.reasons(outcome.plan, ("blocked",)), outcome.undelivered)):
+        console.print(line, style="yellow", markup=False, soft_wrap=True)
+    if not outcome.undelivered:
         from sweeps.report import publish
 
-        publish(made, wide=wide)
-    print(summary_lines.closing(made, time.monotonic() - began if to_do else None))
-    return EXIT_FAILED if failures or any(cell.blocked for cell in made.cells) else EXIT_DONE
+        publish(outcome.plan, wide=wide)
+    print(summary_lines.closing(outcome.plan, time.monotonic() - began if sweep_run.to_do else None))
+    return EXIT_FAILED if outcome.failures or any(cell.blocked for cell in outcome.plan.cells) else EXIT_DONE
 
 
 def status(

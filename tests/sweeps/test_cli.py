@@ -560,7 +560,7 @@ def test_a_run_says_from_the_start_what_it_does(run: Run, monkeypatch: pytest.Mo
     def refuse(*_: object, **__: object) -> None:
         raise Interrupted
 
-    monkeypatch.setattr("sweeps.execution.run.run", refuse)
+    monkeypatch.setattr("sweeps.run_sweep.run", refuse)
     code, out, error = run("run", "tiny.py", "--store", "../results")
     assert (code, out) == (130, "")
     header, last = error.splitlines()

@@ -137,7 +137,7 @@ def test_a_ray_that_does_not_start_leaves_nothing(attempt: Attempt, work: Path) 
 
 
 def test_a_cluster_that_refuses_leaves_nothing(attempt: Attempt, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeps.execution.cluster_address.chosen_address", lambda: "127.0.0.1:6379")
+    monkeypatch.setattr("sweeps.run_sweep.chosen_address", lambda: "127.0.0.1:6379")
     code, line = attempt()
     assert code == 2 and line.startswith("ktrain: RAY_ADDRESS=127.0.0.1:6379: does not let this run in")
     assert not [path for path in work.iterdir() if path.name != ".cache"]
@@ -258,7 +258,7 @@ def test_a_run_goes_on_with_what_an_adaptive_search_has_drawn(
                 publish(stage)
         return []
 
-    monkeypatch.setattr(run, "run", train)
+    monkeypatch.setattr("sweeps.run_sweep.run", train)
     monkeypatch.setattr("sweeps.report.publish", lambda plan, **_: reported.append(len(plan.cells)))
     assert cli.main(["run", "mine.py", "--store", store.address]) == 0
     assert sizes == [(8, 8), (12, 4), (14, 2)] and reported == [14]
