@@ -25,7 +25,7 @@ from sweeps.planning.plan import Plan
 pytestmark = pytest.mark.ray
 
 ROOT = Path(__file__).parents[3]
-TRIALS = 10
+TRIALS = 6
 
 
 @pytest.fixture(scope="module")
