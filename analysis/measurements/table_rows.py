@@ -10,6 +10,7 @@ from analysis.measurements.best_settings import keep_best, shown_groups
 from analysis.measurements.cells import Axis, ReplicateGroup, Results
 from analysis.measurements.names import (
     ATTRIBUTES,
+    BEFORE_TRAINING,
     GROUPS,
     PROBES,
     QUESTIONS,
@@ -239,6 +240,21 @@ def baseline(table: Sequence[Row], name: str, kinds: Iterable[str] = tuple(GROUP
     if not recorded or (name.endswith("/mean") and len({row.attributes for row, _ in recorded}) > 1):
         return None
     return sum(group.metrics[name] for _, group in recorded) / len(recorded)
+
+
+def rows_by_start(table: Sequence[Row]) -> dict[str, tuple[Row, ...]]:
+    """Rows whose networks were trained before, by the line that says what these answered then: one for each network."""
+    by_network: dict[Axis, list[Row]] = {}
+    for row in table:
+        for replicates in row.replicates.values():
+            if before_training("mean") in replicates.metrics:
+                by_network.setdefault(replicates.params.get("model.start"), []).append(row)
+                break
+    several = len(by_network) > 1
+    return {
+        BEFORE_TRAINING + f" [model.start={format_value(network)}]" * several: tuple(started)
+        for network, started in by_network.items()
+    }
 
 
 def published(paper: "pd.DataFrame | None", row: str, column: str) -> float | None:

@@ -8,7 +8,6 @@ import pandas as pd
 from analysis.measurements.cells import Results
 from analysis.measurements.departures import departures_of, departures_remark
 from analysis.measurements.names import (
-    BEFORE_TRAINING,
     COLUMNS,
     GROUPS,
     NAMELESS,
@@ -17,7 +16,15 @@ from analysis.measurements.names import (
     majority,
     metric,
 )
-from analysis.measurements.table_rows import Row, attributes, baseline, column_groups, published, rows
+from analysis.measurements.table_rows import (
+    Row,
+    attributes,
+    baseline,
+    column_groups,
+    published,
+    rows,
+    rows_by_start,
+)
 from analysis.presentation.number_format import MISSING, percent, points, ranged
 from analysis.presentation.section import Sheet
 
@@ -53,12 +60,14 @@ def _ours(table: Sequence[Row], name: str) -> Sheet:
     """One line per row: its numbers, or its state instead."""
     columns = ("mean", *attributes(table))
     guesses = [percent(baseline(table, majority(name, "whole", column))) for column in columns]
-    before = [percent(baseline(table, before_training(column))) for column in columns]
-    started = {*before} != {MISSING}
+    before = {
+        line: [percent(baseline(begun, before_training(column))) for column in columns]
+        for line, begun in rows_by_start(table).items()
+    }
+    started = bool(before)
     after = (LEARNED, *AFTER) if started else AFTER
     lines = [("majority baseline", *guesses, *[""] * len(after))]
-    if started:
-        lines.append((BEFORE_TRAINING, *before, *[""] * len(after)))
+    lines += [(line, *known, *[""] * len(after)) for line, known in before.items()]
     quiet = tuple(range(len(lines)))
     explained = EXPLAINED + STARTED * started
     for row in table:

@@ -12,7 +12,6 @@ from rich.text import Text
 from analysis.measurements.cells import Cell, Results
 from analysis.measurements.departures import departures_of, departures_remark
 from analysis.measurements.names import (
-    BEFORE_TRAINING,
     GROUPS,
     RECALL,
     before_training,
@@ -28,6 +27,7 @@ from analysis.measurements.table_rows import (
     published,
     published_baseline,
     rows,
+    rows_by_start,
     with_any_column,
 )
 from analysis.presentation.console_table import Column, ConsoleTable
@@ -130,8 +130,11 @@ def _one_table(table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> C
     paper = with_any_column(paper, [metric(name, "mean")])
     beside = () if paper is None else (Column("paper", essential=True), Column("diff."))
     asked = attributes(table)
-    before = [percent(baseline(table, before_training(column))) for column in ("mean", *asked)]
-    started = {*before} != {MISSING}
+    before = {
+        line: [percent(baseline(begun, before_training(column))) for column in ("mean", *asked)]
+        for line, begun in rows_by_start(table).items()
+    }
+    started = bool(before)
     columns = (
         Column("setting", "words", essential=True),
         Column("mean [95 %]", essential=True),
@@ -148,8 +151,7 @@ def _one_table(table: Sequence[Row], name: str, paper: pd.DataFrame | None) -> C
     theirs = [] if paper is None else [percent(published_baseline(paper, table, metric(name, "mean"))), ""]
     empty = [""] * (len(theirs) + started)
     lines = [("majority baseline", means[0], *theirs, *[""] * started, *means[1:], *[""] * 5)]
-    if started:
-        lines.append((BEFORE_TRAINING, before[0], *empty, *before[1:], *[""] * 5))
+    lines += [(line, known[0], *empty, *known[1:], *[""] * 5) for line, known in before.items()]
     quiet = tuple(range(len(lines)))
     lines += [_line(row, name, asked, paper, started=started) for row in table if name in row.replicates]
     title = f"{GROUPS[name]}: exact match on people never asked about (%)"

@@ -54,6 +54,24 @@ def test_what_a_trained_network_knew_before_is_a_line_of_its_own(make: Callable[
     assert "Before training" in sheet.note and "Before training" not in sheets(Results("s", (without,)))[0].note
 
 
+def test_several_trained_networks_have_a_line_each(make: Callable[..., Cell]) -> None:
+    cells = []
+    for network, known in (("one", 0.125), ("other", 0.5)):
+        cell = make(0.8)
+        start = {f"start/exact_match/test/{column}": known for column in COLUMNS}
+        params = {**cell.params, "model.start": network, "model.size": network}
+        axes = {**cell.axes, "model.start": network, "model.size": network}
+        cells.append(replace(cell, key=network, params=params, axes=axes, metrics={**cell.metrics, **start}))
+    lines = str(render(Results("s", tuple(cells)), "table")).splitlines()
+    shown = {line.split("]")[0].split("=")[1]: line for line in lines if "before training [" in line}
+    assert shown.keys() == {"one", "other"} and "12.5" in shown["one"] and "50.0" in shown["other"]
+    (sheet,) = sheets(Results("s", tuple(cells)))
+    assert [line[:2] for line in sheet.lines[1:3]] == [
+        ("before training [model.start=one]", "12.5"),
+        ("before training [model.start=other]", "50.0"),
+    ]
+
+
 def test_json_contract(contrast: Results) -> None:
     cells = json.loads(render(contrast, "json"))["cells"]
     assert [set(cell) for cell in cells] == [{"key", "axes", "metrics", "n", "interval", "state", "stages"}] * 4
