@@ -79,7 +79,7 @@ PROBE_MINI = {
 tokens that tell people apart would overfit (docs/miniature.md)."""
 
 PROBES_MINI = {
-    "p_probe": P_PROBE.model_copy(update={**PROBE_MINI, "steps": 100, "token_share": 0.1}),
+    "p_probe": P_PROBE.model_copy(update={**PROBE_MINI, "steps": 120, "token_share": 0.1}),
     "q_probe": Q_PROBE.model_copy(update={**PROBE_MINI, "steps": 300, "batch": 100, "token_share": 0.5}),
 }
 PROBES: dict[str, dict[str, ReadoutConfig]] = {
