@@ -4,12 +4,12 @@ import json
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Annotated, Literal
 
 from typer import Option
 
 from ktrain.errors import WrongRequest, shorten
+from ktrain.system.home_folder import expanded
 from sweeps.console import own_command, store_words, waiting
 from sweeps.options import (
     EXIT_DONE,
@@ -187,7 +187,7 @@ def results(
         sys.stdout.flush()
         return EXIT_DONE
     try:
-        Path(os.path.expanduser(output)).write_bytes(data)
+        expanded(output).write_bytes(data)
     except OSError as e:
         raise WrongRequest(f"output={output}: not writable: {e.strerror}") from e
     return EXIT_DONE

@@ -1,14 +1,13 @@
 """`ktrain export` and `ktrain import`: the results of a sweep as a file, for others and for other machines."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument
 
 from ktrain.errors import WrongRequest
+from ktrain.system.home_folder import expanded
 from sweeps.console import shown_path
 from sweeps.options import EXIT_DONE, AxisWords, ScaleName, StoreAddress, SweepName, planned
 
@@ -36,7 +35,7 @@ def export_runs(
     from sweeps.tracking.sync import KINDS_TAG
 
     plan = planned(sweep, axes, scale, store)
-    uri, path = address.default_uri(plan.store), Path(os.path.expanduser(file))
+    uri, path = address.default_uri(plan.store), expanded(file)
     measured = read(plan, uri)
     if measured.doubts:
         raise WrongRequest(f"sweep={sweep}: nothing is exported: {measured.doubts[0]}")
@@ -73,7 +72,7 @@ def import_runs(file: RunsFile, store: StoreAddress = "results") -> int:
     from sweeps.tracking import address, run_file, server_errors
     from sweeps.tracking.sync import KINDS_TAG, Tracker
 
-    path = Path(os.path.expanduser(file))
+    path = expanded(file)
     header, runs = run_file.read(path)
     try:
         other_kinds(header.tags)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ktrain.errors import WrongRequest
 from ktrain.system.filesystems import mount_of
+from ktrain.system.home_folder import expanded
 from ktrain.system.ownership import writable_by_others
 
 CACHE = "KTRAIN_CACHE"
@@ -36,11 +37,11 @@ def cache_folder(default: Path | None = None) -> Path:
     compiled for another processor.
     """
     if named := os.environ.get(CACHE):
-        folder = Path(os.path.expanduser(named)).absolute()
+        folder = expanded(named).absolute()
         if reason := _open_to_others(folder):
             raise WrongRequest(f"{CACHE}={named}: {reason}; name a folder that only you can write to")
         return folder
-    home = Path("~/.cache/ktrain").expanduser()
+    home = expanded("~/.cache/ktrain")
     for folder in dict.fromkeys(path.absolute() for path in (default or home, home)):
         if mount_of(folder).network:
             break

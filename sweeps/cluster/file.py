@@ -1,6 +1,5 @@
 """Reads cluster files: YAML that holds a mapping and no field twice."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import yaml
 
 from ktrain.errors import WrongRequest, nearest, shorten
 from ktrain.fingerprint import regular_file
+from ktrain.system.home_folder import expanded
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class ClusterFile:
     @classmethod
     def read(cls, name: str) -> "ClusterFile":
         """Reads and parses a file. Raises `WrongRequest` if it is missing, unreadable or not a YAML mapping."""
-        path = Path(os.path.expanduser(name))
+        path = expanded(name)
         try:
             text = regular_file(path).read_text(encoding="utf-8")
         except FileNotFoundError:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from ktrain.errors import WrongRequest
 from ktrain.fingerprint import regular_file
+from ktrain.system.home_folder import expanded
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 PORT = 8265
@@ -85,7 +86,7 @@ def _token() -> str:
     if token := os.environ.get("RAY_AUTH_TOKEN"):
         return token.strip()
     configured = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(configured) if configured else Path.home() / ".ray" / "auth_token"
+    path = Path(configured) if configured else expanded("~/.ray/auth_token")
     try:
         return regular_file(path).read_text().strip()
     except (OSError, UnicodeDecodeError) as e:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ktrain.errors import nearest
+from ktrain.system.home_folder import expanded
 from sweeps.cluster.file import ClusterFile, Rule, attempted, listed, mapping
 from sweeps.cluster.nodes import node_types
 
@@ -43,7 +44,7 @@ def _token(file: ClusterFile) -> Iterator[str]:
     if TOKEN not in mounts:
         yield f"file_mounts: {TOKEN} is missing, so the nodes have no token and Ray will not start"
         return
-    source = Path(str(mounts[TOKEN])).expanduser()
+    source = expanded(str(mounts[TOKEN]))
     if not source.is_file():
         yield f"file_mounts.{TOKEN}={mounts[TOKEN]}: no such file; `ray get-auth-token --generate` makes it"
     elif source.stat().st_mode & 0o077:
@@ -53,13 +54,13 @@ def _token(file: ClusterFile) -> Iterator[str]:
 def _mounts(file: ClusterFile) -> Iterator[str]:
     for target, source in mapping(file.get("file_mounts")).items():
         if str(target) != TOKEN:
-            yield from _mount(f"file_mounts.{target}={source}", Path(str(source)).expanduser())
+            yield from _mount(f"file_mounts.{target}={source}", expanded(str(source)))
     excluded = file.get("rsync_exclude") or []
     for pattern in (".git", "results", "*.env"):
         if pattern not in excluded:
             yield f"rsync_exclude: {pattern} is missing, and would go to all nodes"
     key = file.get("auth.ssh_private_key")
-    if key and not Path(str(key)).expanduser().is_file():
+    if key and not expanded(str(key)).is_file():
         yield f"auth.ssh_private_key={key}: no such file; ssh-keygen -t ed25519 -f {key} makes one"
 
 

@@ -6,10 +6,10 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from ktrain.errors import nearest
+from ktrain.system.home_folder import expanded
 from ktrain.system.launchers import device_faults
 from sweeps.doctor.databases import without_password
 from sweeps.doctor.finding import CheckContext, Finding, fail, ok, warn
@@ -122,13 +122,13 @@ def _address(variables: Mapping[str, str]) -> Iterator[Finding]:
 
 def _token(variables: Mapping[str, str]) -> Iterator[Finding]:
     mode = variables.get("RAY_AUTH_MODE", "").lower()
-    path, default = variables.get("RAY_AUTH_TOKEN_PATH"), Path("~/.ray/auth_token").expanduser()
+    path, default = variables.get("RAY_AUTH_TOKEN_PATH"), expanded("~/.ray/auth_token")
     if mode and mode not in MODES:
         fix = "export RAY_AUTH_MODE=token, on all nodes"
         yield fail(NAME, f"RAY_AUTH_MODE={mode}: must be one of {', '.join(MODES)}{nearest(mode, MODES)}", fix)
     if path and variables.get("RAY_AUTH_TOKEN"):
         yield warn(NAME, "RAY_AUTH_TOKEN besides RAY_AUTH_TOKEN_PATH: the file is not read", "unset one of them")
-    if path and not Path(path).expanduser().is_file():
+    if path and not expanded(path).is_file():
         yield fail(NAME, f"RAY_AUTH_TOKEN_PATH={path}: no such file", "ray get-auth-token --generate > FILE, mode 600")
     elif mode == "token" and not (path or variables.get("RAY_AUTH_TOKEN") or default.is_file()):
         fix = "copy ~/.ray/auth_token from the head, or `ray get-auth-token --generate` on it"
@@ -155,13 +155,13 @@ def _training(variables: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _secrets(variables: Mapping[str, str]) -> Iterator[Finding]:
-    files = [Path(name).expanduser() for name in SECRETS]
+    files = [expanded(name) for name in SECRETS]
     if named := variables.get("RAY_AUTH_TOKEN_PATH"):
-        files.append(Path(named).expanduser())
+        files.append(expanded(named))
     for pattern in FOLDERS:
         folder, _, names = pattern.rpartition("/")
         with suppress(OSError):
-            files += sorted(Path(folder).expanduser().glob(names))
+            files += sorted(expanded(folder).glob(names))
     for file in files:
         with suppress(OSError):
             status, closed = file.stat(), not file.parent.stat().st_mode & 0o077

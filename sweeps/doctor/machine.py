@@ -11,6 +11,7 @@ import psutil
 
 from ktrain.errors import WrongRequest
 from ktrain.system.filesystems import mount_of
+from ktrain.system.home_folder import expanded
 from sweeps.doctor.finding import CheckContext, Finding, fail, ok, warn
 
 GIB = 2**30
@@ -108,7 +109,7 @@ def disk(context: CheckContext) -> Iterator[Finding]:
     """`disk`: room in the cache and in the temporary folder, one line each."""
     named = os.environ.get("KTRAIN_CACHE")
     if named or not context.in_cluster:
-        yield _cache(Path(os.path.expanduser(named or ".cache")).absolute())
+        yield _cache(expanded(named or ".cache").absolute())
     if folder := _ray_folder(context):
         yield room("disk", "temporary files", folder, ray=True)
 

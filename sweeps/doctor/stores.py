@@ -15,6 +15,7 @@ from ktrain.store.base import Store
 from ktrain.store.lease import LeaseHeldElsewhere
 from ktrain.store.open import open_store, store_at
 from ktrain.system.filesystems import Mount, mount_of
+from ktrain.system.home_folder import expanded
 from sweeps.doctor.finding import CheckContext, Finding, fail, first_line, ok, skipped, warn
 from sweeps.doctor.machine import room
 
@@ -29,7 +30,7 @@ Ask = Callable[[str, Mapping[str, tuple[Any, ...]]], Mapping[str, Any]]
 
 def address(store: str) -> str:
     """Returns the store's address, absolute if it is a folder."""
-    return store if _scheme(store) else str(Path(store).expanduser().absolute())
+    return store if _scheme(store) else str(expanded(store).absolute())
 
 
 def folder(store: str) -> Path | None:

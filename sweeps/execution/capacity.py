@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from ktrain.errors import WrongRequest
+from ktrain.system.home_folder import expanded
 
 GIB = 2**30
 DRIVER = "driver_slot"
@@ -209,7 +210,7 @@ def _addable() -> list[NodeCapacity]:
         groups = [group for group in config.node_group_configs if "head" not in group.name and group.max_count > 0]
         return [_node(dict(group.resources), {}, count=group.max_count) for group in groups]
     try:
-        return workers_of(yaml.safe_load(BOOTSTRAP_FILE.expanduser().read_text()))
+        return workers_of(yaml.safe_load(expanded(BOOTSTRAP_FILE).read_text()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         return []
 

@@ -1,6 +1,5 @@
 """Axes: the identity fields of a cell under names such as `corpus.multi`, and cells with some of them changed."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from ktrain.config.corpus_config import is_tokenizer_name
 from ktrain.data.background import UNNAMED
 from ktrain.errors import WrongRequest, is_text, nearest, shorten
 from ktrain.stages import axes
+from ktrain.system.home_folder import expanded
 
 AXES = tuple(axes(CellConfig()))
 """The names of all axes."""
@@ -105,7 +105,7 @@ def _absolute(axis: str, value: Any) -> Any:
         return value
     if not is_text(str(value)):
         raise WrongRequest(f"{axis}={shorten(value)}: must be UTF-8 without NUL")
-    path = Path(os.path.expanduser(value)).absolute()
+    path = expanded(value).absolute()
     # A language model or a tokenizer may be known by its name, too.
     named = axis in NAMED and (not path.exists() or is_tokenizer_name(str(value)))
     return value if named else str(path)

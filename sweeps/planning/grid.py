@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import re
 import statistics
 import types
@@ -15,6 +14,7 @@ from typing import Any
 from ktrain.config import CellConfig
 from ktrain.data.background import UNNAMED
 from ktrain.errors import WrongRequest, nearest, shorten
+from ktrain.system.home_folder import expanded
 from sweeps.planning import sampling, space
 from sweeps.planning.axes import BACKGROUND, check_axis, with_axes
 from sweeps.planning.sampling import Observation, Observe, Search, unknown
@@ -33,7 +33,7 @@ def load(name: str) -> Sweep:
 
     Raises `WrongRequest` for an unknown name, and for a file that raises or defines no sweep.
     """
-    path = Path(os.path.expanduser(name)) if name.endswith(".py") else BUILTIN / f"{name}.py"
+    path = expanded(name) if name.endswith(".py") else BUILTIN / f"{name}.py"
     if not path.is_file() or (not name.endswith(".py") and name not in builtin()):
         known = ", ".join(builtin())
         if name == "fig4":

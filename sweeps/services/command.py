@@ -5,13 +5,13 @@ import ipaddress
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from typer import Option
 
 from ktrain.errors import WrongRequest, nearest
+from ktrain.system.home_folder import expanded
 from sweeps.options import EXIT_DONE, EXIT_FAILED
 from sweeps.services import credentials
 from sweeps.services.database import FORM, VARIABLE, Database
@@ -143,8 +143,8 @@ def _artifacts(given: str) -> str:
                 f"artifacts={given}: MLflow needs {OBJECT_STORES[scheme]} for it, which is not installed"
             )
         return given
-    data = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "ktrain" / "mlflow-artifacts"
-    folder = Path(given.removeprefix("file://")).expanduser().absolute() if given else data
+    data = expanded(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "ktrain" / "mlflow-artifacts"
+    folder = expanded(given.removeprefix("file://")).absolute() if given else data
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".writable").touch()

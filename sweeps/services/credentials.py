@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ktrain.errors import WrongRequest
 from ktrain.system.atomic_write import atomic_write
+from ktrain.system.home_folder import expanded
 
 NAME, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 LOGIN, SESSIONS, PASSFILE = "mlflow.env", "mlflow.secret", "pgpass"
@@ -19,7 +20,7 @@ LOGIN, SESSIONS, PASSFILE = "mlflow.env", "mlflow.secret", "pgpass"
 
 def folder() -> Path:
     """Returns the folder of this account's servers: `ktrain` in `XDG_CONFIG_HOME`, or in `~/.config`."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "ktrain"
+    return expanded(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "ktrain"
 
 
 def write(path: Path, text: str, *, keep: bool = False) -> None:

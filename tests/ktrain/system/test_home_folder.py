@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ktrain.errors import WrongRequest
-from ktrain.system.home_folder import VARIABLES, expand_home
+from ktrain.system.home_folder import VARIABLES, expand_home, expanded
 from sweeps.cluster import head_client
 from sweeps.execution import ray_session
 from sweeps.services import credentials
@@ -22,7 +22,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("name", VARIABLES)
 def test_a_home_is_expanded_and_other_values_stay(home: Path, name: str) -> None:
-    for value, expanded in {
+    for value, wanted in {
         "~/a b": f"{home}/a b",
         "~": str(home),
         "~nobody-at-all/x": "~nobody-at-all/x",
@@ -32,7 +32,7 @@ def test_a_home_is_expanded_and_other_values_stay(home: Path, name: str) -> None
     }.items():
         os.environ[name] = value
         expand_home()
-        assert os.environ[name] == expanded
+        assert os.environ[name] == wanted
 
 
 def test_what_is_not_set_stays_so() -> None:
@@ -71,3 +71,16 @@ def test_ray_reads_the_token_of_a_home(home: Path) -> None:
 def test_a_cluster_file_in_the_home(home: Path) -> None:
     with pytest.raises(WrongRequest, match=rf"^cluster={home}/none.yaml: no such file$"):
         head_client.tunnel("~/none.yaml").__enter__()
+
+
+def test_a_home_below_a_home_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "~nobody-at-all/x")
+    with pytest.raises(
+        WrongRequest, match=r"^HOME=~nobody-at-all/x: must be the path of a folder, not one below a home$"
+    ):
+        expand_home()
+
+
+def test_the_home_of_nobody_is_a_path_like_any_other(home: Path) -> None:
+    assert expanded("~/a") == home / "a"
+    assert expanded("~nobody-at-all/x") == Path("~nobody-at-all/x")
