@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from ktrain.errors import WrongRequest, shorten
-from ktrain.system.home_folder import expanded
 from ktrain.system.ownership import writable_by_others
 
 VARIABLES = ("RAY_TMPDIR", "TMPDIR")
@@ -92,7 +91,7 @@ def make_private_folder() -> tuple[Path, list[str]]:
     passed_over: list[str] = []
     for prefix, base in [*named, *(("", base) for base in BASES)]:
         try:
-            return _private_folder_in(expanded(base).absolute()), passed_over
+            return _private_folder_in(Path(base).expanduser().absolute()), passed_over
         except (OSError, RuntimeError) as e:
             passed_over.append(f"{prefix}{shorten(base)}: {getattr(e, 'strerror', None) or e}")
     raise WrongRequest(f"Ray needs a private folder, and there is none: {'; '.join(passed_over)}")
